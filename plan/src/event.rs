@@ -1,0 +1,112 @@
+//! What a rank tells whoever started it: one JSON object per line on standard output.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of a worker's standard output. Only an island's leader reports steps and rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
+pub enum WorkerEvent {
+    /// The rank is up; addresses with the ports that were taken.
+    Listening {
+        /// `host:port` of the exchange.
+        address: String,
+        /// `host:port` of `/metrics`, where served.
+        metrics: Option<String>,
+    },
+    /// What the island does now.
+    State {
+        /// The state.
+        state: IslandState,
+        /// The round it concerns.
+        round: u64,
+        /// Why, for people; may be empty.
+        reason: String,
+    },
+    /// An inner step was made.
+    Step {
+        /// The round.
+        round: u64,
+        /// Steps made in this round, from 1.
+        step: u32,
+        /// Steps of the round.
+        steps: u32,
+        /// Mean loss of the step, nats per token.
+        loss: f32,
+        /// Tokens of the step, all ranks.
+        tokens: u64,
+        /// Seconds of the step.
+        seconds: f64,
+    },
+    /// The island applied a committed round.
+    Round {
+        /// The committed round.
+        round: u64,
+        /// Tokens of the run, this round included.
+        tokens: u64,
+        /// Islands in the committed set.
+        islands: u32,
+        /// Weighted mean training loss of the set.
+        loss: f32,
+        /// Hash of θ after the round, hexadecimal.
+        theta_hash: String,
+        /// Bytes of this island's own contribution.
+        contribution_bytes: u64,
+        /// Values kept in this island's own contribution.
+        contribution_values: u64,
+        /// Bytes that left this island's processes for other islands in this round.
+        bytes_sent: u64,
+        /// Bytes that came from other islands in this round.
+        bytes_received: u64,
+        /// Seconds spent in inner steps.
+        compute_seconds: f64,
+        /// Seconds spent compressing, fetching, aggregating.
+        exchange_seconds: f64,
+        /// Seconds spent waiting for other islands.
+        waiting_seconds: f64,
+    },
+    /// Held-out loss of θ at the start of a round.
+    Evaluation {
+        /// The round.
+        round: u64,
+        /// Nats per token.
+        heldout_loss: f64,
+    },
+    /// A checkpoint is complete.
+    Checkpoint {
+        /// The round it resumes at.
+        round: u64,
+        /// Its folder.
+        path: String,
+    },
+    /// The rank ends well; `reason` says why.
+    Finished {
+        /// Why.
+        reason: String,
+    },
+    /// The rank ends with an error.
+    Failed {
+        /// The whole chain of causes.
+        error: String,
+    },
+}
+
+/// States of an island on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IslandState {
+    /// Building the model, meeting its ranks.
+    Starting,
+    /// Fetching θ from others.
+    Syncing,
+    /// Inner steps.
+    Training,
+    /// Compressing, fetching, applying.
+    Exchanging,
+    /// Waiting for other islands.
+    Waiting,
+}
+
+/// Exit code of a rank for a configuration that will never work: do not restart.
+pub const EXIT_CONFIG: i32 = 2;
+/// Exit code of a rank that lost a peer or the coordinator: restart at the next epoch.
+pub const EXIT_LOST: i32 = 3;

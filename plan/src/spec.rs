@@ -1,0 +1,166 @@
+//! What a rank is told: the one file that `heteroloco-worker --spec` reads. Whoever starts ranks
+//! (`heteroloco up`, the operator) writes it; it leaves the worker nothing to choose.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::LlamaConfig;
+
+/// One rank of one island of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WorkerSpec {
+    /// What all islands of the run share.
+    pub run: RunSpec,
+    /// What all ranks of the island share.
+    pub island: IslandSpec,
+    /// This rank, `0..island.ranks.len()`.
+    pub rank: u32,
+    /// `http://host:port` of the coordinator.
+    pub coordinator: String,
+    /// `host:port` to serve other ranks on; port 0 takes a free one.
+    pub listen: String,
+    /// `host:port` of `/metrics`; absent serves none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Folder for this island's checkpoints.
+    pub checkpoint_dir: PathBuf,
+}
+
+/// What all islands of a run share. Its hash is compared when islands join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RunSpec {
+    /// Name of the `TrainingRun`.
+    pub name: String,
+    /// Seed of initialisation and data order.
+    pub seed: u64,
+    /// The model.
+    pub model: LlamaConfig,
+    /// Folder made by `heteroloco data prepare`.
+    pub data: PathBuf,
+    /// Tokens per sequence; at most `model.max_position_embeddings`.
+    pub sequence_length: u32,
+    /// Tokens after which the run is done.
+    pub tokens: u64,
+    /// The inner optimiser.
+    pub optimizer: OptimizerSpec,
+    /// The outer exchange.
+    pub sparse: SparseSpec,
+    /// Checkpoint after every so many rounds.
+    pub checkpoint_every_rounds: u32,
+    /// Held-out loss after every so many rounds, on so many validation sequences.
+    pub evaluation: EvaluationSpec,
+}
+
+/// AdamW inside an island, with warm-up and cosine decay over the run's inner steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OptimizerSpec {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Learning rate at the end, as a fraction of the peak.
+    pub min_learning_rate_ratio: f64,
+    /// Steps of linear warm-up, counted in reference steps (see `IslandSpec::inner_steps`).
+    pub warmup_steps: u64,
+    /// Decoupled weight decay, on matrices only.
+    pub weight_decay: f64,
+    /// First moment's decay.
+    pub beta1: f64,
+    /// Second moment's decay.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Global gradient norm is clipped to this.
+    pub grad_clip: f64,
+}
+
+/// SparseLoCo's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SparseSpec {
+    /// Values kept of each full chunk of 4,096.
+    pub top_k: u32,
+    /// 1: sign and scale; 2: sign, scale and a magnitude bit.
+    pub value_bits: u8,
+    /// β of the error feedback.
+    pub error_decay: f32,
+    /// α of the outer step.
+    pub outer_learning_rate: f32,
+    /// How contributions are combined.
+    pub rule: Rule,
+    /// λ: share of the unsent residual that an island starts its next round from.
+    pub retention: f32,
+}
+
+/// How contributions are combined into the outer step; equations in `sparseloco::outer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// Divide by the weight of all islands (SparseLoCo's paper).
+    Paper,
+    /// Divide by the weight of the islands that sent the position, and clip the others' residual.
+    Counted,
+}
+
+/// Held-out evaluation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EvaluationSpec {
+    /// After every so many rounds; the first and the last are always measured.
+    pub every_rounds: u32,
+    /// Validation sequences used, always the same ones.
+    pub sequences: u32,
+}
+
+/// What all ranks of an island share: its plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IslandSpec {
+    /// Name of the `ComputeIsland`.
+    pub name: String,
+    /// Position among the run's islands, and their number: assigns disjoint data.
+    pub index: u32,
+    /// Number of islands that share the data.
+    pub islands: u32,
+    /// Epoch of the plan.
+    pub epoch: u64,
+    /// H: inner steps of a round.
+    pub inner_steps: u32,
+    /// One entry for each data-parallel rank.
+    pub ranks: Vec<RankSpec>,
+}
+
+/// What one data-parallel rank does in an inner step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RankSpec {
+    /// Product name of the card, as GPU feature discovery writes it.
+    pub product: String,
+    /// Micro-batches of an inner step.
+    pub micro_batches: u32,
+    /// Sequences of a micro-batch.
+    pub micro_batch_size: u32,
+    /// Where it computes.
+    pub device: DeviceSpec,
+}
+
+/// Where a rank computes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum DeviceSpec {
+    /// A CUDA device by index.
+    Cuda {
+        /// Index within the process's visible devices.
+        index: u32,
+    },
+    /// This machine's CPU.
+    Cpu {
+        /// Threads that libtorch uses.
+        threads: u32,
+        /// Slows the rank down to this share (0, 1] of the CPU's own speed: a card of that relative
+        /// speed is emulated. 1 does not slow down.
+        speed: f64,
+    },
+}

@@ -1,0 +1,3 @@
+//! The protocol of a run as pure decisions: membership, quorum, deadlines, the record of commits.
+
+pub mod types;

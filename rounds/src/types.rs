@@ -1,0 +1,128 @@
+//! The words of a round: identities, offers, commits and the view that members act on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A blake3 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The pieces `first..end` that one rank holds, and where it serves them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankAddress {
+    /// `host:port`.
+    pub address: String,
+    /// First piece of the layout that the rank holds.
+    pub first_piece: u32,
+    /// One past the last piece that it holds.
+    pub end_piece: u32,
+}
+
+/// How far a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberState {
+    /// Needs θ of the round in progress.
+    Syncing,
+    /// Holds θ; takes part from the next round.
+    Ready,
+    /// Takes part in the round in progress.
+    Active,
+}
+
+/// One island as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Name of the island.
+    pub island: String,
+    /// Epoch of the plan that it runs.
+    pub epoch: u64,
+    /// How far it is.
+    pub state: MemberState,
+    /// Its ranks, by rank.
+    pub ranks: Vec<RankAddress>,
+    /// The round whose θ it holds.
+    pub round: u64,
+    /// Whether it has offered in the round in progress.
+    pub offered: bool,
+}
+
+/// What an island offers in a round: the commitment comes before the bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// Name of the island.
+    pub island: String,
+    /// Epoch of the plan that made it.
+    pub epoch: u64,
+    /// blake3 of the concatenated blake3 digests of its pieces.
+    pub digest: Digest,
+    /// Encoded size of all its pieces.
+    pub bytes: u64,
+    /// Tokens trained on; its weight.
+    pub tokens: u64,
+    /// Inner steps made.
+    pub steps: u32,
+    /// Mean training loss over the round, nats per token.
+    pub loss: f32,
+}
+
+/// A committed round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The round.
+    pub round: u64,
+    /// What every member aggregates, in this order. Empty when nobody's contribution survived.
+    pub set: Vec<Contribution>,
+    /// blake3 over the record before this one and this one's content.
+    pub record_hash: Digest,
+}
+
+/// Where the run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Too few members to begin.
+    Waiting,
+    /// Members train and offer.
+    Training,
+    /// The set is closed; members fetch each other's contributions.
+    Fetching,
+    /// The run has the tokens it asked for.
+    Done,
+}
+
+/// All that a member needs to know in order to act. Levels, not edges: the newest view suffices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Grows with every change.
+    pub version: u64,
+    /// Where the run stands.
+    pub phase: Phase,
+    /// The round in progress.
+    pub round: u64,
+    /// Hash of θ at the start of `round`, once a member has reported it.
+    pub theta_hash: Option<Digest>,
+    /// Tokens of all committed rounds.
+    pub tokens: u64,
+    /// Members, by name.
+    pub members: Vec<MemberView>,
+    /// The closed set in its order, while fetching; otherwise empty.
+    pub closed: Vec<Contribution>,
+    /// The last committed rounds, oldest first; bounded.
+    pub commits: Vec<Commit>,
+    /// W3C trace context of the round in progress; may be empty.
+    pub traceparent: String,
+    /// Why the phase is what it is, for people.
+    pub reason: String,
+}
