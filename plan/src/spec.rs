@@ -19,8 +19,10 @@ pub struct WorkerSpec {
     pub rank: u32,
     /// `http://host:port` of the coordinator.
     pub coordinator: String,
-    /// `host:port` to serve other ranks on; port 0 takes a free one.
+    /// `host:port` to serve other islands on; port 0 takes a free one.
     pub listen: String,
+    /// `host:port` to serve the island's own ranks on; port 0 takes a free one.
+    pub collective_listen: String,
     /// `host:port` of `/metrics`; absent serves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
@@ -44,6 +46,10 @@ pub struct RunSpec {
     pub sequence_length: u32,
     /// Tokens after which the run is done.
     pub tokens: u64,
+    /// Inner steps of the fastest island in a round: the unit of the learning-rate schedule.
+    pub reference_steps: u32,
+    /// Rounds that `tokens` is expected to take; the schedule ends there.
+    pub total_rounds: u64,
     /// The inner optimiser.
     pub optimizer: OptimizerSpec,
     /// The outer exchange.
