@@ -1,5 +1,12 @@
 //! What a run needs and how an island meets it: model arithmetic, GPU facts, memory, plans.
+//!
+//! Pure: no I/O, no clock. `planner::plan_run` is the entry; `spec` and `event` are what a rank is
+//! told and what it tells.
 
 pub mod event;
+pub mod gpu;
+pub mod memory;
 pub mod model;
+pub mod planner;
+pub mod request;
 pub mod spec;

@@ -41,3 +41,14 @@ pub struct TensorSpec {
     /// One or two dimensions.
     pub shape: Vec<u64>,
 }
+
+/// A [`LlamaConfig`] that makes sense: made by [`LlamaConfig::validate`] only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Llama(LlamaConfig);
+
+impl Llama {
+    /// The configuration, `head_dim` filled in.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.0
+    }
+}

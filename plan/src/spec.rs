@@ -150,6 +150,18 @@ pub struct RankSpec {
     pub micro_batch_size: u32,
     /// Where it computes.
     pub device: DeviceSpec,
+    /// What it computes in; master weights, gradients and moments are f32 in any case.
+    pub precision: Precision,
+}
+
+/// What forward and backward compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32: CPUs, and cards older than Ampere.
+    F32,
+    /// bf16, from a copy of the f32 master weights.
+    Bf16,
 }
 
 /// Where a rank computes.

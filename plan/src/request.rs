@@ -1,0 +1,136 @@
+//! What is asked for: the planner's input, made by `api` from YAML and already checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::Llama;
+use crate::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
+
+/// A `TrainingRun`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// Its name.
+    pub name: String,
+    /// Seed of initialisation and data order.
+    pub seed: u64,
+    /// The model.
+    pub model: Llama,
+    /// Folder made by `heteroloco data prepare`; relative to the current folder.
+    pub data: PathBuf,
+    /// What the data has to be tokenised with.
+    pub tokenizer: Tokenizer,
+    /// Sequences of one inner step of one island.
+    pub sequences: u32,
+    /// Tokens of a sequence; at most the model's longest.
+    pub sequence_length: u32,
+    /// Tokens after which the run is done.
+    pub tokens: u64,
+    /// The inner optimiser.
+    pub optimizer: OptimizerSpec,
+    /// Inner steps of the fastest island in a round.
+    pub inner_steps: InnerSteps,
+    /// The outer exchange.
+    pub sparse: SparseSpec,
+    /// Held-out loss.
+    pub evaluation: EvaluationSpec,
+    /// When a round ends.
+    pub rounds: RoundRules,
+    /// Folder for checkpoints; the run folder's own where absent.
+    pub checkpoint: Option<PathBuf>,
+    /// Checkpoint after every so many rounds.
+    pub checkpoint_every_rounds: u32,
+}
+
+/// How text became tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tokenizer {
+    /// One token per byte, and an end token.
+    Byte,
+    /// A Hugging Face `tokenizer.json`.
+    File(PathBuf),
+}
+
+/// H of the fastest island.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InnerSteps {
+    /// [`crate::planner::AUTO_INNER_STEPS`].
+    Auto,
+    /// As many.
+    Fixed(u32),
+}
+
+/// When a round ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundRules {
+    /// Share of the members, 1 to 100, whose offers suffice once `grace` has passed.
+    pub quorum_percent: u8,
+    /// Wait for the others after the quorum.
+    pub grace: Duration,
+    /// End of a round in any case, from its start.
+    pub deadline: Duration,
+}
+
+/// A `ComputeIsland`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IslandRequest {
+    /// Its name.
+    pub name: String,
+    /// Cards that it may use, best first; not empty.
+    pub devices: Vec<DeviceRequest>,
+    /// Least memory over all its cards, bytes; 0 asks for nothing.
+    pub min_memory: u64,
+    /// Cards one replica is split over.
+    pub parallelism: Parallelism,
+}
+
+/// Cards of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Product as GPU feature discovery writes it; a trailing `*` matches a family.
+    pub product: String,
+    /// At least so many.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
+    /// Bytes of one card, in place of the catalogue's or the machine's own figure.
+    pub memory: Option<u64>,
+}
+
+/// A layout fixed by the user; `None` leaves it to the planner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parallelism {
+    /// Cards that share each layer.
+    pub tensor: Option<u32>,
+    /// Stages.
+    pub pipeline: Option<u32>,
+    /// Replicas inside the island.
+    pub data: Option<u32>,
+}
+
+/// Where ranks will run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// Each card is a CPU process, slowed down in proportion to the run's fastest card.
+    Emulated {
+        /// CPU threads of each process.
+        threads: u32,
+    },
+    /// This machine's cards, and its CPU for the product `cpu`.
+    Local {
+        /// What this machine has; islands take from it in order, each card once.
+        cards: Vec<LocalCard>,
+        /// CPU threads of each `cpu` rank.
+        threads: u32,
+    },
+}
+
+/// A card of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalCard {
+    /// CUDA index.
+    pub index: u32,
+    /// Product, spelt as GPU feature discovery does (spaces become hyphens).
+    pub product: String,
+    /// Bytes of memory.
+    pub memory: u64,
+}
