@@ -1,0 +1,107 @@
+//! What a member asks of the run: one struct for each call, checked where it came from the wire.
+
+use std::collections::BTreeSet;
+
+use crate::types::{Contribution, Digest, RankAddress};
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the run.
+    pub run: String,
+    /// Name of the island.
+    pub island: String,
+    /// Epoch of its plan; the newest one seen for an island wins.
+    pub epoch: u64,
+}
+
+/// A rank names its address to the other ranks of its island. Not an event of the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meet {
+    /// Who speaks.
+    pub who: Identity,
+    /// The rank, below `world_size`.
+    pub rank: u32,
+    /// Ranks of the island.
+    pub world_size: u32,
+    /// `host:port` where the rank serves.
+    pub address: String,
+    /// What all ranks of an island must agree on.
+    pub plan_hash: Digest,
+}
+
+/// An island asks to become a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Who speaks.
+    pub who: Identity,
+    /// Its ranks, by rank; together they hold every piece once.
+    pub ranks: Vec<RankAddress>,
+    /// blake3 of tensor names, shapes, chunking and codec parameters.
+    pub layout_hash: Digest,
+    /// The island holds θ at the start of this round,
+    pub round: u64,
+    /// with this hash.
+    pub theta_hash: Digest,
+    /// Predicted tokens per 1,000 seconds, for display.
+    pub tokens_per_second_milli: u64,
+    /// H, for display.
+    pub inner_steps: u32,
+}
+
+/// An island holds θ of a round after a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Who speaks.
+    pub who: Identity,
+    /// The round whose θ it holds,
+    pub round: u64,
+    /// with this hash.
+    pub theta_hash: Digest,
+}
+
+/// An island commits to its contribution of a round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Who speaks; island and epoch are the contribution's.
+    pub who: Identity,
+    /// The round.
+    pub round: u64,
+    /// What it commits to.
+    pub contribution: Contribution,
+    /// It leaves once the round is committed.
+    pub leaving: bool,
+}
+
+/// An island tells which contributions of a round it holds completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Who speaks.
+    pub who: Identity,
+    /// The round.
+    pub round: u64,
+    /// Islands whose contribution it holds.
+    pub have: BTreeSet<String>,
+}
+
+/// An island applied a committed round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// Who speaks.
+    pub who: Identity,
+    /// The committed round.
+    pub round: u64,
+    /// Hash of θ after it.
+    pub theta_hash: Digest,
+    /// Held-out loss of θ after it in nats per token, where measured.
+    pub heldout_loss: Option<f32>,
+}
+
+/// An island leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// Who speaks.
+    pub who: Identity,
+    /// Why, for people; may be empty.
+    pub reason: String,
+}
