@@ -302,10 +302,10 @@ pub mod coordinator_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct CoordinatorClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -344,13 +344,14 @@ pub mod coordinator_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             CoordinatorClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -391,13 +392,21 @@ pub mod coordinator_client {
             &mut self,
             request: impl tonic::IntoRequest<super::MeetRequest>,
         ) -> std::result::Result<tonic::Response<super::MeetResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Meet");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Meet",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Meet"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Meet"));
             self.inner.unary(req, path, codec).await
         }
         /// The island's leader (rank 0) asks to become a member.
@@ -405,13 +414,21 @@ pub mod coordinator_client {
             &mut self,
             request: impl tonic::IntoRequest<super::JoinRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Join");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Join",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Join"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Join"));
             self.inner.unary(req, path, codec).await
         }
         /// The newest view at once, then each newer one. Views between may be skipped.
@@ -422,27 +439,46 @@ pub mod coordinator_client {
             tonic::Response<tonic::codec::Streaming<super::RunView>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Watch");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Watch",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Watch"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Watch"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// Renews the island's lease.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
-        ) -> std::result::Result<tonic::Response<super::HeartbeatResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::HeartbeatResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Heartbeat");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Heartbeat",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Heartbeat"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
         /// The island holds theta of `round` (after a snapshot) and can follow the run from there.
@@ -450,13 +486,21 @@ pub mod coordinator_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ReadyRequest>,
         ) -> std::result::Result<tonic::Response<super::ReadyResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Ready");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Ready",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Ready"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Ready"));
             self.inner.unary(req, path, codec).await
         }
         /// Commits to a contribution before anyone may fetch it.
@@ -464,41 +508,71 @@ pub mod coordinator_client {
             &mut self,
             request: impl tonic::IntoRequest<super::OfferRequest>,
         ) -> std::result::Result<tonic::Response<super::OfferResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Offer");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Offer",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Offer"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Offer"));
             self.inner.unary(req, path, codec).await
         }
         /// Which of the closed set's contributions the island holds completely.
         pub async fn fetched(
             &mut self,
             request: impl tonic::IntoRequest<super::FetchedRequest>,
-        ) -> std::result::Result<tonic::Response<super::FetchedResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::FetchedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Fetched");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Fetched",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Fetched"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Fetched"));
             self.inner.unary(req, path, codec).await
         }
         /// The island applied the committed round; the coordinator compares the hash of theta.
         pub async fn applied(
             &mut self,
             request: impl tonic::IntoRequest<super::AppliedRequest>,
-        ) -> std::result::Result<tonic::Response<super::AppliedResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::AppliedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Applied");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Applied",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Applied"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Applied"));
             self.inner.unary(req, path, codec).await
         }
         /// The island leaves; what it offered stays in the round while somebody can serve it.
@@ -506,13 +580,21 @@ pub mod coordinator_client {
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaveResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Coordinator/Leave");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Leave",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Leave"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Leave"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -524,7 +606,7 @@ pub mod coordinator_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with CoordinatorServer.
@@ -544,7 +626,8 @@ pub mod coordinator_server {
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::RunView, tonic::Status>,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         /// The newest view at once, then each newer one. Views between may be skipped.
         async fn watch(
@@ -555,7 +638,10 @@ pub mod coordinator_server {
         async fn heartbeat(
             &self,
             request: tonic::Request<super::HeartbeatRequest>,
-        ) -> std::result::Result<tonic::Response<super::HeartbeatResponse>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<super::HeartbeatResponse>,
+            tonic::Status,
+        >;
         /// The island holds theta of `round` (after a snapshot) and can follow the run from there.
         async fn ready(
             &self,
@@ -603,7 +689,10 @@ pub mod coordinator_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -658,16 +747,21 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Meet" => {
                     #[allow(non_camel_case_types)]
                     struct MeetSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::MeetRequest> for MeetSvc<T> {
+                    impl<T: Coordinator> tonic::server::UnaryService<super::MeetRequest>
+                    for MeetSvc<T> {
                         type Response = super::MeetResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::MeetRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::meet(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::meet(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -696,16 +790,21 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Join" => {
                     #[allow(non_camel_case_types)]
                     struct JoinSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::JoinRequest> for JoinSvc<T> {
+                    impl<T: Coordinator> tonic::server::UnaryService<super::JoinRequest>
+                    for JoinSvc<T> {
                         type Response = super::JoinResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::JoinRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::join(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::join(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -734,18 +833,24 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Watch" => {
                     #[allow(non_camel_case_types)]
                     struct WatchSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::ServerStreamingService<super::WatchRequest> for WatchSvc<T> {
+                    impl<
+                        T: Coordinator,
+                    > tonic::server::ServerStreamingService<super::WatchRequest>
+                    for WatchSvc<T> {
                         type Response = super::RunView;
                         type ResponseStream = T::WatchStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::WatchRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::watch(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::watch(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -774,16 +879,23 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Heartbeat" => {
                     #[allow(non_camel_case_types)]
                     struct HeartbeatSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::HeartbeatRequest> for HeartbeatSvc<T> {
+                    impl<
+                        T: Coordinator,
+                    > tonic::server::UnaryService<super::HeartbeatRequest>
+                    for HeartbeatSvc<T> {
                         type Response = super::HeartbeatResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::HeartbeatRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::heartbeat(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::heartbeat(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -812,16 +924,21 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Ready" => {
                     #[allow(non_camel_case_types)]
                     struct ReadySvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::ReadyRequest> for ReadySvc<T> {
+                    impl<T: Coordinator> tonic::server::UnaryService<super::ReadyRequest>
+                    for ReadySvc<T> {
                         type Response = super::ReadyResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::ReadyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::ready(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::ready(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -850,16 +967,21 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Offer" => {
                     #[allow(non_camel_case_types)]
                     struct OfferSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::OfferRequest> for OfferSvc<T> {
+                    impl<T: Coordinator> tonic::server::UnaryService<super::OfferRequest>
+                    for OfferSvc<T> {
                         type Response = super::OfferResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::OfferRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::offer(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::offer(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -888,16 +1010,23 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Fetched" => {
                     #[allow(non_camel_case_types)]
                     struct FetchedSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::FetchedRequest> for FetchedSvc<T> {
+                    impl<
+                        T: Coordinator,
+                    > tonic::server::UnaryService<super::FetchedRequest>
+                    for FetchedSvc<T> {
                         type Response = super::FetchedResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::FetchedRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::fetched(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::fetched(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -926,16 +1055,23 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Applied" => {
                     #[allow(non_camel_case_types)]
                     struct AppliedSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::AppliedRequest> for AppliedSvc<T> {
+                    impl<
+                        T: Coordinator,
+                    > tonic::server::UnaryService<super::AppliedRequest>
+                    for AppliedSvc<T> {
                         type Response = super::AppliedResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::AppliedRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::applied(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::applied(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -964,16 +1100,21 @@ pub mod coordinator_server {
                 "/heteroloco.v1.Coordinator/Leave" => {
                     #[allow(non_camel_case_types)]
                     struct LeaveSvc<T: Coordinator>(pub Arc<T>);
-                    impl<T: Coordinator> tonic::server::UnaryService<super::LeaveRequest> for LeaveSvc<T> {
+                    impl<T: Coordinator> tonic::server::UnaryService<super::LeaveRequest>
+                    for LeaveSvc<T> {
                         type Response = super::LeaveResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::LeaveRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Coordinator>::leave(&inner, request).await };
+                            let fut = async move {
+                                <T as Coordinator>::leave(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -999,16 +1140,25 @@ pub mod coordinator_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1084,10 +1234,10 @@ pub mod exchange_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ExchangeClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1126,13 +1276,14 @@ pub mod exchange_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ExchangeClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1171,14 +1322,25 @@ pub mod exchange_client {
         pub async fn manifest(
             &mut self,
             request: impl tonic::IntoRequest<super::ManifestRequest>,
-        ) -> std::result::Result<tonic::Response<super::ManifestResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Exchange/Manifest");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Exchange/Manifest",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Exchange", "Manifest"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Exchange", "Manifest"));
             self.inner.unary(req, path, codec).await
         }
         /// Pieces \[first, end) of one island's contribution, in order.
@@ -1189,13 +1351,21 @@ pub mod exchange_client {
             tonic::Response<tonic::codec::Streaming<super::Piece>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Exchange/Pull");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Exchange/Pull",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Exchange", "Pull"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Exchange", "Pull"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// Pieces \[first, end) of theta at the start of a round: little-endian f32 in canonical order.
@@ -1206,13 +1376,21 @@ pub mod exchange_client {
             tonic::Response<tonic::codec::Streaming<super::Piece>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Exchange/Snapshot");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Exchange/Snapshot",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Exchange", "Snapshot"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Exchange", "Snapshot"));
             self.inner.server_streaming(req, path, codec).await
         }
     }
@@ -1224,7 +1402,7 @@ pub mod exchange_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ExchangeServer.
@@ -1234,11 +1412,15 @@ pub mod exchange_server {
         async fn manifest(
             &self,
             request: tonic::Request<super::ManifestRequest>,
-        ) -> std::result::Result<tonic::Response<super::ManifestResponse>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Pull method.
         type PullStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Piece, tonic::Status>,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         /// Pieces \[first, end) of one island's contribution, in order.
         async fn pull(
@@ -1248,7 +1430,8 @@ pub mod exchange_server {
         /// Server streaming response type for the Snapshot method.
         type SnapshotStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Piece, tonic::Status>,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         /// Pieces \[first, end) of theta at the start of a round: little-endian f32 in canonical order.
         async fn snapshot(
@@ -1277,7 +1460,10 @@ pub mod exchange_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1332,16 +1518,21 @@ pub mod exchange_server {
                 "/heteroloco.v1.Exchange/Manifest" => {
                     #[allow(non_camel_case_types)]
                     struct ManifestSvc<T: Exchange>(pub Arc<T>);
-                    impl<T: Exchange> tonic::server::UnaryService<super::ManifestRequest> for ManifestSvc<T> {
+                    impl<T: Exchange> tonic::server::UnaryService<super::ManifestRequest>
+                    for ManifestSvc<T> {
                         type Response = super::ManifestResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::ManifestRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Exchange>::manifest(&inner, request).await };
+                            let fut = async move {
+                                <T as Exchange>::manifest(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1370,17 +1561,24 @@ pub mod exchange_server {
                 "/heteroloco.v1.Exchange/Pull" => {
                     #[allow(non_camel_case_types)]
                     struct PullSvc<T: Exchange>(pub Arc<T>);
-                    impl<T: Exchange> tonic::server::ServerStreamingService<super::PullRequest> for PullSvc<T> {
+                    impl<
+                        T: Exchange,
+                    > tonic::server::ServerStreamingService<super::PullRequest>
+                    for PullSvc<T> {
                         type Response = super::Piece;
                         type ResponseStream = T::PullStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::PullRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Exchange>::pull(&inner, request).await };
+                            let fut = async move {
+                                <T as Exchange>::pull(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1409,18 +1607,24 @@ pub mod exchange_server {
                 "/heteroloco.v1.Exchange/Snapshot" => {
                     #[allow(non_camel_case_types)]
                     struct SnapshotSvc<T: Exchange>(pub Arc<T>);
-                    impl<T: Exchange> tonic::server::ServerStreamingService<super::SnapshotRequest> for SnapshotSvc<T> {
+                    impl<
+                        T: Exchange,
+                    > tonic::server::ServerStreamingService<super::SnapshotRequest>
+                    for SnapshotSvc<T> {
                         type Response = super::Piece;
                         type ResponseStream = T::SnapshotStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::SnapshotRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Exchange>::snapshot(&inner, request).await };
+                            let fut = async move {
+                                <T as Exchange>::snapshot(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1446,16 +1650,25 @@ pub mod exchange_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1479,7 +1692,7 @@ pub mod exchange_server {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Frame {
-    /// Set in the first frame of a stream only.
+    /// Set in the first frame of a stream, which carries nothing else.
     #[prost(message, optional, tag = "1")]
     pub hello: ::core::option::Option<Hello>,
     /// Counts the operations on this stream; a receiver refuses a frame of another operation.
@@ -1488,11 +1701,17 @@ pub struct Frame {
     /// What the operation is, see collective::wire.
     #[prost(uint32, tag = "3")]
     pub operation: u32,
-    /// Offset of the payload within the operation's message, in bytes.
+    /// Length of the whole buffer that the operation is about, in bytes.
     #[prost(uint64, tag = "4")]
+    pub total: u64,
+    /// Which of the buffer's blocks the payload belongs to, where the operation has blocks.
+    #[prost(uint64, tag = "5")]
+    pub block: u64,
+    /// Where in the buffer the payload belongs, in bytes.
+    #[prost(uint64, tag = "6")]
     pub offset: u64,
     /// Little-endian f32 values, or bytes.
-    #[prost(bytes = "bytes", tag = "5")]
+    #[prost(bytes = "bytes", tag = "7")]
     pub payload: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1519,10 +1738,10 @@ pub mod collective_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct CollectiveClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1561,13 +1780,14 @@ pub mod collective_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             CollectiveClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1607,13 +1827,21 @@ pub mod collective_client {
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Frame>,
         ) -> std::result::Result<tonic::Response<super::StreamEnd>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/heteroloco.v1.Collective/Stream");
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Collective/Stream",
+            );
             let mut req = request.into_streaming_request();
-            req.extensions_mut().insert(GrpcMethod::new("heteroloco.v1.Collective", "Stream"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Collective", "Stream"));
             self.inner.client_streaming(req, path, codec).await
         }
     }
@@ -1625,7 +1853,7 @@ pub mod collective_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with CollectiveServer.
@@ -1658,7 +1886,10 @@ pub mod collective_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1713,16 +1944,23 @@ pub mod collective_server {
                 "/heteroloco.v1.Collective/Stream" => {
                     #[allow(non_camel_case_types)]
                     struct StreamSvc<T: Collective>(pub Arc<T>);
-                    impl<T: Collective> tonic::server::ClientStreamingService<super::Frame> for StreamSvc<T> {
+                    impl<
+                        T: Collective,
+                    > tonic::server::ClientStreamingService<super::Frame>
+                    for StreamSvc<T> {
                         type Response = super::StreamEnd;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Frame>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Collective>::stream(&inner, request).await };
+                            let fut = async move {
+                                <T as Collective>::stream(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1748,16 +1986,25 @@ pub mod collective_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
