@@ -1,1 +1,141 @@
-//! placeholder
+//! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are views
+//! of one buffer, fused AdamW, memory statistics; and CPU tensors as slices. Home of `unsafe`.
+
+mod ffi;
+mod host;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+pub use crate::host::{HostError, host_slice};
+
+/// libtorch refused an operation.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {operation}: {message}")]
+pub struct ShimError {
+    operation: &'static str,
+    message: String,
+}
+
+/// Settings of one AdamW step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// First moment's decay.
+    pub beta1: f64,
+    /// Second moment's decay.
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+/// Bytes that libtorch's allocator holds for tensors on one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Now.
+    pub current_bytes: u64,
+    /// At most, since the process began.
+    pub peak_bytes: u64,
+}
+
+/// Backward from `output`, whose gradient is `gradient`, adding to the gradients of the leaves.
+///
+/// # Errors
+/// What autograd says: shapes that differ, an output without a graph.
+pub fn backward(output: &Tensor, gradient: &Tensor) -> Result<(), ShimError> {
+    let (outputs, gradients) = ([raw(output)], [raw(gradient)]);
+    // SAFETY: both arrays hold `count` = 1 live tensors, which the call only reads and shares.
+    unsafe {
+        let message = ffi::tch_ext_backward(outputs.as_ptr(), gradients.as_ptr(), 1);
+        ffi::checked("run backward", message)
+    }
+}
+
+/// Makes `gradient` the tensor that the gradient of `leaf` accumulates into, in place: a view of a
+/// larger buffer stays one.
+///
+/// # Errors
+/// A gradient of another shape, kind or device.
+pub fn set_gradient(leaf: &mut Tensor, gradient: &Tensor) -> Result<(), ShimError> {
+    if leaf.size() != gradient.size() || leaf.device() != gradient.device() {
+        let message = format!("shape {:?} is not {:?}", gradient.size(), leaf.size());
+        return Err(ShimError { operation: "set a gradient", message });
+    }
+    // SAFETY: both are live tensors; the shim shares the second's ownership.
+    unsafe {
+        let message = ffi::tch_ext_set_gradient(leaf.as_mut_ptr(), gradient.as_ptr());
+        ffi::checked("set a gradient", message)
+    }
+}
+
+/// The tensors of one AdamW step; one shape, kind and device.
+#[derive(Debug)]
+pub struct AdamWTensors<'a> {
+    /// Parameters, updated in place.
+    pub theta: &'a mut Tensor,
+    /// Their gradients.
+    pub gradient: &'a mut Tensor,
+    /// First moments, updated in place.
+    pub first: &'a mut Tensor,
+    /// Second moments, updated in place.
+    pub second: &'a mut Tensor,
+}
+
+/// libtorch's fused AdamW; `step` counts from 1.
+///
+/// # Errors
+/// What libtorch says: shapes or devices that differ.
+pub fn fused_adamw(
+    tensors: AdamWTensors<'_>,
+    step: u64,
+    settings: &AdamW,
+) -> Result<(), ShimError> {
+    let AdamWTensors { theta, gradient, first, second } = tensors;
+    let pointers = [raw(theta), raw(gradient), raw(first), raw(second)];
+    // SAFETY: four live tensors, borrowed mutably for the call; `AdamW` has the layout of the C
+    // struct.
+    unsafe {
+        let message = ffi::tch_ext_fused_adamw(pointers.as_ptr(), step as f64, settings);
+        ffi::checked("run fused AdamW", message)
+    }
+}
+
+/// Whether CUDA device `index` computes in bf16, which Ampere and later cards do.
+///
+/// # Errors
+/// There is no such device.
+pub fn cuda_has_bf16(index: u32) -> Result<bool, ShimError> {
+    let mut has = false;
+    // SAFETY: `has` outlives the call, which writes one bool.
+    unsafe {
+        let message = ffi::tch_ext_cuda_has_bf16(i64::from(index), &mut has);
+        ffi::checked("ask a device for bf16", message)?;
+    }
+    Ok(has)
+}
+
+/// What libtorch's allocator holds on CUDA device `index`.
+///
+/// # Errors
+/// There is no such device.
+pub fn cuda_memory(index: u32) -> Result<DeviceMemory, ShimError> {
+    let (mut current, mut peak) = (0, 0);
+    // SAFETY: both integers outlive the call, which writes one value to each.
+    unsafe {
+        let message = ffi::tch_ext_cuda_memory(i64::from(index), &mut current, &mut peak);
+        ffi::checked("read memory statistics", message)?;
+    }
+    let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
+    Ok(DeviceMemory { current_bytes: bytes(current), peak_bytes: bytes(peak) })
+}
+
+fn raw(tensor: &Tensor) -> *mut C_tensor {
+    tensor.as_ptr().cast_mut()
+}
+
+#[cfg(test)]
+mod tests;

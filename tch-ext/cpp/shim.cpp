@@ -1,0 +1,82 @@
+// What tch lacks, against libtorch's C++ interface.
+#include "shim.h"
+
+#include <ATen/ATen.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/DeviceGuard.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cstring>
+#include <exception>
+#include <vector>
+
+namespace {
+
+// Runs `body` and turns what it throws into a message.
+template <typename Body>
+char* guarded(Body body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+
+}  // namespace
+
+void tch_ext_free_message(char* message) {
+  free(message);
+}
+
+char* tch_ext_backward(at::Tensor* const* outputs, at::Tensor* const* gradients, int64_t count) {
+  return guarded([&] {
+    std::vector<at::Tensor> roots, upstream;
+    for (int64_t i = 0; i < count; ++i) {
+      roots.push_back(*outputs[i]);
+      upstream.push_back(*gradients[i]);
+    }
+    torch::autograd::backward(roots, upstream);
+  });
+}
+
+char* tch_ext_set_gradient(at::Tensor* leaf, const at::Tensor* gradient) {
+  return guarded([&] { leaf->mutable_grad() = *gradient; });
+}
+
+char* tch_ext_fused_adamw(
+    at::Tensor* const* tensors, double step, const TchExtAdamW* settings) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> theta{*tensors[0]}, gradient{*tensors[1]};
+    std::vector<at::Tensor> first{*tensors[2]}, second{*tensors[3]};
+    std::vector<at::Tensor> steps{at::full({}, step, theta[0].options())};
+    at::_fused_adamw_(
+        theta, gradient, first, second, {}, steps, settings->learning_rate, settings->beta1,
+        settings->beta2, settings->weight_decay, settings->epsilon, /*amsgrad=*/false,
+        /*maximize=*/false);
+  });
+}
+
+char* tch_ext_cuda_has_bf16(int64_t index, bool* out) {
+  return guarded([&] {
+    c10::DeviceGuard guard(c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)));
+    *out = at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
+  });
+}
+
+char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
+  return guarded([&] {
+    const auto statistics =
+        at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *current = statistics.allocated_bytes[all].current;
+    *peak = statistics.allocated_bytes[all].peak;
+  });
+}

@@ -1,0 +1,37 @@
+// The C interface of the shim. Every function returns nullptr, or a message made by malloc that the
+// caller gives back to tch_ext_free_message. No C++ exception crosses it.
+#pragma once
+
+#include <cstdint>
+
+namespace at {
+class Tensor;
+}
+
+extern "C" {
+
+void tch_ext_free_message(char* message);
+
+// Backward from `outputs`, whose gradients are `gradients`, into the leaves.
+char* tch_ext_backward(at::Tensor* const* outputs, at::Tensor* const* gradients, int64_t count);
+
+// Makes `gradient` the tensor that `leaf`'s gradient accumulates into.
+char* tch_ext_set_gradient(at::Tensor* leaf, const at::Tensor* gradient);
+
+struct TchExtAdamW {
+  double learning_rate;
+  double beta1;
+  double beta2;
+  double weight_decay;
+  double epsilon;
+};
+
+// One fused AdamW step on tensors of one device; `step` counts from 1.
+char* tch_ext_fused_adamw(at::Tensor* const* tensors, double step, const TchExtAdamW* settings);
+
+// Whether CUDA device `index` computes in bf16 (Ampere and later).
+char* tch_ext_cuda_has_bf16(int64_t index, bool* out);
+
+// Bytes that libtorch's allocator holds for tensors on CUDA device `index`: now, and at most so far.
+char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak);
+}

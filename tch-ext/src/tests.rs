@@ -1,0 +1,80 @@
+//! The shim on the CPU.
+
+use tch::{Device, Kind, Tensor};
+
+use super::*;
+
+#[test]
+fn backward_uses_the_given_gradient() {
+    let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0]).set_requires_grad(true);
+    let y = &x * &x;
+    backward(&y, &Tensor::from_slice(&[1.0f32, 10.0, 100.0])).unwrap();
+    assert_eq!(Vec::<f32>::try_from(x.grad()).unwrap(), [2.0, 40.0, 600.0]);
+}
+
+#[test]
+fn a_backward_that_fails_is_an_error_and_not_an_abort() {
+    let x = Tensor::from_slice(&[1.0f32]);
+    let error = backward(&x, &x).unwrap_err().to_string();
+    assert!(error.starts_with("failed to run backward: "), "{error}");
+}
+
+#[test]
+fn gradients_accumulate_into_the_view_that_was_set() {
+    let mut flat = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+    let mut leaf = Tensor::from_slice(&[3.0f32, 4.0]).set_requires_grad(true);
+    set_gradient(&mut leaf, &flat.narrow(0, 1, 2)).unwrap();
+    for _ in 0..2 {
+        (&leaf * &leaf).sum(Kind::Float).backward();
+    }
+    assert_eq!(host_slice(&mut flat).unwrap(), [0.0, 12.0, 16.0, 0.0]);
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_refused() {
+    let mut leaf = Tensor::from_slice(&[3.0f32, 4.0]).set_requires_grad(true);
+    assert!(set_gradient(&mut leaf, &Tensor::from_slice(&[1.0f32])).is_err());
+}
+
+#[test]
+fn fused_adamw_makes_the_first_step_of_the_formula() {
+    let mut theta = Tensor::from_slice(&[1.0f32, -2.0]);
+    let mut gradient = Tensor::from_slice(&[0.5f32, -0.25]);
+    let (mut first, mut second) = (gradient.zeros_like(), gradient.zeros_like());
+    let settings =
+        AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, epsilon: 1e-8 };
+    let tensors = AdamWTensors {
+        theta: &mut theta,
+        gradient: &mut gradient,
+        first: &mut first,
+        second: &mut second,
+    };
+    fused_adamw(tensors, 1, &settings).unwrap();
+    let expected = [1.0 * 0.99 - 0.1, -2.0 * 0.99 + 0.1];
+    for (value, expected) in host_slice(&mut theta).unwrap().iter().zip(expected) {
+        assert!((f64::from(*value) - expected).abs() < 1e-6, "{value} {expected}");
+    }
+}
+
+#[test]
+fn a_slice_shows_and_changes_the_tensor() {
+    let mut tensor = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
+    host_slice(&mut tensor).unwrap()[3] = 7.0;
+    assert_eq!(tensor.double_value(&[1, 1]), 7.0);
+}
+
+#[test]
+fn what_is_not_contiguous_f32_is_no_slice() {
+    let options = (Kind::Float, Device::Cpu);
+    assert_eq!(host_slice(&mut Tensor::zeros([2, 3], options).tr()), Err(HostError::Strided));
+    let mut doubles = Tensor::zeros([1], (Kind::Double, Device::Cpu));
+    assert_eq!(host_slice(&mut doubles), Err(HostError::Kind(Kind::Double)));
+}
+
+#[test]
+fn a_machine_without_cuda_says_so() {
+    if tch::Cuda::device_count() == 0 {
+        assert!(cuda_memory(0).is_err());
+        assert!(cuda_has_bf16(0).is_err());
+    }
+}
