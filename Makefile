@@ -1,0 +1,116 @@
+# HeteroLoCo. `make` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(HETEROLOCO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/heteroloco)
+LIBTORCH ?= $(CACHE)/libtorch-2.11.0-cpu
+PYTHON ?= python3
+VENV := $(CACHE)/bench-venv
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+HETEROLOCO := $(TARGET)/release/heteroloco
+PROGRAMS := -p cli -p coordinator -p worker
+GENERATED := proto/src/gen crds
+CARGO_DENY := 0.20.2
+
+export LIBTORCH
+export PATH := $(CACHE)/bin:$(PATH)
+# Idle OpenMP threads sleep; spinning ones starve the other ranks of the machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## Put libtorch into the cache folder; does nothing the second time
+	@[ -e "$(LIBTORCH)/.complete" ] || $(PYTHON) scripts/setup-libtorch.py
+
+.PHONY: build
+build: setup ## Build the programs, optimised
+	cargo build --locked --release $(PROGRAMS)
+
+.PHONY: demo
+demo: build ## Train a small model over three emulated islands (DATA=path: on your own text)
+	@scripts/demo.sh "$(HETEROLOCO)" "$(DATA)"
+
+##@ Check
+
+.PHONY: test
+test: setup ## Run every test
+	cargo build --locked $(PROGRAMS)
+	cargo test --locked --workspace
+
+.PHONY: test-fast
+test-fast: ## Run the tests of the crates that are pure functions
+	cargo test --locked -p plan -p sparseloco -p rounds -p proto -p api
+
+.PHONY: lint
+lint: setup deny ## Check format, clippy, licences and advisories
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(CACHE)/bin/cargo-deny)
+	cargo deny --locked check bans licenses sources
+	if cargo deny --locked fetch db; then cargo deny --locked check advisories; \
+	  else echo "deny: the advisory database is out of reach: advisories NOT checked"; fi
+
+$(CACHE)/bin/cargo-deny:
+	cargo install --locked --root "$(CACHE)" cargo-deny@$(CARGO_DENY)
+
+.PHONY: gen
+gen: ## Write the generated files again (wire types, CRDs)
+	cargo run --locked --quiet -p proto --example gen
+	cargo run --locked --quiet -p api --example crds
+
+.PHONY: gen-check
+gen-check: gen ## Fail when a generated file differs from what is committed
+	@git diff --exit-code -- $(GENERATED)
+	@[ -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" ]
+
+.PHONY: fuzz
+fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
+	cd sparseloco && cargo +nightly fuzz run decode -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+##@ Measure (each prints `figure NAME VALUE UNIT` lines)
+
+.PHONY: bench
+bench: bench-codec bench-allreduce bench-step bench-convergence ## Run every benchmark
+
+.PHONY: bench-codec
+bench-codec: setup ## The codec's speed and size, on pseudo-gradients of a real run
+	cargo run --locked --release -p bench --bin bench-codec
+
+.PHONY: bench-allreduce
+bench-allreduce: bench-venv ## The gRPC ring all-reduce against PyTorch's Gloo
+	cargo run --locked --release -p bench --bin bench-allreduce -- --python "$(VENV)/bin/python"
+
+.PHONY: bench-step
+bench-step: setup bench-venv ## One rank's training step against PyTorch eager
+	cargo run --locked --release -p bench-training --bin bench-step -- \
+	  --python "$(VENV)/bin/python"
+
+.PHONY: bench-convergence
+bench-convergence: setup ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)
+	cargo run --locked --release -p bench-training --bin bench-convergence
+
+.PHONY: bench-venv
+bench-venv: $(VENV)/.complete ## Put PyTorch and transformers, for comparison, into the cache folder
+
+$(VENV)/.complete: bench/requirements.txt
+	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/python" -m pip install --quiet -r bench/requirements.txt
+	@touch "$@"
+
+##@ Tidy
+
+.PHONY: clean
+clean: ## Remove what was built and the demo's runs; the cache folder stays
+	cargo clean
+	rm -rf runs
