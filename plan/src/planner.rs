@@ -1,11 +1,22 @@
 //! From what is asked for to what every rank does, or the reasons why not.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use crate::memory::Memory;
-use crate::request::{Execution, IslandRequest, RoundRules, RunRequest, Tokenizer};
+use crate::request::{Execution, InnerSteps, IslandRequest, RoundRules, RunRequest, Tokenizer};
 use crate::spec::{IslandSpec, RunSpec};
+
+mod cards;
+mod island;
+mod refusal;
+mod split;
+mod time;
+mod wire;
+
+pub use refusal::{Reason, Refusal, Refusals};
+
+use cards::{Chosen, Pool};
+use island::Planner;
 
 /// H of the fastest island where the run leaves it open: SparseLoCo's and Covenant-72B's 30.
 pub const AUTO_INNER_STEPS: u32 = 30;
@@ -54,6 +65,13 @@ pub struct IslandPlan {
     pub reasons: Vec<String>,
 }
 
+impl IslandPlan {
+    /// Seconds of the inner steps of a round.
+    pub fn round_seconds(&self) -> f64 {
+        f64::from(self.spec.inner_steps) * self.step_seconds
+    }
+}
+
 /// What one rank needs and gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankPlan {
@@ -74,66 +92,117 @@ pub fn plan_run(
     islands: &[IslandRequest],
     execution: &Execution,
 ) -> Result<RunPlan, Refusals> {
-    let _ = (run, islands, execution);
-    Err(Refusals(Vec::new()))
-}
-
-/// Why a plan was refused. The list is closed: it is what `status` shows as a condition's reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// No island takes part.
-    NoIslands,
-    /// The catalogue does not know the product.
-    UnknownProduct,
-    /// There are fewer cards than the island asks for.
-    NotEnoughCards,
-    /// A card does not hold the model.
-    ModelTooLarge,
-    /// All cards together have less than `minMemory`.
-    BelowMinimumMemory,
-    /// An inner step has fewer sequences than the island has cards.
-    BatchTooSmall,
-    /// The layout asked for comes in a later version.
-    NotYet,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-/// One refusal: what does not go and what to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The island; absent where the whole run is refused.
-    pub island: Option<String>,
-    /// Why.
-    pub reason: Reason,
-    /// What was needed and what there is.
-    pub message: String,
-    /// What to change.
-    pub remedy: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(island) = &self.island {
-            write!(f, "island {island}: ")?;
+    let chosen = choose_cards(islands, execution)?;
+    let planner = Planner::new(run, &chosen, execution);
+    let (mut plans, mut refusals) = (Vec::new(), Vec::new());
+    for (island, cards) in islands.iter().zip(chosen) {
+        match planner.plan(plans.len() as u32, island, cards) {
+            Ok(plan) => plans.push(plan),
+            Err(refusal) => refusals.push(refusal),
         }
-        write!(f, "{} ({}): {}", self.message, self.reason, self.remedy)
+    }
+    if !refusals.is_empty() {
+        return Err(Refusals(refusals));
+    }
+    let reasons = share_rounds(run, &mut plans);
+    Ok(finish(run, plans, planner.contribution_bytes, execution, reasons))
+}
+
+/// The cards of every island, each card of this machine given once.
+fn choose_cards(
+    islands: &[IslandRequest],
+    execution: &Execution,
+) -> Result<Vec<Vec<Chosen>>, Refusals> {
+    if islands.is_empty() {
+        return Err(Refusals(vec![refusal::no_islands()]));
+    }
+    let mut pool = Pool::new(execution);
+    let (mut chosen, mut refusals) = (Vec::new(), Vec::new());
+    for island in islands {
+        match pool.choose(island) {
+            Ok(cards) => chosen.push(cards),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if refusals.is_empty() { Ok(chosen) } else { Err(Refusals(refusals)) }
+}
+
+/// Sets H of every island: the run's for the fastest, the others' in proportion to their speed, so
+/// that all end a round together; at least 1. Gives the reason.
+fn share_rounds(run: &RunRequest, plans: &mut [IslandPlan]) -> Vec<String> {
+    let reference = reference_steps(run);
+    let fastest = plans.iter().map(|plan| plan.step_seconds).fold(f64::INFINITY, f64::min);
+    let round_seconds = f64::from(reference) * fastest;
+    let mut reasons = vec![match run.inner_steps {
+        InnerSteps::Auto => format!("H is {reference} on the fastest island, as in SparseLoCo"),
+        InnerSteps::Fixed(_) => format!("H is {reference} on the fastest island, as asked"),
+    }];
+    for plan in plans {
+        let steps = (round_seconds / plan.step_seconds).round().max(1.0) as u32;
+        plan.spec.inner_steps = steps;
+        plan.round_tokens =
+            u64::from(steps) * u64::from(run.sequences) * u64::from(run.sequence_length);
+        if plan.step_seconds > 1.5 * round_seconds {
+            reasons.push(format!(
+                "{} needs {:.1} s for its one step, the fastest island {:.1} s for its round: \
+                 raise sparseLoCo.innerSteps or give it fewer or faster cards",
+                plan.spec.name, plan.step_seconds, round_seconds
+            ));
+        }
+    }
+    reasons
+}
+
+/// Inner steps of the fastest island in a round.
+fn reference_steps(run: &RunRequest) -> u32 {
+    match run.inner_steps {
+        InnerSteps::Auto => AUTO_INNER_STEPS,
+        InnerSteps::Fixed(steps) => steps,
     }
 }
 
-/// Everything that was refused, a line each.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Refusals(pub Vec<Refusal>);
-
-impl fmt::Display for Refusals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, refusal) in self.0.iter().enumerate() {
-            write!(f, "{}{refusal}", if i == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
+fn finish(
+    run: &RunRequest,
+    islands: Vec<IslandPlan>,
+    contribution_bytes: u64,
+    execution: &Execution,
+    reasons: Vec<String>,
+) -> RunPlan {
+    let round_tokens: u64 = islands.iter().map(|island| island.round_tokens).sum();
+    let round_seconds = islands.iter().map(IslandPlan::round_seconds).fold(0.0, f64::max);
+    RunPlan {
+        run: RunSpec {
+            name: run.name.clone(),
+            seed: run.seed,
+            model: run.model.config().clone(),
+            data: run.data.clone(),
+            sequence_length: run.sequence_length,
+            tokens: run.tokens,
+            reference_steps: reference_steps(run),
+            total_rounds: run.tokens.div_ceil(round_tokens).max(1),
+            optimizer: run.optimizer.clone(),
+            sparse: run.sparse.clone(),
+            checkpoint_every_rounds: run.checkpoint_every_rounds,
+            evaluation: run.evaluation.clone(),
+        },
+        tokenizer: run.tokenizer.clone(),
+        rounds: run.rounds,
+        checkpoint: run.checkpoint.clone(),
+        islands: number(islands),
+        emulated: matches!(execution, Execution::Emulated { .. }),
+        round_tokens,
+        round_seconds,
+        contribution_bytes,
+        dense_bytes: run.model.parameters() * 4,
+        reasons,
     }
+}
+
+/// Tells every island how many share the data.
+fn number(mut islands: Vec<IslandPlan>) -> Vec<IslandPlan> {
+    let count = islands.len() as u32;
+    for island in &mut islands {
+        island.spec.islands = count;
+    }
+    islands
 }

@@ -124,6 +124,15 @@ pub enum Execution {
     },
 }
 
+impl Execution {
+    /// CPU threads of a rank that computes on the CPU.
+    pub fn threads(&self) -> u32 {
+        match self {
+            Self::Emulated { threads } | Self::Local { threads, .. } => *threads,
+        }
+    }
+}
+
 /// A card of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalCard {

@@ -1,0 +1,171 @@
+//! Why something is not planned, and what to change.
+
+use std::fmt;
+
+use super::cards::Chosen;
+use crate::gpu;
+use crate::request::DeviceRequest;
+
+/// Why a plan was refused. The list is closed: it is what `status` shows as a condition's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No island takes part.
+    NoIslands,
+    /// The catalogue does not know the product.
+    UnknownProduct,
+    /// There are fewer cards than the island asks for.
+    NotEnoughCards,
+    /// A card does not hold the model.
+    ModelTooLarge,
+    /// All cards together have less than `minMemory`.
+    BelowMinimumMemory,
+    /// An inner step has fewer sequences than the island has cards.
+    BatchTooSmall,
+    /// The layout asked for comes in a later version.
+    NotYet,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// One refusal: what does not go and what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The island; absent where the whole run is refused.
+    pub island: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// What was needed and what there is.
+    pub message: String,
+    /// What to change.
+    pub remedy: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(island) = &self.island {
+            write!(f, "island {island}: ")?;
+        }
+        write!(f, "{} ({}): {}", self.message, self.reason, self.remedy)
+    }
+}
+
+/// Everything that was refused, a line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Refusals(pub Vec<Refusal>);
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, refusal) in self.0.iter().enumerate() {
+            write!(f, "{}{refusal}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+fn refuse(island: &str, reason: Reason, message: String, remedy: impl Into<String>) -> Refusal {
+    Refusal { island: Some(island.to_owned()), reason, message, remedy: remedy.into() }
+}
+
+pub(super) fn no_islands() -> Refusal {
+    Refusal {
+        island: None,
+        reason: Reason::NoIslands,
+        message: "the run has no island".into(),
+        remedy: "add a ComputeIsland whose runRef names the run".into(),
+    }
+}
+
+pub(super) fn not_yet(island: &str, (name, ways): (&str, u32)) -> Refusal {
+    refuse(
+        island,
+        Reason::NotYet,
+        format!("parallelism.{name} is {ways}, and a replica cannot be split over cards yet"),
+        format!("take parallelism.{name} out, and cards that each hold the model"),
+    )
+}
+
+pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
+    refuse(
+        island,
+        Reason::UnknownProduct,
+        format!("{product} is not in the GPU catalogue"),
+        format!("choose one of {}", gpu::suggestions(product).join(", ")),
+    )
+}
+
+pub(super) fn not_enough(island: &str, device: &DeviceRequest, found: usize) -> Refusal {
+    refuse(
+        island,
+        Reason::NotEnoughCards,
+        format!("it asks for {} × {}, this machine has {found} free", device.min, device.product),
+        "lower count.min, change the product, or emulate the cards",
+    )
+}
+
+pub(super) fn too_few_for_data(island: &str, data: u32, found: usize) -> Refusal {
+    refuse(
+        island,
+        Reason::NotEnoughCards,
+        format!("parallelism.data is {data} over {found} cards"),
+        "lower parallelism.data or raise the devices' counts",
+    )
+}
+
+pub(super) fn no_cards(island: &str) -> Refusal {
+    refuse(
+        island,
+        Reason::NotEnoughCards,
+        "none of its cards is here".into(),
+        "change the products or emulate the cards",
+    )
+}
+
+pub(super) fn below_minimum(island: &str, wanted: u64, found: u64) -> Refusal {
+    refuse(
+        island,
+        Reason::BelowMinimumMemory,
+        format!("its cards have {} together, minMemory is {}", gib(found), gib(wanted)),
+        "add cards or lower minMemory",
+    )
+}
+
+pub(super) fn model_too_large(island: &str, card: &Chosen, needed: u64) -> Refusal {
+    refuse(
+        island,
+        Reason::ModelTooLarge,
+        format!("needs {} on every card; {} has {}", gib(needed), card.product, gib(card.memory)),
+        larger(card, needed),
+    )
+}
+
+/// What would hold it: a smaller model or sequence, or the smallest card of the catalogue that is
+/// large enough.
+fn larger(card: &Chosen, needed: u64) -> String {
+    let smaller = "choose a smaller model or a shorter batch.sequenceLength";
+    let holds = gpu::CATALOGUE.iter().filter(|other| other.memory() > needed);
+    match holds.min_by_key(|other| other.memory_mib) {
+        Some(other) if card.card.product != gpu::CPU => {
+            format!("{smaller}, or cards of at least that much, such as {}", other.product)
+        }
+        Some(_) => format!("{smaller}, or raise memory where the machine has more"),
+        None => format!("{smaller}; no single card holds it"),
+    }
+}
+
+pub(super) fn batch_too_small(island: &str, sequences: u32, cards: usize) -> Refusal {
+    refuse(
+        island,
+        Reason::BatchTooSmall,
+        format!("an inner step has {sequences} sequences for {cards} cards"),
+        format!("raise batch.sequences to at least {cards} or lower the devices' counts"),
+    )
+}
+
+/// Bytes for people.
+pub(super) fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
