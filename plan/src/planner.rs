@@ -96,7 +96,7 @@ pub fn plan_run(
     let planner = Planner::new(run, &chosen, execution);
     let (mut plans, mut refusals) = (Vec::new(), Vec::new());
     for (island, cards) in islands.iter().zip(chosen) {
-        match planner.plan(plans.len() as u32, island, cards) {
+        match planner.plan(island, cards) {
             Ok(plan) => plans.push(plan),
             Err(refusal) => refusals.push(refusal),
         }
@@ -198,10 +198,11 @@ fn finish(
     }
 }
 
-/// Tells every island how many share the data.
+/// Gives every island its place among those that share the data.
 fn number(mut islands: Vec<IslandPlan>) -> Vec<IslandPlan> {
     let count = islands.len() as u32;
-    for island in &mut islands {
+    for (index, island) in (0..).zip(&mut islands) {
+        island.spec.index = index;
         island.spec.islands = count;
     }
     islands

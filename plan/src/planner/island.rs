@@ -34,10 +34,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans one island; H and what follows from it are left for when all islands are known.
+    /// Plans one island; H and its place among the others are left for when all are known.
     pub(super) fn plan(
         &self,
-        index: u32,
         island: &IslandRequest,
         mut cards: Vec<Chosen>,
     ) -> Result<IslandPlan, Refusal> {
@@ -58,7 +57,7 @@ impl<'a> Planner<'a> {
             }
             cards = leave_out_the_slow(cards, &shares, &mut reasons);
         };
-        Ok(self.describe(index, &island.name, &cards, &shares, reasons))
+        Ok(self.describe(&island.name, &cards, &shares, reasons))
     }
 
     /// Refuses a card that does not hold the model with one sequence, or leaves it out where the
@@ -128,7 +127,6 @@ impl<'a> Planner<'a> {
 
     fn describe(
         &self,
-        index: u32,
         name: &str,
         cards: &[Chosen],
         shares: &[Share],
@@ -153,7 +151,7 @@ impl<'a> Planner<'a> {
         IslandPlan {
             spec: IslandSpec {
                 name: name.to_owned(),
-                index,
+                index: 0,
                 islands: 0,
                 epoch: 1,
                 inner_steps: 0,
