@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::codec::CodecParams;
+use crate::params::CodecParams;
 
 /// Rows and columns of a full block of a matrix.
 pub const BLOCK: usize = 64;
@@ -100,6 +100,13 @@ impl Chunk {
     /// Number of values, at most [`CHUNK`].
     pub(crate) fn len(&self) -> usize {
         self.rows * self.cols
+    }
+
+    /// For a full chunk, the distance in the flat buffer of its 64 rows of 64 values; a full run
+    /// has such rows too, one after another.
+    pub(crate) fn full_stride(&self) -> Option<usize> {
+        let stride = if self.kind == ChunkKind::Vector { BLOCK } else { self.stride };
+        (self.len() == CHUNK).then_some(stride)
     }
 }
 
@@ -197,8 +204,7 @@ impl Layout {
         self.values = self.values.checked_add(size).ok_or_else(too_large)?;
         self.values.checked_mul(size_of::<f32>()).ok_or_else(too_large)?;
         self.chunks += rows.div_ceil(BLOCK) * tensor.chunks_across();
-        self.pieces =
-            u32::try_from(self.chunks.div_ceil(PIECE_CHUNKS)).map_err(|_| too_large())?;
+        self.pieces = u32::try_from(self.chunks.div_ceil(PIECE_CHUNKS)).map_err(|_| too_large())?;
         self.tensors.push(tensor);
         Ok(())
     }

@@ -2,13 +2,21 @@
 //!
 //! Pure: no I/O, no clock, no randomness. `docs/wire-format.md` specifies the bytes.
 
+pub mod aggregate;
+mod bits;
 pub mod codec;
+mod frame;
 pub mod layout;
+pub mod limit;
 pub mod outer;
+mod params;
+mod quantise;
+mod select;
+mod simd;
 
-pub use codec::{
-    CodecParams, CompressError, FrameId, ParamsError, PieceAt, PieceInput, PieceStats, ValueBits,
-    WireError,
-};
-pub use layout::{Layout, LayoutError, PieceSpan, TensorShape};
-pub use outer::{ApplyError, OuterParams, PieceState, Rule, Weighted};
+pub use codec::{CompressError, FrameId, PieceAt, PieceInput, PieceStats, WireError};
+pub use frame::{HEADER_BYTES, LARGEST, MAGIC, VERSION};
+pub use layout::{ChunkKind, Layout, LayoutError, PieceSpan, TensorShape};
+pub use outer::{ApplyError, Dense, OuterParams, PieceState, Rule, Weighted};
+pub use params::{CodecParams, ParamsError, ValueBits};
+pub use simd::InstructionSet;
