@@ -80,7 +80,8 @@ def check_machine(cache):
     import shutil
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise Failure(f"prebuilt libtorch is for x86_64 Linux, and this is {platform.system()} "
-                      f"{platform.machine()}: install libtorch {VERSION} yourself and set LIBTORCH.")
+                      f"{platform.machine()}: install libtorch {VERSION} yourself and set "
+                      "LIBTORCH.")
     if not compiler():
         raise Failure("no C compiler found: install cc (on Debian: build-essential) or set CC.")
     need = sum(wheel[4] for wheel in WHEELS) + EXTRACTED_BYTES
@@ -205,7 +206,7 @@ def download(wheel, address, part):
             fetch_range(address, part, size)
         except OSError as error:
             if error.errno == 28:  # ENOSPC
-                raise Failure(f"the disk of {part} is full: make room and run this again.") from None
+                raise Failure(f"no room left for {part}: make some and run this again.") from None
             trouble = getattr(error, "reason", None) or error
         if os.path.exists(part) and os.path.getsize(part) == size:
             return

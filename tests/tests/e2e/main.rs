@@ -1,0 +1,4 @@
+//! Tests of the whole project, as one binary: its tree, its crates, its programs.
+
+mod arrows;
+mod tidy;

@@ -1,0 +1,63 @@
+//! The house rules that a machine can check, over every file that git knows or would add.
+
+mod rules;
+
+use std::fs;
+use std::process::Command;
+
+use e2e::root;
+
+/// Paths of the repository's files, relative to its root. Deleted ones are left out.
+fn files() -> Vec<String> {
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+    let output = Command::new("git").args(list).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "tidy needs a git checkout: {output:?}");
+    let names = String::from_utf8(output.stdout).unwrap();
+    let present = names.split_terminator('\0').filter(|name| root().join(name).is_file());
+    present.map(str::to_owned).collect()
+}
+
+fn check(keep: impl Fn(&str) -> bool, rule: impl Fn(&str, &str) -> Vec<String>) {
+    let mut problems = Vec::new();
+    for path in files().into_iter().filter(|path| keep(path)) {
+        // Binary files have no lines.
+        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
+        problems.extend(rule(&path, &text));
+    }
+    assert!(problems.is_empty(), "{} to mend:\n{}", problems.len(), problems.join("\n"));
+}
+
+fn is_rust(path: &str) -> bool {
+    path.ends_with(".rs") && !path.starts_with("proto/src/gen/")
+}
+
+#[test]
+fn every_rust_file_keeps_the_house_rules() {
+    check(is_rust, rules::rust);
+}
+
+#[test]
+fn source_lines_fit_a_hundred_columns() {
+    let source = |path: &str| is_rust(path) || path.ends_with(".py") || path.ends_with(".proto");
+    check(source, rules::columns);
+}
+
+#[test]
+fn no_file_names_a_machine_or_a_registry_host() {
+    check(|path| !path.ends_with("Cargo.lock"), rules::places);
+}
+
+#[test]
+fn the_pure_crates_touch_no_file_clock_or_network() {
+    let pure = |path: &str| {
+        is_rust(path)
+            && ["plan/src/", "rounds/src/", "sparseloco/src/"].iter().any(|p| path.starts_with(p))
+    };
+    check(pure, rules::purity);
+}
+
+#[test]
+fn the_architecture_is_read_in_minutes() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    assert!(text.lines().count() <= 200, "ARCHITECTURE.md: keep it to 200 lines");
+}
