@@ -103,13 +103,21 @@ def run_pip(arguments, scratch):
     environment = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1")
     if os.path.isdir(os.path.join(scratch, "pip-new")):
         environment["PYTHONPATH"] = os.path.join(scratch, "pip-new")
-    return subprocess.run([sys.executable, "-m", "pip", *arguments], env=environment,
+    own = os.path.join(scratch, "venv", "bin", "python")
+    python = own if os.path.exists(own) else sys.executable
+    return subprocess.run([python, "-m", "pip", *arguments], env=environment,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 def pip_able_to_report(scratch):
     """Makes sure that `pip install --report` works; an older pip fetches a newer one."""
+    import subprocess
     probe = run_pip(["--version"], scratch)
+    if probe.returncode != 0:
+        # Many a Python without pip can still put one into a virtual environment.
+        subprocess.run([sys.executable, "-m", "venv", os.path.join(scratch, "venv")],
+                       capture_output=True, check=False)
+        probe = run_pip(["--version"], scratch)
     if probe.returncode != 0:
         raise Failure(f"{sys.executable} has no pip, which is needed to find the wheels: install "
                       "it (on Debian: python3-pip), or put the wheels into a folder and set "
