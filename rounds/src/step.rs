@@ -1,0 +1,87 @@
+//! One step of a run: what happened, and what follows from it.
+
+use crate::record::Entry;
+use crate::refusal::Refusal;
+use crate::request::{Applied, Fetched, Identity, Join, Leave, Offer, Ready};
+use crate::state::{Millis, State};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A member is alive.
+    Heartbeat(Identity),
+    /// An island asks to become a member.
+    Join(Join),
+    /// A member has θ of a round from a snapshot.
+    Ready(Ready),
+    /// A member commits to its contribution.
+    Offer(Offer),
+    /// A member holds contributions of the closed set.
+    Fetched(Fetched),
+    /// A member applied a committed round.
+    Applied(Applied),
+    /// A member leaves.
+    Leave(Leave),
+}
+
+/// An answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Heartbeat: the member is known. Offer: it counts. Applied: θ agrees. Otherwise true.
+    pub yes: bool,
+    /// For people.
+    pub reason: String,
+}
+
+/// What follows from an event.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The state after it.
+    pub state: State,
+    /// The answer to whoever called.
+    pub reply: Result<Verdict, Refusal>,
+    /// To be appended to the record, in this order, together with saving the state.
+    pub entries: Vec<Entry>,
+    /// Whether anything changed that has to be saved before it is shown.
+    pub changed: bool,
+}
+
+impl Verdict {
+    pub(crate) fn yes(reason: impl Into<String>) -> Verdict {
+        Verdict { yes: true, reason: reason.into() }
+    }
+
+    pub(crate) fn no(reason: impl Into<String>) -> Verdict {
+        Verdict { yes: false, reason: reason.into() }
+    }
+}
+
+/// Takes one step. Time is taken into account first, so an event that comes after a deadline finds
+/// the state as the deadline left it. A refused event changes nothing beyond that.
+pub fn step(mut state: State, event: Event, now: Millis) -> Step {
+    let before = state.saved.clone();
+    state.timers.now = state.timers.now.max(now);
+    state.advance();
+    let reply = match event {
+        Event::Tick => Ok(Verdict::yes("time passed")),
+        Event::Heartbeat(who) => state.heartbeat(&who),
+        Event::Join(join) => state.join(join),
+        Event::Ready(ready) => state.ready(&ready),
+        Event::Offer(offer) => state.offer(offer),
+        Event::Fetched(fetched) => state.fetched(fetched),
+        Event::Applied(applied) => state.applied(&applied),
+        Event::Leave(leave) => state.leave(&leave),
+    };
+    state.advance();
+    let changed = state.saved != before;
+    if changed {
+        state.saved.version += 1;
+    }
+    let entries = std::mem::take(&mut state.entries);
+    Step { state, reply, entries, changed }
+}
+
+#[cfg(test)]
+mod tests;
