@@ -1,0 +1,90 @@
+//! What can go wrong in a collective operation.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::wire::Operation;
+
+/// Why a group could not be made, or why it failed. Cloneable: a failed group repeats its first
+/// error.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommError {
+    /// The configuration contradicts itself.
+    #[error("failed to set up the group: {detail}")]
+    Config {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The address to listen on cannot be had.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// The operating system's reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The runtime that drives the connections could not be started.
+    #[error("failed to start the runtime of the group")]
+    Runtime {
+        /// The operating system's reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A peer has gone: its process ended, its connection broke, or it left the group.
+    #[error("failed to reach rank {rank}: it has gone")]
+    PeerLost {
+        /// The rank that has gone.
+        rank: u32,
+    },
+    /// A peer is silent.
+    #[error("failed to finish {operation}: rank {rank} was silent for longer than the timeout")]
+    Timeout {
+        /// What was being done.
+        operation: Operation,
+        /// The rank that was waited for.
+        rank: u32,
+    },
+    /// A peer follows another plan of this island.
+    #[error("failed to join rank {rank}: it is at epoch {theirs}, this rank at epoch {ours}")]
+    EpochMismatch {
+        /// The peer.
+        rank: u32,
+        /// This rank's epoch.
+        ours: u64,
+        /// The peer's epoch.
+        theirs: u64,
+    },
+    /// A peer sent what it should not have: another operation, another length, garbage.
+    #[error("failed to understand rank {rank}: {detail}")]
+    Protocol {
+        /// The peer.
+        rank: u32,
+        /// What differs from what was expected.
+        detail: String,
+    },
+    /// The call's arguments do not fit the group.
+    #[error("failed to start {operation}: {detail}")]
+    Argument {
+        /// What was asked for.
+        operation: Operation,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A scheduled fault killed this rank (tests).
+    #[error("failed on purpose: a scheduled fault killed this rank")]
+    Killed,
+}
+
+impl CommError {
+    /// The rank to blame, where there is one.
+    pub fn rank(&self) -> Option<u32> {
+        match self {
+            Self::PeerLost { rank }
+            | Self::Timeout { rank, .. }
+            | Self::EpochMismatch { rank, .. }
+            | Self::Protocol { rank, .. } => Some(*rank),
+            _ => None,
+        }
+    }
+}

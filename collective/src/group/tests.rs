@@ -1,0 +1,474 @@
+//! Groups in memory and over gRPC: the same promises.
+
+use std::thread;
+use std::time::Instant;
+
+use super::*;
+use crate::Endpoint;
+
+const SHORT: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(20);
+/// Values of a chunk.
+const CHUNK: usize = 64 << 10;
+
+fn config(rank: u32, world_size: u32, timeout: Duration) -> GroupConfig {
+    GroupConfig {
+        run: "run".to_owned(),
+        island: "island".to_owned(),
+        epoch: 3,
+        rank,
+        world_size,
+        timeout,
+    }
+}
+
+/// Connects a world over loopback; each rank's configuration may be changed first.
+fn connect(
+    world_size: u32,
+    timeout: Duration,
+    faults: &Faults,
+    change: impl Fn(&mut GroupConfig),
+) -> Vec<Result<Group, CommError>> {
+    let endpoints: Vec<_> =
+        (0..world_size).map(|_| Endpoint::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<_> = endpoints.iter().map(|end| end.address().to_string()).collect();
+    let addresses = &addresses;
+    thread::scope(|scope| {
+        let ranks: Vec<_> = (0..world_size)
+            .zip(endpoints)
+            .map(|(rank, endpoint)| {
+                let mut config = config(rank, world_size, timeout);
+                change(&mut config);
+                scope.spawn(move || endpoint.connect_with(config, addresses, faults.clone()))
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn over_grpc(world_size: u32, timeout: Duration, faults: &Faults) -> Vec<Group> {
+    let groups = connect(world_size, timeout, faults, |_| ());
+    groups.into_iter().map(|group| group.unwrap()).collect()
+}
+
+/// Both kinds of world.
+fn worlds(world_size: u32, timeout: Duration, faults: &Faults) -> [Vec<Group>; 2] {
+    [Group::in_memory_with(world_size, timeout, faults), over_grpc(world_size, timeout, faults)]
+}
+
+/// Runs all ranks, each on its thread; results by rank.
+fn all<T: Send>(groups: Vec<Group>, rank: impl Fn(&mut Group) -> T + Sync) -> Vec<T> {
+    let rank = &rank;
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            groups.into_iter().map(|mut group| scope.spawn(move || rank(&mut group))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A rank's values: not exact in f32 when added, so that the order of additions shows.
+fn values(rank: u32, length: usize) -> Vec<f32> {
+    let seed = u64::from(rank) * 7919 + 1;
+    (0..length as u64).map(|i| ((i * 31 + seed) % 9973) as f32 * 0.1 - 300.0).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The sum in the order of the ring: piece p begins at rank p + 1 and ends at rank p.
+fn ring_sum(world: u32, piece: u32, length: usize) -> Vec<f32> {
+    let mut ranks = (1..=world).map(|step| values((piece + step) % world, length));
+    let first = ranks.next().unwrap();
+    ranks.fold(first, |sum, own| sum.iter().zip(&own).map(|(sum, own)| sum + own).collect())
+}
+
+fn close_to_sum(found: &[f32], world: u32) -> bool {
+    let ranks: Vec<_> = (0..world).map(|rank| values(rank, found.len())).collect();
+    (0..found.len()).all(|i| {
+        let sum: f64 = ranks.iter().map(|values| f64::from(values[i])).sum();
+        (f64::from(found[i]) - sum).abs() < 1e-2
+    })
+}
+
+fn ranges(lengths: &[usize]) -> (usize, Vec<Range<usize>>) {
+    let mut start = 0;
+    let ranges = lengths.iter().map(|length| {
+        start += length;
+        start - length..start
+    });
+    let ranges = ranges.collect();
+    (start, ranges)
+}
+
+#[test]
+fn all_reduce_gives_the_same_sum_on_every_rank_in_memory_and_over_grpc() {
+    for world in 1..=5 {
+        for groups in worlds(world, LONG, &Faults::new()) {
+            for_each_length(groups, world);
+        }
+    }
+}
+
+fn for_each_length(groups: Vec<Group>, world: u32) {
+    let big = world as usize * CHUNK * 6 + 12_345;
+    let lengths = [0, 1, 2, 3, 17, 5000, CHUNK, world as usize * CHUNK, big];
+    let results = all(groups, |group| {
+        lengths.map(|length| {
+            let mut values = values(group.rank(), length);
+            group.all_reduce(&mut values).unwrap();
+            values
+        })
+    });
+    for (at, length) in lengths.into_iter().enumerate() {
+        assert!(close_to_sum(&results[0][at], world), "world {world}, {length} values");
+        for result in &results {
+            assert_eq!(bits(&result[at]), bits(&results[0][at]), "world {world}, {length} values");
+        }
+    }
+}
+
+#[test]
+fn additions_have_a_fixed_order_whatever_the_transport() {
+    let world = 4;
+    let length = world as usize * 100;
+    for groups in worlds(world, LONG, &Faults::new()) {
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), length);
+            group.all_reduce(&mut values).unwrap();
+            values
+        });
+        for piece in 0..world {
+            let range = piece as usize * 100..(piece as usize + 1) * 100;
+            let expected = &ring_sum(world, piece, length)[range.clone()];
+            assert_eq!(bits(&results[0][range]), bits(expected));
+        }
+    }
+}
+
+#[test]
+fn reduce_scatter_then_all_gather_is_all_reduce_also_with_unequal_and_empty_ranges() {
+    let (length, ranges) = ranges(&[3 * CHUNK + 5, 0, 100, CHUNK]);
+    for groups in worlds(4, LONG, &Faults::new()) {
+        let results = all(groups, |group| {
+            let rank = group.rank();
+            let mut values = values(rank, length);
+            let before = values.clone();
+            group.reduce_scatter(&mut values, &ranges).unwrap();
+            let own = ranges[rank as usize].clone();
+            let others = (0..length).filter(|i| !own.contains(i));
+            assert!(others.clone().all(|i| values[i] == before[i]), "other ranges are untouched");
+            others.for_each(|i| values[i] = f32::NAN);
+            group.all_gather(&mut values, &ranges).unwrap();
+            values
+        });
+        assert!(close_to_sum(&results[0], 4));
+        assert!(results.iter().all(|result| bits(result) == bits(&results[0])));
+    }
+}
+
+#[test]
+fn broadcast_brings_the_roots_values_to_all() {
+    for length in [0, 10, 3 * CHUNK + 1] {
+        for groups in worlds(3, LONG, &Faults::new()) {
+            let results = all(groups, |group| {
+                let mut found = values(group.rank(), length);
+                group.broadcast(&mut found, 2).unwrap();
+                let mut data = vec![group.rank() as u8; length];
+                group.broadcast_bytes(&mut data, 1).unwrap();
+                (found, data)
+            });
+            for (found, data) in results {
+                assert_eq!(found, values(2, length));
+                assert_eq!(data, vec![1; length]);
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_of_unequal_length_are_gathered_by_rank() {
+    for groups in worlds(4, LONG, &Faults::new()) {
+        let lengths = [0, 5, 3 << 20, 40];
+        let results = all(groups, |group| {
+            let mine = vec![group.rank() as u8; lengths[group.rank() as usize]];
+            group.barrier().unwrap();
+            group.all_gather_bytes(&mine).unwrap()
+        });
+        for result in results {
+            let expected = (0..4).map(|rank| vec![rank as u8; lengths[rank]]);
+            assert_eq!(result, expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn values_are_sent_from_rank_to_rank_between_other_operations() {
+    for groups in worlds(3, LONG, &Faults::new()) {
+        all(groups, |group| {
+            let length = 5 * CHUNK + 3;
+            for _ in 0..3 {
+                match group.rank() {
+                    0 => group.send(2, &values(0, length)).unwrap(),
+                    2 => {
+                        let mut found = vec![0.0; length];
+                        group.recv(0, &mut found).unwrap();
+                        assert_eq!(found, values(0, length));
+                    }
+                    _ => {}
+                }
+                group.all_reduce(&mut [1.0; 8]).unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_killed_rank_is_an_error_on_every_rank_long_before_the_timeout() {
+    for operation in 0..3 {
+        for groups in worlds(4, LONG, &Faults::new().kill(2, operation)) {
+            let started = Instant::now();
+            let results = all(groups, |group| {
+                let mut values = values(group.rank(), 10 * CHUNK);
+                let mut run = || {
+                    group.all_reduce(&mut values)?;
+                    group.broadcast(&mut values, 0)?;
+                    group.all_gather_bytes(b"x")?;
+                    group.all_reduce(&mut values)
+                };
+                (run(), group.barrier())
+            });
+            assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
+            for (rank, (first, later)) in results.into_iter().enumerate() {
+                let (first, later) = (first.unwrap_err(), later.unwrap_err());
+                assert_eq!(first.to_string(), later.to_string(), "a failed group stays failed");
+                match first {
+                    CommError::Killed => assert_eq!(rank, 2),
+                    CommError::PeerLost { rank: lost } => {
+                        assert!(rank != 2 && lost as usize != rank, "rank {rank} blames {lost}");
+                    }
+                    other => panic!("rank {rank}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dropped_link_ends_the_operation_on_every_rank() {
+    for groups in worlds(3, LONG, &Faults::new().drop_link(0, 1, 1)) {
+        let started = Instant::now();
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), 10 * CHUNK);
+            group.all_reduce(&mut values).unwrap();
+            group.all_reduce(&mut values)
+        });
+        assert!(started.elapsed() < LONG / 2);
+        for result in results {
+            assert!(matches!(result, Err(CommError::PeerLost { .. })), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_silent_rank_is_a_timeout_or_a_loss_on_every_other_rank() {
+    for groups in worlds(3, SHORT, &Faults::new().delay(1, 2, 1, 3 * SHORT)) {
+        let started = Instant::now();
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), 100);
+            group.all_reduce(&mut values).unwrap();
+            group.all_reduce(&mut values)
+        });
+        assert!(started.elapsed() < 10 * SHORT, "{:?}", started.elapsed());
+        let mut timeouts = 0;
+        for result in results {
+            match result.unwrap_err() {
+                CommError::Timeout { operation: Operation::AllReduce, .. } => timeouts += 1,
+                CommError::PeerLost { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(timeouts >= 1);
+    }
+}
+
+#[test]
+fn a_delay_within_the_timeout_changes_nothing() {
+    for groups in worlds(3, LONG, &Faults::new().delay(1, 2, 0, SHORT / 8)) {
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), 3 * CHUNK);
+            group.all_reduce(&mut values).unwrap();
+            values
+        });
+        assert!(results.iter().all(|result| bits(result) == bits(&results[0])));
+    }
+}
+
+#[test]
+fn a_garbled_header_is_refused_and_its_sender_named() {
+    for groups in worlds(3, LONG, &Faults::new().garble(2, 0, 1)) {
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), 100);
+            group.all_reduce(&mut values).unwrap();
+            group.all_reduce(&mut values)
+        });
+        assert!(matches!(results[0], Err(CommError::Protocol { rank: 2, .. })), "{:?}", results[0]);
+        assert!(results.iter().all(Result::is_err));
+    }
+}
+
+#[test]
+fn ranks_that_do_not_do_the_same_are_told_so() {
+    for groups in worlds(2, LONG, &Faults::new()) {
+        let results = all(groups, |group| {
+            let length = if group.rank() == 0 { 100 } else { 101 };
+            group.all_reduce(&mut vec![1.0; length])
+        });
+        assert!(results.iter().any(|result| matches!(result, Err(CommError::Protocol { .. }))));
+    }
+    for groups in worlds(2, LONG, &Faults::new()) {
+        let results = all(groups, |group| match group.rank() {
+            0 => group.all_reduce(&mut [1.0; 10]),
+            _ => group.barrier(),
+        });
+        assert!(results.iter().any(|result| matches!(result, Err(CommError::Protocol { .. }))));
+        assert!(results.iter().all(Result::is_err));
+    }
+}
+
+#[test]
+fn impossible_arguments_are_refused_and_end_the_group() {
+    for groups in worlds(2, LONG, &Faults::new()) {
+        let results = all(groups, |group| match group.rank() {
+            0 => group.all_gather(&mut [0.0; 4], &[0..2, 2..5]),
+            _ => group.all_gather(&mut [0.0; 4], &[0..2, 2..4]),
+        });
+        assert!(matches!(results[0], Err(CommError::Argument { .. })));
+        assert!(results[1].is_err());
+    }
+}
+
+#[test]
+fn ranks_of_different_epochs_do_not_come_together() {
+    let results = connect(2, LONG, &Faults::new(), |config| {
+        config.epoch += u64::from(config.rank);
+    });
+    for (rank, result) in (0..2_u32).zip(results) {
+        let (ours, theirs) = (3 + u64::from(rank), 4 - u64::from(rank));
+        match result.unwrap_err() {
+            CommError::EpochMismatch { rank: peer, ours: found, theirs: other } => {
+                assert_eq!((peer, found, other), (1 - rank, ours, theirs));
+            }
+            other => panic!("rank {rank}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn ranks_of_different_runs_or_worlds_do_not_come_together() {
+    let runs: [fn(&mut GroupConfig); 2] = [
+        |config| config.run.push_str(if config.rank == 0 { "a" } else { "b" }),
+        |config| config.island.push_str(if config.rank == 0 { "a" } else { "b" }),
+    ];
+    for change in runs {
+        let results = connect(2, LONG, &Faults::new(), change);
+        for result in results {
+            assert!(matches!(result, Err(CommError::Protocol { .. })), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_never_comes_is_a_timeout_that_names_it() {
+    let endpoint = Endpoint::bind("127.0.0.1:0").unwrap();
+    let absent = Endpoint::bind("127.0.0.1:0").unwrap().address().to_string();
+    let addresses = [endpoint.address().to_string(), absent];
+    let error = endpoint.connect(config(0, 2, SHORT), &addresses).unwrap_err();
+    assert!(matches!(error, CommError::Timeout { rank: 1, .. }), "{error:?}");
+}
+
+#[test]
+fn an_address_in_use_and_a_bad_configuration_are_refused() {
+    let endpoint = Endpoint::bind("127.0.0.1:0").unwrap();
+    let again = Endpoint::bind(&endpoint.address().to_string());
+    assert!(matches!(again, Err(CommError::Listen { .. })));
+    let error = endpoint.connect(config(2, 2, LONG), &[]).unwrap_err();
+    assert!(matches!(error, CommError::Config { .. }));
+}
+
+#[test]
+fn a_group_of_one_does_nothing() {
+    let endpoint = Endpoint::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.address().to_string();
+    let mut group = endpoint.connect(config(0, 1, SHORT), &[address]).unwrap();
+    let mut data = [1.0, 2.0];
+    group.all_reduce(&mut data).unwrap();
+    group.broadcast(&mut data, 0).unwrap();
+    group.reduce_scatter(&mut data, &[0..2]).unwrap();
+    group.all_gather(&mut data, &[0..2]).unwrap();
+    group.barrier().unwrap();
+    assert_eq!(group.all_gather_bytes(b"x").unwrap(), [b"x"]);
+    assert_eq!(data, [1.0, 2.0]);
+    assert!(matches!(group.send(0, &data), Err(CommError::Argument { .. })));
+}
+
+#[test]
+fn groups_come_and_go_many_times_and_never_lose_the_last_bytes() {
+    for round in 0..100 {
+        let groups = over_grpc(2 + round % 3, LONG, &Faults::new());
+        let results = all(groups, |group| {
+            let mut values = values(group.rank(), CHUNK * 3 + 7);
+            group.all_reduce(&mut values).unwrap();
+            // Ends at unlike times: the root is done first and leaves while others receive.
+            group.broadcast(&mut values, round % 2).unwrap();
+            values
+        });
+        assert!(results.iter().all(|result| bits(result) == bits(&results[0])), "round {round}");
+    }
+}
+
+#[test]
+fn a_rank_that_is_busy_elsewhere_still_gets_what_a_rank_that_left_had_sent() {
+    let groups = over_grpc(2, LONG, &Faults::new());
+    let (left, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let left = std::sync::Mutex::new(Some(left));
+    all(groups, |group| {
+        group.barrier().unwrap();
+        if group.rank() == 0 {
+            group.send(1, &values(0, CHUNK / 2)).unwrap();
+            let group = std::mem::replace(group, Group::in_memory(1).remove(0));
+            drop(group);
+            left.lock().unwrap().take();
+        } else {
+            wait.lock().unwrap().recv().unwrap_err();
+            let mut found = vec![0.0; CHUNK / 2];
+            group.recv(0, &mut found).unwrap();
+            assert_eq!(found, values(0, CHUNK / 2));
+            assert!(matches!(group.barrier(), Err(CommError::PeerLost { rank: 0 })));
+        }
+    });
+}
+
+#[test]
+fn a_group_may_be_dropped_on_a_thread_that_must_not_block() {
+    let mut groups = over_grpc(2, LONG, &Faults::new());
+    let other = groups.pop();
+    let peer = thread::spawn(move || drop(other));
+    runtime().unwrap().block_on(async { drop(groups) });
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_group_works_on_a_blocking_thread_of_an_asynchronous_program() {
+    let groups = over_grpc(2, LONG, &Faults::new());
+    runtime().unwrap().block_on(async {
+        let mut tasks = Vec::new();
+        for mut group in groups {
+            tasks.push(tokio::task::spawn_blocking(move || group.all_reduce(&mut [1.0; 10])));
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    });
+}

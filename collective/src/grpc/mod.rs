@@ -1,0 +1,142 @@
+//! Links between processes: standard gRPC, one client-streaming RPC per ordered pair of ranks.
+
+mod body;
+mod client;
+mod flow;
+mod server;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1;
+use tokio::sync::mpsc;
+
+use crate::faults::Faults;
+use crate::group::{self, Group, GroupConfig};
+use crate::links::{Call, Links, QUEUE_MESSAGES};
+use crate::wire::Operation;
+use crate::{CommError, wire};
+
+pub(crate) use client::Carrier;
+
+/// HTTP/2 windows of a stream and of its connection, and the largest frame. On loopback larger
+/// ones are slower, since they leave the caches.
+const WINDOW_BYTES: u32 = 256 << 10;
+
+/// How long a rank that could not join goes on to refuse the others, so that they learn why.
+const REFUSAL_WAIT: Duration = Duration::from_millis(250);
+
+/// Longest name of a run or an island.
+const NAME_BYTES_MAX: usize = 1 << 10;
+
+/// A rank's listening socket, before it knows its peers.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Endpoint {
+    /// Listens at `listen`, `host:port`; port 0 takes a free one.
+    pub fn bind(listen: &str) -> Result<Self, CommError> {
+        let bound = TcpListener::bind(listen).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        });
+        bound.map_err(|source| CommError::Listen {
+            address: listen.to_owned(),
+            source: Arc::new(source),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Joins the group; `addresses` has `host:port` of each rank, its own included. Returns when
+    /// all ranks are there and agree on run, island and epoch.
+    pub fn connect(self, config: GroupConfig, addresses: &[String]) -> Result<Group, CommError> {
+        self.connect_with(config, addresses, Faults::new())
+    }
+
+    /// The same with scheduled faults.
+    pub fn connect_with(
+        self,
+        config: GroupConfig,
+        addresses: &[String],
+        faults: Faults,
+    ) -> Result<Group, CommError> {
+        check(&config, addresses)?;
+        let runtime = group::runtime()?;
+        let timeout = config.timeout;
+        let links = runtime.block_on(join(self.listener, config, addresses, faults))?;
+        Ok(Group::new(runtime, links, timeout))
+    }
+}
+
+fn check(config: &GroupConfig, addresses: &[String]) -> Result<(), CommError> {
+    let GroupConfig { run, island, epoch: _, rank, world_size, timeout } = config;
+    let detail = if rank >= world_size {
+        format!("there is no rank {rank} in a world of {world_size}")
+    } else if addresses.len() != *world_size as usize {
+        format!("{} addresses for {world_size} ranks", addresses.len())
+    } else if run.len().max(island.len()) > NAME_BYTES_MAX {
+        format!("the names of run and island have at most {NAME_BYTES_MAX} bytes")
+    } else if timeout.is_zero() {
+        "the timeout is zero".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(CommError::Config { detail })
+}
+
+async fn join(
+    listener: TcpListener,
+    config: GroupConfig,
+    addresses: &[String],
+    faults: Faults,
+) -> Result<Links, CommError> {
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|source| CommError::Runtime { source: Arc::new(source) })?;
+    let (mut outs, mut inboxes, mut ins) = (Vec::new(), Vec::new(), Vec::new());
+    for (peer, address) in (0..config.world_size).zip(addresses) {
+        if peer == config.rank {
+            outs.push(None);
+            inboxes.push(None);
+            ins.push(None);
+            continue;
+        }
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        inboxes.push(Some(sender));
+        ins.push(Some(receiver));
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let hello = wire::encode_hello(hello(&config, peer));
+        let dial = client::Dial { peer, address: address.clone(), timeout: config.timeout };
+        outs.push(Some((sender, Some(client::carry(dial, hello, receiver)))));
+    }
+    server::serve(listener, config.clone(), inboxes);
+    let mut links = Links::new(config.rank, outs, ins, faults);
+    let call = Call { operation: Operation::Connect, timeout: config.timeout, total: Some(0) };
+    match links.greet(call).await {
+        Ok(()) => Ok(links),
+        Err(error) => {
+            links.abort(error.rank().unwrap_or(config.rank)).await;
+            tokio::time::sleep(REFUSAL_WAIT).await;
+            Err(error)
+        }
+    }
+}
+
+fn hello(config: &GroupConfig, to_rank: u32) -> v1::Hello {
+    v1::Hello {
+        run: config.run.clone(),
+        island: config.island.clone(),
+        epoch: config.epoch,
+        from_rank: config.rank,
+        to_rank,
+        world_size: config.world_size,
+    }
+}
