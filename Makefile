@@ -45,6 +45,7 @@ demo: build ## Train a small model over three emulated islands (DATA=path: on yo
 test: setup ## Run every test
 	cargo build --locked $(PROGRAMS)
 	cargo test --locked --workspace
+	$(PYTHON) -m unittest discover --start-directory scripts
 
 .PHONY: test-fast
 test-fast: ## Run the tests of the crates that are pure functions
@@ -85,20 +86,20 @@ bench: bench-codec bench-allreduce bench-step bench-convergence ## Run every ben
 
 .PHONY: bench-codec
 bench-codec: setup ## The codec's speed and size, on pseudo-gradients of a real run
-	cargo run --locked --release -p bench --bin bench-codec
+	cargo run --locked --release -p bench --bin codec
 
 .PHONY: bench-allreduce
 bench-allreduce: bench-venv ## The gRPC ring all-reduce against PyTorch's Gloo
-	cargo run --locked --release -p bench --bin bench-allreduce -- --python "$(VENV)/bin/python"
+	cargo run --locked --release -p bench --bin allreduce -- --python "$(VENV)/bin/python"
 
 .PHONY: bench-step
 bench-step: setup bench-venv ## One rank's training step against PyTorch eager
-	cargo run --locked --release -p bench-training --bin bench-step -- \
+	cargo run --locked --release -p bench-training --bin step -- \
 	  --python "$(VENV)/bin/python"
 
 .PHONY: bench-convergence
 bench-convergence: setup ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)
-	cargo run --locked --release -p bench-training --bin bench-convergence
+	cargo run --locked --release -p bench-training --bin convergence
 
 .PHONY: bench-venv
 bench-venv: $(VENV)/.complete ## Put PyTorch and transformers, for comparison, into the cache folder
