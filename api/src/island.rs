@@ -1,0 +1,277 @@
+//! `ComputeIsland`: GPUs that act as one participant of a run.
+
+// kube repeats `type_` for every printed column.
+#![allow(clippy::duplicated_attributes)]
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crds::immutable;
+use crate::status::{Condition, conditions};
+use crate::text::{DurationText, Quantity};
+
+/// GPUs with fast links between them that act as one participant of a run: one replica of the
+/// model, trained on its own share of the data, and a sparse exchange with the other islands once a
+/// round.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "heteroloco.dev",
+    version = "v1alpha1",
+    kind = "ComputeIsland",
+    namespaced,
+    status = "ComputeIslandStatus",
+    derive = "PartialEq",
+    shortname = "island",
+    shortname = "isl",
+    category = "heteroloco",
+    doc = "GPUs with fast links between them that act as one participant of a training run.",
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.runRef.name"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Cards", type_ = "integer", json_path = ".status.plan.cards"),
+    printcolumn(name = "Round", type_ = "integer", json_path = ".status.round"),
+    printcolumn(name = "Tok/s", type_ = "integer", json_path = ".status.plan.tokensPerSecond"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ComputeIslandSpec {
+    /// The run that the island takes part in.
+    #[schemars(extend("x-kubernetes-validations" = immutable("an island stays with its run")))]
+    pub run_ref: RunRef,
+    /// Cards that may be used, best first.
+    #[schemars(length(min = 1, max = 32))]
+    pub devices: Vec<Device>,
+    /// Least memory over all its cards together, mixed as they may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_memory: Option<Quantity>,
+    /// Nodes whose cards may be used; all nodes where absent. Clusters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<NodeSelector>,
+    /// The island's link to the others; measured where absent. Clusters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Uplink>,
+    /// How the island treats other users of its cards. Clusters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
+    /// Layout over the cards; what is absent is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<Parallelism>,
+}
+
+/// A `TrainingRun` in the island's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Cards of one product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// The product as GPU feature discovery labels it (`nvidia.com/gpu.product`), such as
+    /// `NVIDIA-H100-80GB-HBM3`; a trailing `*` matches a family; `cpu` computes on the CPU.
+    #[schemars(length(min = 1, max = 63))]
+    pub product: String,
+    /// How many: a number, or `{min, max}` to take what there is.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub count: Count,
+    /// Memory of one card, where the label lies or the card is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// How many cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "it has to be a number, or {min: …, max: …}")]
+pub enum Count {
+    /// So many, no fewer.
+    Exactly(u32),
+    /// What there is, between bounds.
+    Between(CountRange),
+}
+
+/// Bounds of a number of cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountRange {
+    /// At least; with 0 the cards may be missing.
+    #[serde(default)]
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::Exactly(1)
+    }
+}
+
+/// A number or an object is not a type of Kubernetes' schemas: the field is left open there, and
+/// checked here and by the operator.
+fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Which nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSelector {
+    /// Labels that a node has to carry.
+    #[schemars(extend("maxProperties" = 32))]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// A link to the other islands, bits per second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Uplink {
+    /// From the island.
+    pub up: Quantity,
+    /// To the island.
+    pub down: Quantity,
+}
+
+/// How an island treats other users of its cards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Idle {
+    /// Whether the island gives way.
+    pub policy: IdlePolicy,
+    /// How long cards have to be idle before the island takes them back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<DurationText>,
+}
+
+/// Whether an island gives way to other users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum IdlePolicy {
+    /// Its cards are its own.
+    Dedicated,
+    /// It uses what nobody else wants, and gives way at once.
+    Harvest,
+}
+
+/// Layout over an island's cards; what is absent is planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Parallelism {
+    /// Cards that share each layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub tensor: Option<u32>,
+    /// Stages that hold consecutive layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub pipeline: Option<u32>,
+    /// Replicas inside the island.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub data: Option<u32>,
+}
+
+/// What the operator says of an island.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComputeIslandStatus {
+    /// The generation of the spec that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Planned, CapacitySatisfied, Joined, Degraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    /// Cards that were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub devices: Vec<FoundDevice>,
+    /// The plan in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// The round that the island is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<i64>,
+    /// Tokens that the island has given to the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i64>,
+    /// Its share of the run's tokens, a percentage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub share: Option<String>,
+}
+
+/// Cards of one product on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundDevice {
+    /// The node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// The product.
+    #[schemars(length(max = 63))]
+    pub product: String,
+    /// How many.
+    #[schemars(range(max = 1024))]
+    pub count: u32,
+    /// Memory of one.
+    pub memory: Quantity,
+}
+
+/// The plan in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// Its epoch; older epochs are refused.
+    pub epoch: i64,
+    /// Cards that take part.
+    #[schemars(range(max = 1024))]
+    pub cards: u32,
+    /// Replicas inside the island.
+    #[schemars(range(max = 1024))]
+    pub data: u32,
+    /// Stages.
+    #[schemars(range(max = 256))]
+    pub pipeline: u32,
+    /// Cards that share each layer.
+    #[schemars(range(max = 64))]
+    pub tensor: u32,
+    /// H: inner steps of a round.
+    #[schemars(range(max = 1_000_000))]
+    pub inner_steps: u32,
+    /// Tokens per second that are expected.
+    pub tokens_per_second: i64,
+    /// What each rank holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub ranks: Vec<RankStatus>,
+}
+
+/// What one rank holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RankStatus {
+    /// The node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// The card.
+    #[schemars(length(max = 63))]
+    pub product: String,
+    /// Its layers, such as `0-15`.
+    #[schemars(length(max = 16))]
+    pub layers: String,
+    /// Memory that it is expected to need.
+    pub memory: Quantity,
+    /// Memory of the card beyond that.
+    pub headroom: Quantity,
+}

@@ -1,0 +1,415 @@
+//! `TrainingRun`: one model being trained by islands.
+
+// kube repeats `type_` for every printed column.
+#![allow(clippy::duplicated_attributes)]
+
+use kube::CustomResource;
+use plan::model::PRESETS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crds::{immutable, rule};
+use crate::status::{Condition, conditions};
+use crate::text::{Decimal, DurationText, Percent, Quantity};
+
+/// One model being trained by islands of any size with SparseLoCo.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "heteroloco.dev",
+    version = "v1alpha1",
+    kind = "TrainingRun",
+    namespaced,
+    status = "TrainingRunStatus",
+    derive = "PartialEq",
+    shortname = "trun",
+    category = "heteroloco",
+    doc = "One model being trained by islands of any size with SparseLoCo.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Round", type_ = "integer", json_path = ".status.round"),
+    printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
+    printcolumn(name = "Loss", type_ = "string", json_path = ".status.loss"),
+    printcolumn(name = "Islands", type_ = "string", json_path = ".status.islands"),
+    printcolumn(name = "ETA", type_ = "string", json_path = ".status.eta"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingRunSpec {
+    /// The model.
+    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its model")))]
+    pub model: Model,
+    /// What it is trained on.
+    pub data: Data,
+    /// Tokens after which the run is done.
+    #[schemars(range(min = 1))]
+    pub tokens: i64,
+    /// Seed of initialisation and data order.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its seed")))]
+    pub seed: i64,
+    /// What an inner step takes.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its batch")))]
+    pub batch: Batch,
+    /// AdamW inside an island.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// The sparse exchange between islands.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its exchange")))]
+    pub sparse_lo_co: SparseLoCo,
+    /// When a round ends.
+    #[serde(default)]
+    pub rounds: Rounds,
+    /// Held-out loss.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// What survives.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
+}
+
+/// A model: a preset, or Hugging Face's `LlamaConfig` keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rule(
+    "has(self.preset) != has(self.config)",
+    "set either preset or config"
+)))]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// A model by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = PRESETS))]
+    pub preset: Option<String>,
+    /// A model by its sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ModelConfig>,
+}
+
+/// Hugging Face's `LlamaConfig` keys that define the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelConfig {
+    /// Width of the residual stream.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub hidden_size: u32,
+    /// Width of the gated feed-forward layer.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub intermediate_size: u32,
+    /// Decoder layers.
+    #[schemars(range(min = 1, max = 4096))]
+    pub num_hidden_layers: u32,
+    /// Query heads.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub num_attention_heads: u32,
+    /// Key and value heads; as many as query heads where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub num_key_value_heads: Option<u32>,
+    /// Width of one head; `hidden_size / num_attention_heads` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub head_dim: Option<u32>,
+    /// Tokens in the vocabulary.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub vocab_size: u32,
+    /// Longest sequence.
+    #[serde(default = "default_positions")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub max_position_embeddings: u32,
+    /// Added to the variance in RMSNorm.
+    #[serde(default = "default_eps")]
+    pub rms_norm_eps: Decimal,
+    /// Base of the rotary embedding.
+    #[serde(default = "default_theta")]
+    pub rope_theta: Decimal,
+    /// Whether the output head is the embedding matrix.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Standard deviation of the initial weights.
+    #[serde(default = "default_initializer")]
+    pub initializer_range: Decimal,
+}
+
+fn default_positions() -> u32 {
+    2048
+}
+
+fn default_eps() -> Decimal {
+    "1e-6".into()
+}
+
+fn default_theta() -> Decimal {
+    "10000".into()
+}
+
+fn default_initializer() -> Decimal {
+    "0.02".into()
+}
+
+/// What a model is trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Data {
+    /// Folder made by `heteroloco data prepare`; on one machine relative to the current folder.
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: String,
+    /// `byte`, or the path of the Hugging Face `tokenizer.json` that the data was prepared with.
+    #[serde(default = "default_tokenizer")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub tokenizer: String,
+}
+
+fn default_tokenizer() -> String {
+    "byte".into()
+}
+
+/// What an inner step takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Batch {
+    /// Sequences of one inner step of one island.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub sequences: u32,
+    /// Tokens of a sequence; the model's longest where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub sequence_length: Option<u32>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { sequences: 64, sequence_length: None }
+    }
+}
+
+/// AdamW with linear warm-up and cosine decay, over the inner steps of the fastest island.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Optimizer {
+    /// Peak learning rate.
+    pub learning_rate: Decimal,
+    /// Learning rate at the end, as a fraction of the peak.
+    pub min_learning_rate_ratio: Decimal,
+    /// Inner steps of linear warm-up.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub warmup_steps: u32,
+    /// Decoupled weight decay, on matrices only.
+    pub weight_decay: Decimal,
+    /// First moment's decay.
+    pub beta1: Decimal,
+    /// Second moment's decay.
+    pub beta2: Decimal,
+    /// Added to the root of the second moment.
+    pub epsilon: Decimal,
+    /// Global gradient norm is clipped to this.
+    pub grad_clip: Decimal,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self {
+            learning_rate: "3e-4".into(),
+            min_learning_rate_ratio: "0.1".into(),
+            warmup_steps: 500,
+            weight_decay: "0.1".into(),
+            beta1: "0.9".into(),
+            beta2: "0.95".into(),
+            epsilon: "1e-8".into(),
+            grad_clip: "1.0".into(),
+        }
+    }
+}
+
+/// The sparse exchange between islands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SparseLoCo {
+    /// H of the fastest island: inner steps between exchanges; the others' follow from their speed.
+    /// `auto` or a number.
+    #[schemars(schema_with = "inner_steps")]
+    #[schemars(extend("x-kubernetes-validations" = rule(
+        "type(self) == int ? self >= 1 && self <= 100000 : self == 'auto'",
+        "innerSteps is auto or a number from 1 to 100000"
+    )))]
+    pub inner_steps: InnerSteps,
+    /// Values of a chunk.
+    #[schemars(extend("x-kubernetes-validations" = rule(
+        "self == 4096",
+        "this version has chunks of 4096 only"
+    )))]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub chunk: u32,
+    /// Values kept of each chunk.
+    #[schemars(range(min = 1, max = 4096))]
+    pub top_k: u32,
+    /// 1: sign and scale; 2: sign, scale and a magnitude bit.
+    #[schemars(range(min = 1, max = 2))]
+    pub value_bits: u32,
+    /// β of the error feedback, above 0 and at most 1.
+    pub error_decay: Decimal,
+    /// α of the outer step, above 0.
+    pub outer_learning_rate: Decimal,
+    /// How contributions are combined: `paper` divides by the weight of all islands, `counted` by
+    /// the weight of those that sent a position, and clips the others' residual.
+    pub rule: OuterRule,
+    /// λ: share of what was not sent that an island keeps in its own weights, 0 to 1; `0.5` with
+    /// the rule `counted` and `0` with `paper` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Decimal>,
+    /// Rounds by which the exchange may lag behind training.
+    #[schemars(extend("x-kubernetes-validations" = rule(
+        "self == 0",
+        "this version has no overlap: set 0"
+    )))]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub overlap: u32,
+}
+
+impl Default for SparseLoCo {
+    fn default() -> Self {
+        Self {
+            inner_steps: InnerSteps::Auto(Auto::Auto),
+            chunk: 4096,
+            top_k: 64,
+            value_bits: 2,
+            error_decay: "0.95".into(),
+            outer_learning_rate: "1.0".into(),
+            rule: OuterRule::Counted,
+            retention: None,
+            overlap: 0,
+        }
+    }
+}
+
+/// H of the fastest island.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "it has to be auto or a number")]
+pub enum InnerSteps {
+    /// As many.
+    Fixed(u32),
+    /// Chosen by the planner.
+    Auto(Auto),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// `auto`.
+    Auto,
+}
+
+fn inner_steps(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "x-kubernetes-int-or-string": true })
+}
+
+/// How contributions are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OuterRule {
+    /// Divide by the weight of all islands (SparseLoCo's paper).
+    Paper,
+    /// Divide by the weight of the islands that sent the position, and clip the others' residual.
+    Counted,
+}
+
+/// When a round ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rounds {
+    /// Share of the islands whose contributions suffice once `grace` has passed.
+    pub quorum: Percent,
+    /// Wait for the others after the quorum.
+    pub grace: DurationText,
+    /// End of a round in any case, from its start.
+    pub deadline: DurationText,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { quorum: "60%".into(), grace: "30s".into(), deadline: "25m".into() }
+    }
+}
+
+/// Held-out loss, measured on the validation part of the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Evaluation {
+    /// After every so many rounds; the first and the last are always measured.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub every_rounds: u32,
+    /// Validation sequences used, always the same ones.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub sequences: u32,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self { every_rounds: 10, sequences: 64 }
+    }
+}
+
+/// What survives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Checkpoint {
+    /// Folder; on one machine the run folder's own where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: Option<String>,
+    /// After every so many rounds.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub every_rounds: u32,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { path: None, every_rounds: 10 }
+    }
+}
+
+/// What the operator says of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrainingRunStatus {
+    /// The generation of the spec that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready and what keeps it from being so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    /// The round in progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round: Option<i64>,
+    /// Tokens of all committed rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i64>,
+    /// Held-out loss, nats per token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub loss: Option<String>,
+    /// Islands ready of all, such as `3/4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub islands: Option<String>,
+    /// Bytes that one island sends in a round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_round: Option<Quantity>,
+    /// Share of the time in which the islands compute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilisation: Option<Percent>,
+    /// Time that is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub eta: Option<String>,
+    /// The last complete checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub checkpoint: Option<String>,
+}

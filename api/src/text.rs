@@ -1,0 +1,246 @@
+//! Values that stand as text in YAML: quantities, durations, percentages, decimals.
+//!
+//! Kubernetes wants no floats in an API, because clients round them differently. Each type keeps the
+//! text as it was written and is parsed once, where a resource becomes a plan's input.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+macro_rules! text_type {
+    ($name:ident, $pattern:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "maxLength": 32, "pattern": $pattern })
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+
+text_type!(
+    Quantity,
+    r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+    "A Kubernetes quantity, such as `24Gi` or `110M`."
+);
+text_type!(
+    DurationText,
+    r"^([0-9]+(h|ms|m|s))+$",
+    "A length of time, such as `30s`, `25m` or `1h30m`."
+);
+text_type!(Percent, r"^[0-9]{1,3}%$", "A percentage, such as `60%`.");
+text_type!(
+    Decimal,
+    r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$",
+    "A decimal number as text, such as `\"0.95\"` or `\"3e-4\"`."
+);
+
+/// Why a text is not what it has to be; the sentence says how to write it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TextError(String);
+
+impl Quantity {
+    /// The quantity in units, rounded up.
+    ///
+    /// # Errors
+    /// Another form, or a number beyond 64 bits.
+    pub fn parse(&self) -> Result<u64, TextError> {
+        let text = self.0.as_str();
+        let signed = text.starts_with(['+', '-']);
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = unit(&text[digits.len()..]);
+        let number = decimal(digits).filter(|_| !signed);
+        let value = number.zip(factor).map(|(number, factor)| (number * factor).ceil());
+        value.filter(|value| *value < 2_f64.powi(63)).map(|value| value as u64).ok_or_else(|| {
+            TextError(format!(
+                "{text:?} is not a quantity: write a number with k, M, G, T, Ki, Mi, Gi or Ti, \
+                 such as 24Gi"
+            ))
+        })
+    }
+}
+
+/// What a suffix multiplies by.
+fn unit(suffix: &str) -> Option<f64> {
+    let power = |base: f64, exponent: i32| Some(base.powi(exponent));
+    match suffix {
+        "" => Some(1.0),
+        "k" => power(1e3, 1),
+        "M" => power(1e3, 2),
+        "G" => power(1e3, 3),
+        "T" => power(1e3, 4),
+        "P" => power(1e3, 5),
+        "Ki" => power(1024.0, 1),
+        "Mi" => power(1024.0, 2),
+        "Gi" => power(1024.0, 3),
+        "Ti" => power(1024.0, 4),
+        "Pi" => power(1024.0, 5),
+        _ => None,
+    }
+}
+
+/// A finite number in digits, sign, point and exponent; Rust also reads `inf`, `nan` and `.5`.
+fn decimal(text: &str) -> Option<f64> {
+    let plain = text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    let letters = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    let ends = text.ends_with(|c: char| c.is_ascii_digit());
+    text.parse().ok().filter(|value: &f64| plain && letters && ends && value.is_finite())
+}
+
+impl DurationText {
+    /// The length of time.
+    ///
+    /// # Errors
+    /// Another form, or longer than a thousand years.
+    pub fn parse(&self) -> Result<Duration, TextError> {
+        self.total().ok_or_else(|| {
+            TextError(format!(
+                "{:?} is not a length of time: write hours, minutes and seconds, such as 1h30m, \
+                 25m or 30s",
+                self.0
+            ))
+        })
+    }
+
+    fn total(&self) -> Option<Duration> {
+        const LONGEST: Duration = Duration::from_secs(1000 * 366 * 86_400);
+        let mut rest = self.0.as_str();
+        let mut total = Duration::ZERO;
+        while !rest.is_empty() {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let number: u64 = rest[..digits].parse().ok()?;
+            let after = &rest[digits..];
+            let letters = after.len() - after.trim_start_matches(char::is_alphabetic).len();
+            let millis = match &after[..letters] {
+                "h" => 3_600_000,
+                "m" => 60_000,
+                "s" => 1000,
+                "ms" => 1,
+                _ => return None,
+            };
+            let part = Duration::from_millis(number.checked_mul(millis)?);
+            total = total.checked_add(part)?;
+            rest = &after[letters..];
+        }
+        (!self.0.is_empty() && total <= LONGEST).then_some(total)
+    }
+}
+
+impl Percent {
+    /// The percentage, 1 to 100.
+    ///
+    /// # Errors
+    /// Another form or range.
+    pub fn parse(&self) -> Result<u8, TextError> {
+        self.0
+            .strip_suffix('%')
+            .and_then(|digits| digits.parse().ok())
+            .filter(|percent| (1..=100).contains(percent))
+            .ok_or_else(|| {
+                TextError(format!("{:?} is not a percentage from 1% to 100%, such as 60%", self.0))
+            })
+    }
+}
+
+impl Decimal {
+    /// The number.
+    ///
+    /// # Errors
+    /// Another form.
+    pub fn parse(&self) -> Result<f64, TextError> {
+        decimal(&self.0).ok_or_else(|| {
+            TextError(format!("{:?} is not a number such as \"0.95\" or \"3e-4\"", self.0))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        for (text, value) in [
+            ("24Gi", Some(24 << 30)),
+            ("110M", Some(110_000_000)),
+            ("1.5Ki", Some(1536)),
+            ("7", Some(7)),
+            ("24GB", None),
+            ("24 Gi", None),
+            ("-1", None),
+            ("", None),
+            ("Gi", None),
+            ("1e3", None),
+            ("99999999Pi", None),
+        ] {
+            let read = Quantity::from(text).parse();
+            assert_eq!(read.as_ref().ok().copied(), value, "{text:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn durations_add_up_their_parts() {
+        for (text, seconds) in [
+            ("30s", Some(30.0)),
+            ("1h30m", Some(5400.0)),
+            ("1m500ms", Some(60.5)),
+            ("0s", Some(0.0)),
+            ("30", None),
+            ("", None),
+            ("s", None),
+            ("5 m", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999h", None),
+        ] {
+            let read = DurationText::from(text).parse();
+            assert_eq!(read.ok().map(|d| d.as_secs_f64()), seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn percentages_lie_between_1_and_100() {
+        for (text, value) in
+            [("60%", Some(60)), ("100%", Some(100)), ("0%", None), ("101%", None), ("0.6", None)]
+        {
+            assert_eq!(Percent::from(text).parse().ok(), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_plain_finite_numbers() {
+        for (text, value) in [
+            ("0.95", Some(0.95)),
+            ("3e-4", Some(3e-4)),
+            ("-2", Some(-2.0)),
+            ("inf", None),
+            ("nan", None),
+            (".5", None),
+            ("1e999", None),
+            ("0,5", None),
+        ] {
+            assert_eq!(Decimal::from(text).parse().ok(), value, "{text:?}");
+        }
+    }
+}
