@@ -1,14 +1,13 @@
-//! Compiles the C++ shim against the libtorch that tch links.
+//! Compiles the C++ shim against libtorch, and links the tests against it.
 
-use std::path::PathBuf;
+#[path = "link.rs"]
+mod link;
 
 fn main() {
     for file in ["cpp/shim.cpp", "cpp/shim.h"] {
-        println!("cargo:rerun-if-changed={file}");
+        println!("cargo::rerun-if-changed={file}");
     }
-    // torch-sys has found libtorch (LIBTORCH or LIBTORCH_USE_PYTORCH) and says where.
-    let library = std::env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names libtorch");
-    let include = PathBuf::from(library).with_file_name("include");
+    let include = link::libtorch().join("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -18,4 +17,5 @@ fn main() {
         .include(include)
         .file("cpp/shim.cpp")
         .compile("tch_ext");
+    link::emit();
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 /// When `LIBTORCH` is unset or names no folder: a build script has no other way to stop a build.
-pub fn libtorch() -> PathBuf {
+pub(crate) fn libtorch() -> PathBuf {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let folder = env::var_os("LIBTORCH").map(PathBuf::from).filter(|f| f.join("lib").is_dir());
     folder.expect("LIBTORCH names no libtorch folder: run `make setup`, then build with `make`")
@@ -15,7 +15,7 @@ pub fn libtorch() -> PathBuf {
 
 /// Lets the binaries and tests of the calling crate find libtorch without environment variables,
 /// while a full libtorch that stands first in `LD_LIBRARY_PATH` still wins (`docs/gpu-hosts.md`).
-pub fn emit() {
+pub(crate) fn emit() {
     let library = libtorch().join("lib");
     println!("cargo::rustc-link-arg=-L{}", library.display());
     // RUNPATH, not RPATH: only the former comes after LD_LIBRARY_PATH.

@@ -1,0 +1,262 @@
+//! AdamW (Loshchilov and Hutter 2019) over flat buffers, with the gradient clipped by its global
+//! norm. On the CPU one pass over memory in several threads, elsewhere libtorch's fused kernel.
+
+use std::ops::Range;
+
+use plan::spec::OptimizerSpec;
+use tch::{Device, Kind};
+use tch_ext::{AdamW, AdamWTensors};
+
+use crate::model::ModelError;
+use crate::parameters::{FlatBuffer, Layout};
+
+/// State and settings of the optimiser of one rank.
+#[derive(Debug)]
+pub struct Optimizer {
+    spec: OptimizerSpec,
+    runs: Vec<(bool, Range<usize>)>,
+    threads: usize,
+    /// First moments.
+    pub first: FlatBuffer,
+    /// Second moments.
+    pub second: FlatBuffer,
+    /// Steps made; the corrections of the moments' bias depend on it.
+    pub steps: u64,
+}
+
+impl Optimizer {
+    /// No step made yet, and `threads` threads for the passes on the CPU.
+    ///
+    /// # Errors
+    /// The device has no room for the moments.
+    pub fn new(
+        spec: OptimizerSpec,
+        layout: &Layout,
+        device: Device,
+        threads: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            spec,
+            runs: layout.runs(),
+            threads: threads.max(1),
+            first: FlatBuffer::zeros(layout.numel(), device)?,
+            second: FlatBuffer::zeros(layout.numel(), device)?,
+            steps: 0,
+        })
+    }
+
+    /// Clips the gradient, makes one step, zeroes the gradient. Returns the gradient's global norm
+    /// before clipping. A gradient that is not finite makes no step: it is dropped, and the norm
+    /// says so.
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn step(
+        &mut self,
+        theta: &mut FlatBuffer,
+        gradient: &mut FlatBuffer,
+        learning_rate: f64,
+    ) -> Result<f64, ModelError> {
+        let on_cpu = theta.tensor().device() == Device::Cpu;
+        let norm = if on_cpu {
+            square_sum(gradient.host()?, self.threads).sqrt()
+        } else {
+            let all = gradient.tensor();
+            all.f_linalg_norm(2.0, [0i64].as_slice(), false, Kind::Double)?.f_double_value(&[])?
+        };
+        if !norm.is_finite() {
+            let _ = gradient.tensor().shallow_clone().f_zero_()?;
+            return Ok(norm);
+        }
+        self.steps += 1;
+        let clip = clip_factor(norm, self.spec.grad_clip);
+        if on_cpu {
+            self.step_on_cpu(theta, gradient, learning_rate, clip)?;
+        } else {
+            self.step_fused(theta, gradient, learning_rate, clip)?;
+        }
+        Ok(norm)
+    }
+
+    fn settings(&self, learning_rate: f64, matrix: bool) -> AdamW {
+        let weight_decay = if matrix { self.spec.weight_decay } else { 0.0 };
+        let OptimizerSpec { beta1, beta2, epsilon, .. } = self.spec;
+        AdamW { learning_rate, beta1, beta2, weight_decay, epsilon }
+    }
+
+    fn step_on_cpu(
+        &mut self,
+        theta: &mut FlatBuffer,
+        gradient: &mut FlatBuffer,
+        learning_rate: f64,
+        clip: f64,
+    ) -> Result<(), ModelError> {
+        let runs = self.runs.clone();
+        for (matrix, run) in runs {
+            let pass = Pass::new(&self.settings(learning_rate, matrix), self.steps, clip);
+            let slices = Slices {
+                theta: &mut theta.host()?[run.clone()],
+                gradient: &mut gradient.host()?[run.clone()],
+                first: &mut self.first.host()?[run.clone()],
+                second: &mut self.second.host()?[run],
+            };
+            pass.run(slices, self.threads);
+        }
+        Ok(())
+    }
+
+    fn step_fused(
+        &mut self,
+        theta: &mut FlatBuffer,
+        gradient: &mut FlatBuffer,
+        learning_rate: f64,
+        clip: f64,
+    ) -> Result<(), ModelError> {
+        let _no_grad = tch::no_grad_guard();
+        let _ = gradient.tensor().shallow_clone().f_mul_scalar_(clip)?;
+        for (matrix, run) in &self.runs {
+            let part = |buffer: &FlatBuffer| {
+                buffer.tensor().f_narrow(0, run.start as i64, run.len() as i64)
+            };
+            let tensors = AdamWTensors {
+                theta: &mut part(theta)?,
+                gradient: &mut part(gradient)?,
+                first: &mut part(&self.first)?,
+                second: &mut part(&self.second)?,
+            };
+            tch_ext::fused_adamw(tensors, self.steps, &self.settings(learning_rate, *matrix))?;
+        }
+        let _ = gradient.tensor().shallow_clone().f_zero_()?;
+        Ok(())
+    }
+}
+
+/// What the gradient is multiplied by so that its norm is at most `max`, as PyTorch's
+/// `clip_grad_norm_` does it.
+fn clip_factor(norm: f64, max: f64) -> f64 {
+    (max / (norm + 1e-6)).min(1.0)
+}
+
+/// Values that one thread takes at a time: small enough to share well, large enough for the start
+/// of a thread not to count.
+const THREAD_MIN: usize = 1 << 18;
+
+/// Σ v², in f64 over blocks: a single f32 sum is off in the fourth digit at 10 M values. The blocks
+/// do not depend on the number of threads, nor does the result.
+fn square_sum(values: &[f32], threads: usize) -> f64 {
+    let mut sums = vec![0.0; values.len().div_ceil(BLOCK)];
+    let share = share(sums.len() * BLOCK, threads) / BLOCK;
+    std::thread::scope(|scope| {
+        let mut parts = sums.chunks_mut(share).zip(values.chunks(share * BLOCK));
+        let mine = parts.next();
+        for (sums, values) in parts {
+            scope.spawn(move || square_sums(values, sums));
+        }
+        if let Some((sums, values)) = mine {
+            square_sums(values, sums);
+        }
+    });
+    sums.iter().sum()
+}
+
+const BLOCK: usize = 1 << 12;
+
+fn square_sums(values: &[f32], sums: &mut [f64]) {
+    for (block, sum) in values.chunks(BLOCK).zip(sums) {
+        let mut lanes = [0.0f32; 16];
+        let mut chunks = block.chunks_exact(16);
+        for chunk in &mut chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += value * value;
+            }
+        }
+        let rest: f32 = chunks.remainder().iter().map(|value| value * value).sum();
+        *sum = lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>() + f64::from(rest);
+    }
+}
+
+/// How many values each of `threads` takes of `numel`: a multiple of the block.
+fn share(numel: usize, threads: usize) -> usize {
+    numel.div_ceil(threads).max(THREAD_MIN).next_multiple_of(BLOCK)
+}
+
+/// The same part of all buffers.
+struct Slices<'a> {
+    theta: &'a mut [f32],
+    gradient: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+}
+
+/// One step's constants:
+/// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← (1 − ηλ)θ − η/c₁ · m / (√v/√c₂ + ε), cᵢ = 1 − βᵢᵗ.
+#[derive(Clone, Copy)]
+struct Pass {
+    clip: f32,
+    keep: f32,
+    beta1: f32,
+    gain1: f32,
+    beta2: f32,
+    gain2: f32,
+    rate: f32,
+    root: f32,
+    epsilon: f32,
+}
+
+impl Pass {
+    fn new(settings: &AdamW, step: u64, clip: f64) -> Self {
+        let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
+        Self {
+            clip: clip as f32,
+            keep: (1.0 - settings.learning_rate * settings.weight_decay) as f32,
+            beta1: settings.beta1 as f32,
+            gain1: (1.0 - settings.beta1) as f32,
+            beta2: settings.beta2 as f32,
+            gain2: (1.0 - settings.beta2) as f32,
+            rate: (settings.learning_rate / correction(settings.beta1)) as f32,
+            root: (1.0 / correction(settings.beta2).sqrt()) as f32,
+            epsilon: settings.epsilon as f32,
+        }
+    }
+
+    fn run(self, slices: Slices<'_>, threads: usize) {
+        let share = share(slices.theta.len(), threads);
+        let theta = slices.theta.chunks_mut(share);
+        let gradient = slices.gradient.chunks_mut(share);
+        let first = slices.first.chunks_mut(share);
+        let second = slices.second.chunks_mut(share);
+        let parts = theta.zip(gradient).zip(first).zip(second);
+        std::thread::scope(|scope| {
+            let mut parts = parts.map(|(((theta, gradient), first), second)| Slices {
+                theta,
+                gradient,
+                first,
+                second,
+            });
+            let mine = parts.next();
+            for part in parts {
+                scope.spawn(move || self.part(part));
+            }
+            if let Some(part) = mine {
+                self.part(part);
+            }
+        });
+    }
+
+    fn part(self, slices: Slices<'_>) {
+        let state = slices.first.iter_mut().zip(slices.second);
+        for ((theta, gradient), (first, second)) in
+            slices.theta.iter_mut().zip(slices.gradient).zip(state)
+        {
+            let slope = *gradient * self.clip;
+            *gradient = 0.0;
+            *first = self.beta1 * *first + self.gain1 * slope;
+            *second = self.beta2 * *second + self.gain2 * slope * slope;
+            let step = self.rate * *first / (second.sqrt() * self.root + self.epsilon);
+            *theta = self.keep * *theta - step;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
