@@ -1,1 +1,3 @@
-//! placeholder
+//! Benchmarks that train: they link libtorch, the others in `bench` do not.
+
+pub mod convergence;

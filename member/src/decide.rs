@@ -1,0 +1,205 @@
+//! What a member does next: a pure function of the run's view and its own standing.
+//!
+//! The view is a level, not an edge: a member that slept through several of them decides from the
+//! newest alone, and deciding twice from the same one gives the same directive.
+
+use rounds::types::{Commit, Contribution, Digest, MemberState, Phase, RunView};
+
+/// Where an island stands by its own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Name of the island.
+    pub island: String,
+    /// Epoch of its plan.
+    pub epoch: u64,
+    /// The round whose θ it holds.
+    pub round: u64,
+    /// It has offered, or was refused, in this round.
+    pub offered: bool,
+    /// It holds everything of this round's closed set and has said so.
+    pub fetched: bool,
+    /// Its θ was found to differ, or lost: only a snapshot helps.
+    pub needs_snapshot: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Directive {
+    /// Make the round's inner steps, then offer.
+    Train {
+        /// The round.
+        round: u64,
+    },
+    /// Fetch what the closed set lacks here, then report.
+    Fetch {
+        /// The closed set.
+        set: Vec<Contribution>,
+    },
+    /// Aggregate a committed round and step to the next.
+    Apply {
+        /// The commit of the round the island stands at.
+        commit: Commit,
+    },
+    /// Take θ of a round from other members.
+    Sync {
+        /// The round.
+        round: u64,
+        /// Its hash, where the run knows it.
+        hash: Option<Digest>,
+    },
+    /// The coordinator does not know the island: join (again).
+    Join,
+    /// Nothing to do until the view changes.
+    Wait {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The run is complete.
+    Finish,
+    /// The run went back behind this island's round: start again from a checkpoint.
+    Restart {
+        /// The run's round.
+        round: u64,
+    },
+}
+
+/// The next directive, first match wins: catching up comes before taking part.
+pub fn decide(view: &RunView, me: &Standing) -> Directive {
+    let known = view.members.iter().find(|m| m.island == me.island && m.epoch == me.epoch);
+    let Some(member) = known else { return Directive::Join };
+    if view.round < me.round {
+        return Directive::Restart { round: view.round };
+    }
+    if me.needs_snapshot {
+        return Directive::Sync { round: view.round, hash: view.theta_hash };
+    }
+    if view.round > me.round {
+        return match view.commits.iter().find(|commit| commit.round == me.round) {
+            Some(commit) => Directive::Apply { commit: commit.clone() },
+            None => Directive::Sync { round: view.round, hash: view.theta_hash },
+        };
+    }
+    match (view.phase, member.state) {
+        (Phase::Done, _) => Directive::Finish,
+        (Phase::Waiting, _) => Directive::Wait { reason: view.reason.clone() },
+        (_, MemberState::Syncing) => Directive::Sync { round: view.round, hash: view.theta_hash },
+        (Phase::Fetching, _) if !me.fetched => Directive::Fetch { set: view.closed.clone() },
+        (Phase::Training, MemberState::Active) if !me.offered => {
+            Directive::Train { round: view.round }
+        }
+        _ => Directive::Wait { reason: view.reason.clone() },
+    }
+}
+
+/// Whether further inner steps of `round` are in vain: the round closed, or the run moved on.
+pub fn is_closed(view: &RunView, round: u64) -> bool {
+    view.round != round || view.phase != Phase::Training
+}
+
+#[cfg(test)]
+mod tests {
+    use rounds::types::MemberView;
+
+    use super::*;
+
+    fn standing(round: u64) -> Standing {
+        Standing {
+            island: "a".into(),
+            epoch: 1,
+            round,
+            offered: false,
+            fetched: false,
+            needs_snapshot: false,
+        }
+    }
+
+    fn commit(round: u64) -> Commit {
+        Commit { round, set: vec![], record_hash: Digest([0; 32]) }
+    }
+
+    fn view(phase: Phase, round: u64, state: MemberState) -> RunView {
+        let member = MemberView {
+            island: "a".into(),
+            epoch: 1,
+            state,
+            ranks: vec![],
+            round,
+            offered: false,
+        };
+        RunView {
+            version: 1,
+            phase,
+            round,
+            theta_hash: None,
+            tokens: 0,
+            members: vec![member],
+            closed: vec![],
+            commits: vec![],
+            traceparent: String::new(),
+            reason: "because".into(),
+        }
+    }
+
+    #[test]
+    fn an_active_member_trains_once_per_round() {
+        let view = view(Phase::Training, 3, MemberState::Active);
+        assert_eq!(decide(&view, &standing(3)), Directive::Train { round: 3 });
+        let offered = Standing { offered: true, ..standing(3) };
+        assert_eq!(decide(&view, &offered), Directive::Wait { reason: "because".into() });
+    }
+
+    #[test]
+    fn a_ready_member_waits_for_the_commit_instead_of_training() {
+        let view = view(Phase::Training, 3, MemberState::Ready);
+        assert_eq!(decide(&view, &standing(3)), Directive::Wait { reason: "because".into() });
+    }
+
+    #[test]
+    fn a_closed_set_is_fetched_until_it_is_complete() {
+        let view = view(Phase::Fetching, 3, MemberState::Active);
+        assert_eq!(decide(&view, &standing(3)), Directive::Fetch { set: vec![] });
+        let fetched = Standing { fetched: true, ..standing(3) };
+        assert!(matches!(decide(&view, &fetched), Directive::Wait { .. }));
+    }
+
+    #[test]
+    fn a_commit_of_the_own_round_is_applied_even_when_the_run_is_further() {
+        let mut view = view(Phase::Fetching, 5, MemberState::Active);
+        view.commits = vec![commit(3), commit(4)];
+        assert_eq!(decide(&view, &standing(3)), Directive::Apply { commit: commit(3) });
+        assert_eq!(decide(&view, &standing(4)), Directive::Apply { commit: commit(4) });
+    }
+
+    #[test]
+    fn a_member_too_far_behind_takes_a_snapshot() {
+        let mut view = view(Phase::Training, 5, MemberState::Active);
+        view.commits = vec![commit(4)];
+        let expected = Directive::Sync { round: 5, hash: None };
+        assert_eq!(decide(&view, &standing(3)), expected);
+        let differs = Standing { needs_snapshot: true, ..standing(4) };
+        assert_eq!(decide(&view, &differs), expected);
+    }
+
+    #[test]
+    fn an_unknown_epoch_joins_and_a_rewound_run_restarts() {
+        let view = view(Phase::Training, 5, MemberState::Active);
+        let newer = Standing { epoch: 2, ..standing(5) };
+        assert_eq!(decide(&view, &newer), Directive::Join);
+        assert_eq!(decide(&view, &standing(6)), Directive::Restart { round: 5 });
+    }
+
+    #[test]
+    fn the_last_commit_is_applied_before_the_run_is_finished() {
+        let mut view = view(Phase::Done, 4, MemberState::Active);
+        view.commits = vec![commit(3)];
+        assert_eq!(decide(&view, &standing(3)), Directive::Apply { commit: commit(3) });
+        assert_eq!(decide(&view, &standing(4)), Directive::Finish);
+    }
+
+    #[test]
+    fn training_is_in_vain_once_the_round_closed() {
+        assert!(!is_closed(&view(Phase::Training, 3, MemberState::Active), 3));
+        assert!(is_closed(&view(Phase::Fetching, 3, MemberState::Active), 3));
+        assert!(is_closed(&view(Phase::Training, 4, MemberState::Active), 3));
+    }
+}

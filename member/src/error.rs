@@ -1,0 +1,71 @@
+//! Why a member cannot go on.
+
+use collective::CommError;
+use sparseloco::codec::CompressError;
+
+use crate::session::SessionError;
+
+/// Ends the rank; whoever started the island decides about another epoch.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The address to listen on is taken or not ours.
+    #[error("failed to listen on {address:?}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The asynchronous runtime did not start.
+    #[error("failed to start the network threads")]
+    Runtime(#[source] std::io::Error),
+    /// A rank of the island is lost or confused.
+    #[error("failed to {operation} within the island")]
+    Group {
+        /// What the ranks were doing.
+        operation: &'static str,
+        /// Why.
+        source: CommError,
+    },
+    /// The coordinator refused or is gone.
+    #[error("failed to follow the run")]
+    Session(#[from] SessionError),
+    /// The parameters are on a device that failed.
+    #[error("failed to reach the parameters")]
+    Theta(#[source] crate::member::ThetaError),
+    /// Training diverged: the update cannot be encoded.
+    #[error("failed to compress round {round}: training diverged; lower the learning rate")]
+    Compress {
+        /// The round.
+        round: u64,
+        /// What is not finite.
+        source: CompressError,
+    },
+    /// The leader sent something else than a view.
+    #[error("failed to read what the island's leader sent")]
+    Leader(#[source] serde_json::Error),
+    /// The run stands before this island's round.
+    #[error(
+        "the run went back to round {run}, behind this island's round {island}: \
+         start the island again, it resumes from its checkpoint"
+    )]
+    Rewound {
+        /// Round of the run.
+        run: u64,
+        /// Round of the island.
+        island: u64,
+    },
+}
+
+impl MemberError {
+    /// Whether starting the island again at a newer epoch may help.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(
+            self,
+            MemberError::Listen { .. }
+                | MemberError::Session(
+                    SessionError::Refused { .. } | SessionError::Endpoint { .. }
+                )
+        )
+    }
+}

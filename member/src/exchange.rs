@@ -1,0 +1,334 @@
+//! The exchange of a round: offer, fetch, apply; and θ from others when the island fell behind.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rounds::types::{Commit, Contribution, Digest};
+use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
+use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
+use tonic::codegen::Bytes;
+
+use crate::member::{Member, Theta, during};
+use crate::outer::{span_of, theta_piece_digest};
+use crate::store::{contribution_digest, piece_digest};
+use crate::{MemberError, StepControl};
+
+/// Tries to fetch what a commit needs before the island gives up and takes a snapshot.
+const COMMIT_FETCH_ATTEMPTS: u32 = 4;
+const COMMIT_FETCH_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a round was, seen from this island. Bytes are summed over its ranks; seconds are the
+/// leader's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoundReport {
+    /// The committed round.
+    pub round: u64,
+    /// Tokens of the committed set.
+    pub set_tokens: u64,
+    /// Islands in the committed set.
+    pub islands: u32,
+    /// Mean training loss of the set, weighted by tokens.
+    pub loss: f32,
+    /// Hash of θ after the round.
+    pub theta_hash: Option<Digest>,
+    /// Whether this island's own contribution is in the set.
+    pub contributed: bool,
+    /// Encoded bytes of this island's contribution.
+    pub contribution_bytes: u64,
+    /// Values in it.
+    pub contribution_values: u64,
+    /// Bytes sent to other islands since the last report.
+    pub bytes_sent: u64,
+    /// Bytes received from other islands since the last report.
+    pub bytes_received: u64,
+    /// Compressing, fetching, applying.
+    pub exchange_seconds: f64,
+    /// Waiting for other islands.
+    pub waiting_seconds: f64,
+}
+
+impl Member {
+    /// Compresses the round's update and offers it. `trained` holds the island's sums over `steps`
+    /// inner steps. Where the round closed meanwhile, the update stays in the error feedback.
+    pub fn offer(
+        &mut self,
+        theta: &mut dyn Theta,
+        trained: StepControl,
+        steps: u32,
+    ) -> Result<(), MemberError> {
+        let started = Instant::now();
+        let round = self.standing.round;
+        let (pieces, values) = self.compress(theta.values().map_err(MemberError::Theta)?)?;
+        let bytes: usize = pieces.iter().map(|(_, data)| data.len()).sum();
+        let mut message = [(bytes as u64).to_le_bytes(), values.to_le_bytes()].concat();
+        message.extend(pieces.iter().flat_map(|(_, data)| piece_digest(data).0));
+        let all = self.group.all_gather_bytes(&message).map_err(during("gather digests"))?;
+        let (mut digests, mut bytes, mut values) = (Vec::new(), 0, 0);
+        for message in &all {
+            let (words, rest) = message.as_chunks::<8>();
+            debug_assert!(rest.is_empty());
+            bytes += words.first().map_or(0, |word| u64::from_le_bytes(*word));
+            values += words.get(1).map_or(0, |word| u64::from_le_bytes(*word));
+            let listed = message.get(16..).unwrap_or_default().as_chunks::<32>().0;
+            digests.extend(listed.iter().map(|bytes| Digest(*bytes)));
+        }
+        let digest = contribution_digest(&digests);
+        self.store.insert(round, &self.config.island, digests, pieces);
+        self.report.contribution_bytes = bytes;
+        self.report.contribution_values = values;
+        let contribution = Contribution {
+            island: self.config.island.clone(),
+            epoch: self.config.epoch,
+            digest,
+            bytes,
+            tokens: trained.tokens,
+            steps,
+            loss: (trained.loss_sum / trained.tokens.max(1) as f64) as f32,
+        };
+        if let Some(session) = &self.session {
+            let offer = session.offer(round, contribution, trained.stop);
+            if !self.runtime.block_on(offer)? {
+                tracing::info!(round, "The round closed before this island's offer.");
+            }
+        }
+        self.standing.offered = true;
+        self.report.exchange_seconds += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Encodes the rank's span; the error feedback keeps what is not sent.
+    fn compress(&mut self, theta: &[f32]) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
+        let round = self.standing.round;
+        let id = self.frame_id();
+        let start = self.layout.span(self.span()).start;
+        let (mut pieces, mut values) = (Vec::new(), 0);
+        for piece in self.span() {
+            let range = self.layout.piece(piece).values;
+            let own = range.start - start..range.end - start;
+            let mut out = Vec::new();
+            let stats = self.store.with_anchor(|anchor| {
+                let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
+                let input = PieceInput { anchor: &anchor.values[own.clone()], theta };
+                compress_piece(at, &id, input, &mut self.error[own.clone()], &mut out)
+            });
+            values +=
+                stats.map_err(|source| MemberError::Compress { round, source })?.values as u64;
+            pieces.push((piece, Bytes::from(out)));
+        }
+        Ok((pieces, values))
+    }
+
+    /// Fetches a closed set and reports what the whole island holds; true when that is all of it.
+    pub(crate) fn fetch(&mut self, set: &[Contribution]) -> Result<bool, MemberError> {
+        let started = Instant::now();
+        let held = self.fetch_here(set);
+        let mine = serde_json::to_vec(&held).map_err(MemberError::Leader)?;
+        let all = self.group.all_gather_bytes(&mine).map_err(during("compare fetches"))?;
+        let mut common: BTreeSet<String> = set.iter().map(|c| c.island.clone()).collect();
+        for bytes in all {
+            let held: BTreeSet<String> =
+                serde_json::from_slice(&bytes).map_err(MemberError::Leader)?;
+            common.retain(|island| held.contains(island));
+        }
+        self.standing.fetched = common.len() == set.len();
+        if let Some(session) = &self.session {
+            let report = session.fetched(self.standing.round, common.into_iter().collect());
+            self.runtime.block_on(report)?;
+        }
+        self.report.exchange_seconds += started.elapsed().as_secs_f64();
+        Ok(self.standing.fetched)
+    }
+
+    fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
+        let (id, members) = (self.frame_id(), self.members());
+        self.fetcher.retain(&members);
+        self.runtime.block_on(self.fetcher.contributions(&id, set, &members, &self.config.island))
+    }
+
+    /// Applies a commit; `None` when it cannot be had any more and only a snapshot helps.
+    pub(crate) fn apply(
+        &mut self,
+        commit: &Commit,
+        theta: &mut dyn Theta,
+    ) -> Result<Option<RoundReport>, MemberError> {
+        let started = Instant::now();
+        if !self.hold_commit(commit)? {
+            tracing::warn!(round = commit.round, "A commit is out of reach; taking a snapshot.");
+            self.standing.needs_snapshot = true;
+            return Ok(None);
+        }
+        self.apply_span(commit);
+        self.standing.round += 1;
+        self.standing.offered = false;
+        self.standing.fetched = false;
+        let hash = self.theta_hash()?;
+        self.load_local_start(theta)?;
+        if let Some(session) = &self.session {
+            let agrees = self.runtime.block_on(session.applied(commit.round, hash, None))?;
+            if !agrees {
+                tracing::warn!(round = commit.round, "This island's θ differs from the others'.");
+            }
+            self.standing.needs_snapshot = !agrees;
+        }
+        self.report.exchange_seconds += started.elapsed().as_secs_f64();
+        self.finish_report(commit, hash).map(Some)
+    }
+
+    /// Makes sure that every rank holds its span of every contribution of the commit.
+    fn hold_commit(&mut self, commit: &Commit) -> Result<bool, MemberError> {
+        for attempt in 0..COMMIT_FETCH_ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(COMMIT_FETCH_PAUSE);
+            }
+            let complete = self.fetch_here(&commit.set).len() == commit.set.len();
+            if self.all_agree(complete)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn apply_span(&mut self, commit: &Commit) {
+        let start = self.layout.span(self.span()).start;
+        let island = self.config.island.clone();
+        let own = commit.set.iter().position(|c| c.island == island);
+        for piece in self.span() {
+            let range = self.layout.piece(piece).values;
+            let range = range.start - start..range.end - start;
+            let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
+            let error = &mut self.error[range.clone()];
+            if own.is_none()
+                && let Some(bytes) = self.store.piece(commit.round, &island, piece)
+            {
+                restore_piece(at, &bytes, error).expect("this rank encoded the piece itself");
+            }
+            let held: Vec<(u64, Bytes)> = commit
+                .set
+                .iter()
+                .filter_map(|c| Some((c.tokens, self.store.piece(commit.round, &c.island, piece)?)))
+                .collect();
+            let set: Vec<Weighted<'_>> =
+                held.iter().map(|(weight, bytes)| Weighted { weight: *weight, bytes }).collect();
+            self.store.with_anchor_mut(|anchor| {
+                anchor.round = None;
+                let state = PieceState { anchor: &mut anchor.values[range], error };
+                apply_piece(at, &self.config.outer, &set, own, state)
+                    .expect("every piece was verified when it was fetched");
+            });
+        }
+        self.store.with_anchor_mut(|anchor| anchor.round = Some(commit.round + 1));
+    }
+
+    fn finish_report(&mut self, commit: &Commit, hash: Digest) -> Result<RoundReport, MemberError> {
+        let mut report = std::mem::take(&mut self.report);
+        let sent = self.traffic.sent.swap(0, Ordering::Relaxed);
+        let received = self.traffic.received.swap(0, Ordering::Relaxed);
+        let message = [sent.to_le_bytes(), received.to_le_bytes()].concat();
+        let all = self.group.all_gather_bytes(&message).map_err(during("sum traffic"))?;
+        for message in &all {
+            let (words, _) = message.as_chunks::<8>();
+            report.bytes_sent += words.first().map_or(0, |word| u64::from_le_bytes(*word));
+            report.bytes_received += words.get(1).map_or(0, |word| u64::from_le_bytes(*word));
+        }
+        report.round = commit.round;
+        report.set_tokens = commit.set.iter().map(|c| c.tokens).sum();
+        report.islands = u32::try_from(commit.set.len()).unwrap_or(u32::MAX);
+        let weighted: f64 = commit.set.iter().map(|c| f64::from(c.loss) * c.tokens as f64).sum();
+        report.loss = (weighted / report.set_tokens.max(1) as f64) as f32;
+        report.contributed = commit.set.iter().any(|c| c.island == self.config.island);
+        report.theta_hash = Some(hash);
+        Ok(report)
+    }
+
+    /// Takes θ of `round` from other members; false when that has to be tried again.
+    pub(crate) fn sync(
+        &mut self,
+        round: u64,
+        hash: Option<Digest>,
+        theta: &mut dyn Theta,
+    ) -> Result<bool, MemberError> {
+        let members = self.members();
+        let fetched =
+            self.runtime.block_on(self.fetcher.snapshot(round, &members, &self.config.island));
+        if let Err(error) = &fetched {
+            tracing::info!(%error, round, "θ could not be fetched yet.");
+        }
+        if !self.all_agree(fetched.is_ok())? {
+            return Ok(false);
+        }
+        let values = fetched.unwrap_or_default();
+        self.error = vec![0.0; values.len()];
+        self.store.set_anchor(None, values);
+        let mine = self.theta_hash()?;
+        if hash.is_some_and(|hash| hash != mine) {
+            tracing::warn!(round, "The θ that was fetched is not the run's; fetching again.");
+            return Ok(false);
+        }
+        self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
+        self.standing.round = round;
+        self.standing.offered = false;
+        self.standing.fetched = false;
+        self.standing.needs_snapshot = false;
+        self.load_local_start(theta)?;
+        if let Some(session) = &self.session
+            && let Err(error) = self.runtime.block_on(session.ready(round, mine))
+        {
+            // The run moved on meanwhile: the next view says where to.
+            tracing::info!(%error, round, "Readiness was not accepted.");
+        }
+        Ok(true)
+    }
+
+    /// blake3 over the digests of all pieces of θ; the same on every rank, whatever the spans.
+    pub(crate) fn theta_hash(&mut self) -> Result<Digest, MemberError> {
+        let start = self.layout.span(self.span()).start;
+        let mine: Vec<u8> = self.store.with_anchor(|anchor| {
+            let digest = |piece| {
+                let range = self.layout.piece(piece).values;
+                theta_piece_digest(&anchor.values[range.start - start..range.end - start]).0
+            };
+            self.store.span().flat_map(digest).collect()
+        });
+        let all = self.group.all_gather_bytes(&mine).map_err(during("hash parameters"))?;
+        let mut hasher = blake3::Hasher::new();
+        for digests in &all {
+            hasher.update(digests);
+        }
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+
+    /// Puts θ itself into the replica, for evaluation; undo it with [`Member::load_local_start`].
+    pub fn load_theta(&mut self, theta: &mut dyn Theta) -> Result<(), MemberError> {
+        let mine = self.anchor();
+        self.spread(&mine, theta)
+    }
+
+    /// Puts the point that this island trains from into the replica: θ less λ of its residual.
+    pub fn load_local_start(&mut self, theta: &mut dyn Theta) -> Result<(), MemberError> {
+        let mut mine = vec![0.0; self.error.len()];
+        self.store.with_anchor(|anchor| {
+            local_start(&self.config.codec, &anchor.values, &self.error, &mut mine);
+        });
+        self.spread(&mine, theta)
+    }
+
+    /// All-gathers the ranks' spans and writes them to the flat buffer.
+    fn spread(&mut self, mine: &[f32], theta: &mut dyn Theta) -> Result<(), MemberError> {
+        let world_size = self.config.world_size;
+        let ranges: Vec<_> = (0..world_size)
+            .map(|rank| self.layout.span(span_of(&self.layout, rank, world_size)))
+            .collect();
+        let mut canonical = vec![0.0; self.layout.values()];
+        canonical[ranges[self.config.rank as usize].clone()].copy_from_slice(mine);
+        self.group.all_gather(&mut canonical, &ranges).map_err(during("gather parameters"))?;
+        let values = theta.values().map_err(MemberError::Theta)?;
+        self.layout.scatter(0..self.layout.pieces(), &canonical, values);
+        theta.store().map_err(MemberError::Theta)
+    }
+
+    fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
+        let all = self.group.all_gather_bytes(&[u8::from(mine)]).map_err(during("agree"))?;
+        Ok(all.iter().all(|answer| answer == &[1]))
+    }
+}

@@ -1,0 +1,433 @@
+//! A rank in lockstep with its island: consult the leader, decide, act.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use collective::{CommError, Endpoint, Group, GroupConfig};
+use proto::v1::Identity;
+use rounds::types::{Digest, RankAddress, RunView};
+use serde::{Deserialize, Serialize};
+use sparseloco::codec::FrameId;
+use sparseloco::layout::Layout;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::decide::{Directive, Standing, decide, is_closed};
+use crate::fetch::Fetcher;
+use crate::outer::span_of;
+use crate::server::{ExchangeHandle, Traffic, serve};
+use crate::session::{Join, Session};
+use crate::store::Store;
+use crate::{MemberConfig, MemberError, OuterState, RoundReport};
+
+/// The longest that a leader keeps its ranks waiting before it lets them know that it lives.
+const CONSULT_EVERY: Duration = Duration::from_secs(1);
+const NETWORK_THREADS: usize = 2;
+
+/// Why parameters could not be brought to the host or back.
+pub type ThetaError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A rank's parameters as one flat row-major buffer on the host.
+pub trait Theta {
+    /// The values; changes count once `store` was called.
+    fn values(&mut self) -> Result<&mut [f32], ThetaError>;
+    /// Puts changed values to where they are computed with.
+    fn store(&mut self) -> Result<(), ThetaError>;
+}
+
+/// What the train loop has to do next.
+#[derive(Debug)]
+pub enum Turn {
+    /// Make the inner steps of a round, then call [`Member::offer`].
+    Train {
+        /// The round.
+        round: u64,
+    },
+    /// A committed round was applied; θ is that of the next round.
+    Applied(RoundReport),
+    /// θ was taken from other members; the residual was dropped.
+    Synced {
+        /// The round whose start θ now is.
+        round: u64,
+    },
+    /// The run has its tokens.
+    Finished,
+    /// The island was asked to stop and has nothing more to give.
+    Stopped,
+}
+
+/// What ranks tell each other at every inner step: sums and flags over the island.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepControl {
+    /// Summed loss in nats.
+    pub loss_sum: f64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Some rank was asked to stop.
+    pub stop: bool,
+    /// The round closed without this island: further steps are in vain.
+    pub closed: bool,
+}
+
+/// What the leader lets its ranks know.
+#[derive(Serialize, Deserialize)]
+struct Word {
+    view: Option<RunView>,
+    needs_snapshot: bool,
+}
+
+/// One rank's side of the run.
+pub struct Member {
+    pub(crate) config: MemberConfig,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) layout_hash: Digest,
+    pub(crate) group: Group,
+    pub(crate) store: Arc<Store>,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) traffic: Arc<Traffic>,
+    /// Only the leader has one.
+    pub(crate) session: Option<Session>,
+    pub(crate) standing: Standing,
+    pub(crate) error: Vec<f32>,
+    pub(crate) report: RoundReport,
+    ranks: Vec<RankAddress>,
+    stop: Arc<AtomicBool>,
+    stop_since: Option<Instant>,
+    view: Option<RunView>,
+    idle: bool,
+    _exchange: ExchangeHandle,
+    // Last: what the fields above run on.
+    pub(crate) runtime: Runtime,
+}
+
+impl Member {
+    /// Starts to serve, meets the island's other ranks, and forms their group.
+    ///
+    /// `stop` may be set at any time from anywhere, for example by a signal.
+    pub fn connect(
+        config: MemberConfig,
+        layout: Arc<Layout>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Member, MemberError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(NETWORK_THREADS)
+            .thread_name("network")
+            .enable_all()
+            .build()
+            .map_err(MemberError::Runtime)?;
+        let span = span_of(&layout, config.rank, config.world_size);
+        let store = Arc::new(Store::new(config.run.clone(), span));
+        let traffic = Arc::new(Traffic::default());
+        let exchange = listen(&runtime, &config, &store, &layout, &traffic)?;
+        let session = session(&runtime, &config)?;
+        let mut group = meet(&runtime, &config, &session)?;
+        let ranks = addresses(&mut group, &layout, &exchange)?;
+        let fetcher = Fetcher::new(
+            Arc::clone(&layout),
+            config.codec,
+            Arc::clone(&store),
+            Arc::clone(&traffic),
+            config.timeouts.transfer,
+        );
+        let standing = Standing {
+            island: config.island.clone(),
+            epoch: config.epoch,
+            round: 0,
+            offered: false,
+            fetched: false,
+            needs_snapshot: false,
+        };
+        Ok(Member {
+            layout_hash: Digest(layout.hash(&config.codec)),
+            session: (config.rank == 0).then_some(session),
+            error: Vec::new(),
+            report: RoundReport::default(),
+            stop_since: None,
+            view: None,
+            idle: false,
+            _exchange: exchange,
+            config,
+            layout,
+            group,
+            store,
+            fetcher,
+            traffic,
+            standing,
+            ranks,
+            stop,
+            runtime,
+        })
+    }
+
+    /// The group of the island's ranks, for gradients.
+    pub fn group(&mut self) -> &mut Group {
+        &mut self.group
+    }
+
+    /// The pieces of the canonical order that this rank owns.
+    pub fn span(&self) -> Range<u32> {
+        self.store.span()
+    }
+
+    /// Where other islands reach this rank.
+    pub fn address(&self) -> &str {
+        &self.ranks[self.config.rank as usize].address
+    }
+
+    /// The round that θ is the start of.
+    pub fn round(&self) -> u64 {
+        self.standing.round
+    }
+
+    /// Tokens of all committed rounds, as last heard.
+    pub fn run_tokens(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.tokens)
+    }
+
+    /// The W3C trace context of the round in progress, as last heard; may be empty.
+    pub fn traceparent(&self) -> &str {
+        self.view.as_ref().map_or("", |view| &view.traceparent)
+    }
+
+    /// Error feedback of the rank's span, for checkpoints.
+    pub fn error(&self) -> &[f32] {
+        &self.error
+    }
+
+    /// Copies θ of the rank's span, for checkpoints.
+    pub fn anchor(&self) -> Vec<f32> {
+        self.store.with_anchor(|anchor| anchor.values.clone())
+    }
+
+    /// Sets the point to go on from: `theta` holds θ at the start of `state.round`.
+    pub fn begin(&mut self, theta: &mut dyn Theta, state: OuterState) -> Result<(), MemberError> {
+        let span = self.span();
+        let mut anchor = vec![0.0; self.layout.span(span.clone()).len()];
+        assert_eq!(state.error.len(), anchor.len(), "the residual covers the rank's span");
+        self.layout.gather(span, theta.values().map_err(MemberError::Theta)?, &mut anchor);
+        self.store.set_anchor(Some(state.round), anchor);
+        self.standing.round = state.round;
+        self.error = state.error;
+        self.load_local_start(theta)
+    }
+
+    /// Follows the run until the train loop has something to do.
+    pub fn next(&mut self, theta: &mut dyn Theta) -> Result<Turn, MemberError> {
+        loop {
+            self.consult()?;
+            let directive = match &self.view {
+                Some(view) => decide(view, &self.standing),
+                None => Directive::Join,
+            };
+            let out_of_time =
+                self.stop_since.is_some_and(|t| t.elapsed() > self.config.timeouts.stop);
+            if out_of_time || (self.stop_since.is_some() && self.may_stop(&directive)) {
+                return Ok(Turn::Stopped);
+            }
+            if let Some(turn) = self.act(directive, theta)? {
+                return Ok(turn);
+            }
+        }
+    }
+
+    fn act(
+        &mut self,
+        directive: Directive,
+        theta: &mut dyn Theta,
+    ) -> Result<Option<Turn>, MemberError> {
+        tracing::debug!(?directive, round = self.standing.round, "Decided.");
+        self.idle = false;
+        match directive {
+            Directive::Join => self.join()?,
+            Directive::Train { round } => return Ok(Some(Turn::Train { round })),
+            Directive::Fetch { set } => self.idle = !self.fetch(&set)?,
+            Directive::Apply { commit } => {
+                return Ok(self.apply(&commit, theta)?.map(Turn::Applied));
+            }
+            Directive::Sync { round, hash } => {
+                let synced = self.sync(round, hash, theta)?;
+                self.idle = !synced;
+                return Ok(synced.then_some(Turn::Synced { round }));
+            }
+            Directive::Wait { .. } => self.idle = true,
+            Directive::Finish => return Ok(Some(Turn::Finished)),
+            Directive::Restart { round } => {
+                let island = self.standing.round;
+                return Err(MemberError::Rewound { run: round, island });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an island that is to stop gains nothing by following `directive`.
+    fn may_stop(&self, directive: &Directive) -> bool {
+        match directive {
+            Directive::Fetch { .. } | Directive::Apply { .. } => false,
+            Directive::Wait { .. } => !self.standing.offered,
+            _ => true,
+        }
+    }
+
+    /// Sums and flags over the island's ranks, and whether the round is still open.
+    pub fn step_control(&mut self, mine: StepControl) -> Result<StepControl, MemberError> {
+        let closed = self
+            .session
+            .as_ref()
+            .and_then(Session::latest)
+            .is_some_and(|view| is_closed(&view, self.standing.round));
+        let stop = mine.stop || self.stop.load(Ordering::Relaxed);
+        let mut message = [0u8; 18];
+        message[..8].copy_from_slice(&mine.loss_sum.to_le_bytes());
+        message[8..16].copy_from_slice(&mine.tokens.to_le_bytes());
+        message[16] = u8::from(stop);
+        message[17] = u8::from(mine.closed || closed);
+        let all = self.group.all_gather_bytes(&message).map_err(during("make a step"))?;
+        let mut sum = StepControl::default();
+        for (rank, bytes) in all.iter().enumerate() {
+            let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, stop, closed] = &bytes[..] else {
+                let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+                let detail = "a step's control message has the wrong length".to_string();
+                return Err(during("make a step")(CommError::Protocol { rank, detail }));
+            };
+            sum.loss_sum += f64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            sum.tokens += u64::from_le_bytes([i, j, k, l, m, n, o, p]);
+            sum.stop |= stop != 0;
+            sum.closed |= closed != 0;
+        }
+        if sum.stop && self.stop_since.is_none() {
+            self.stop_since = Some(Instant::now());
+        }
+        Ok(sum)
+    }
+
+    /// Leaves the run.
+    pub fn leave(&mut self, reason: &str) {
+        if let Some(session) = &mut self.session {
+            self.runtime.block_on(session.leave(reason));
+        }
+    }
+
+    /// The leader hears, all ranks learn.
+    fn consult(&mut self) -> Result<(), MemberError> {
+        let mut message = vec![u8::from(self.stop.load(Ordering::Relaxed))];
+        let started = Instant::now();
+        if let Some(session) = &mut self.session {
+            let seen = self.view.as_ref().map(|view| view.version);
+            let at_most = if self.idle { CONSULT_EVERY } else { Duration::ZERO };
+            let news = |view: &Option<RunView>| view.as_ref().map(|v| v.version) != seen;
+            let view = self.runtime.block_on(session.view(at_most, news))?;
+            let word = Word { view, needs_snapshot: self.standing.needs_snapshot };
+            serde_json::to_writer(&mut message, &word).map_err(MemberError::Leader)?;
+        }
+        let all = self.group.all_gather_bytes(&message).map_err(during("consult the leader"))?;
+        if self.idle {
+            self.report.waiting_seconds += started.elapsed().as_secs_f64();
+        }
+        let word = all.first().and_then(|bytes| bytes.get(1..)).unwrap_or_default();
+        let word: Word = serde_json::from_slice(word).map_err(MemberError::Leader)?;
+        self.standing.needs_snapshot = word.needs_snapshot;
+        if let (Some(session), Some(view)) = (&mut self.session, &word.view) {
+            session.set_traceparent(&view.traceparent);
+        }
+        self.view = word.view;
+        let stop = all.iter().any(|bytes| bytes.first().is_some_and(|flag| *flag != 0));
+        if stop && self.stop_since.is_none() {
+            self.stop_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The leader joins and waits for a view that shows it.
+    fn join(&mut self) -> Result<(), MemberError> {
+        let theta_hash = self.theta_hash()?;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let join = Join {
+            ranks: self.ranks.clone(),
+            layout_hash: self.layout_hash,
+            round: self.standing.round,
+            theta_hash,
+            tokens_per_second_milli: 0,
+            inner_steps: self.config.inner_steps,
+        };
+        let Standing { island, epoch, .. } = &self.standing;
+        let shown = |view: &Option<RunView>| {
+            view.iter().flat_map(|v| &v.members).any(|m| m.island == *island && m.epoch == *epoch)
+        };
+        self.runtime.block_on(async {
+            session.join(join).await?;
+            session.view(self.config.timeouts.transfer, shown).await
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn frame_id(&self) -> FrameId {
+        let mut run = [0; 16];
+        run.copy_from_slice(&blake3::hash(self.config.run.as_bytes()).as_bytes()[..16]);
+        FrameId { run, round: self.standing.round, layout: self.layout_hash.0 }
+    }
+
+    pub(crate) fn members(&self) -> Vec<rounds::types::MemberView> {
+        self.view.as_ref().map(|view| view.members.clone()).unwrap_or_default()
+    }
+}
+
+pub(crate) fn during(operation: &'static str) -> impl Fn(CommError) -> MemberError {
+    move |source| MemberError::Group { operation, source }
+}
+
+fn listen(
+    runtime: &Runtime,
+    config: &MemberConfig,
+    store: &Arc<Store>,
+    layout: &Arc<Layout>,
+    traffic: &Arc<Traffic>,
+) -> Result<ExchangeHandle, MemberError> {
+    let bind = async {
+        let listener = TcpListener::bind(&config.listen).await?;
+        serve(listener, Arc::clone(store), Arc::clone(layout), Arc::clone(traffic))
+    };
+    let address = config.listen.clone();
+    runtime.block_on(bind).map_err(|source| MemberError::Listen { address, source })
+}
+
+fn session(runtime: &Runtime, config: &MemberConfig) -> Result<Session, MemberError> {
+    let who =
+        Identity { run: config.run.clone(), island: config.island.clone(), epoch: config.epoch };
+    // A channel is bound to the runtime that it is made in.
+    let _guard = runtime.enter();
+    Ok(Session::new(&config.coordinator, who, config.timeouts.coordinator)?)
+}
+
+fn meet(runtime: &Runtime, config: &MemberConfig, session: &Session) -> Result<Group, MemberError> {
+    let endpoint = Endpoint::bind(&config.collective_listen).map_err(during("listen"))?;
+    let address = endpoint.address().to_string();
+    let met = session.meet(config.rank, config.world_size, &address, config.plan_hash);
+    let addresses = runtime.block_on(met)?;
+    let group = GroupConfig {
+        run: config.run.clone(),
+        island: config.island.clone(),
+        epoch: config.epoch,
+        rank: config.rank,
+        world_size: config.world_size,
+        timeout: config.timeouts.group,
+    };
+    endpoint.connect(group, &addresses).map_err(during("form the group"))
+}
+
+/// Exchange addresses and spans of all ranks.
+fn addresses(
+    group: &mut Group,
+    layout: &Layout,
+    exchange: &ExchangeHandle,
+) -> Result<Vec<RankAddress>, MemberError> {
+    let mine = exchange.address.to_string();
+    let all = group.all_gather_bytes(mine.as_bytes()).map_err(during("exchange addresses"))?;
+    let ranks = all.iter().zip(0..).map(|(address, rank)| {
+        let span = span_of(layout, rank, group.world_size());
+        let address = String::from_utf8_lossy(address).into_owned();
+        RankAddress { address, first_piece: span.start, end_piece: span.end }
+    });
+    Ok(ranks.collect())
+}

@@ -1,0 +1,74 @@
+//! A rank's share of the outer state: the round, and the error feedback of its span.
+
+use std::ops::Range;
+
+use rounds::types::Digest;
+use sparseloco::layout::Layout;
+
+/// What a rank carries from round to round, next to θ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OuterState {
+    /// The round that θ is the start of.
+    pub round: u64,
+    /// Error feedback of the rank's span, in canonical order.
+    pub error: Vec<f32>,
+}
+
+impl OuterState {
+    /// The state of a run's first round, or of one whose residual is lost.
+    pub fn fresh(round: u64, values: usize) -> OuterState {
+        OuterState { round, error: vec![0.0; values] }
+    }
+}
+
+/// The pieces that `rank` of `world_size` owns: equal runs, the same on every rank.
+pub(crate) fn span_of(layout: &Layout, rank: u32, world_size: u32) -> Range<u32> {
+    let cut = |rank: u32| {
+        let cut = u64::from(layout.pieces()) * u64::from(rank) / u64::from(world_size);
+        u32::try_from(cut).unwrap_or(u32::MAX)
+    };
+    cut(rank)..cut(rank + 1)
+}
+
+/// blake3 of a piece of θ, little-endian.
+pub(crate) fn theta_piece_digest(values: &[f32]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = [0u8; 4096];
+    for part in values.chunks(buffer.len() / 4) {
+        for (bytes, value) in buffer.chunks_exact_mut(4).zip(part) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        hasher.update(&buffer[..part.len() * 4]);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use sparseloco::layout::TensorShape;
+
+    use super::*;
+
+    #[test]
+    fn spans_cover_every_piece_once() {
+        let tensors = [TensorShape { name: "w".into(), shape: vec![2048, 1024] }];
+        let layout = Layout::new(&tensors).expect("a valid shape");
+        for world_size in 1..12 {
+            let mut next = 0;
+            for rank in 0..world_size {
+                let span = span_of(&layout, rank, world_size);
+                assert_eq!(span.start, next);
+                next = span.end;
+            }
+            assert_eq!(next, layout.pieces());
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_all_values() {
+        let mut values = vec![1.0f32; 5000];
+        let before = theta_piece_digest(&values);
+        values[4999] = 2.0;
+        assert_ne!(before, theta_piece_digest(&values));
+    }
+}

@@ -1,0 +1,363 @@
+//! A member's line to the coordinator: calls that are repeated until answered, and the newest view.
+//!
+//! All calls are idempotent, so a call that may have been lost is made again, with backoff, until
+//! `patience` is over: a coordinator that restarts in the middle of a round is only waited for.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proto::v1::coordinator_client::CoordinatorClient;
+use proto::v1::{
+    AppliedRequest, FetchedRequest, HeartbeatRequest, Identity, JoinRequest, LeaveRequest,
+    MeetRequest, OfferRequest, ReadyRequest, WatchRequest,
+};
+use rounds::types::{Contribution, Digest, RankAddress, RunView};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const VIEW_BYTES_MAX: usize = 16 << 20;
+/// Beats in the time of one lease.
+const BEATS_PER_LEASE: u64 = 3;
+
+/// Why a call to the coordinator failed for good.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The endpoint is not a URL.
+    #[error("failed to use the coordinator's endpoint {endpoint:?}")]
+    Endpoint {
+        /// As configured.
+        endpoint: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// The coordinator answered no.
+    #[error("failed to {call}: the coordinator refused: {}", status.message())]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// The answer.
+        status: Box<Status>,
+    },
+    /// No answer for too long.
+    #[error("failed to {call}: no answer from the coordinator for {seconds} s: {last}")]
+    Gone {
+        /// What was asked.
+        call: &'static str,
+        /// How long it was tried.
+        seconds: u64,
+        /// The last failure.
+        last: String,
+    },
+    /// The coordinator does not speak this protocol.
+    #[error("failed to {call}: the coordinator's answer is malformed")]
+    Malformed {
+        /// What was asked.
+        call: &'static str,
+        /// What is wrong.
+        source: proto::ProtoError,
+    },
+}
+
+/// Connection to the coordinator on behalf of one island.
+pub(crate) struct Session {
+    client: CoordinatorClient<Channel>,
+    who: Identity,
+    patience: Duration,
+    traceparent: Option<String>,
+    contact: Arc<Mutex<Instant>>,
+    views: watch::Receiver<Option<RunView>>,
+    view_sender: watch::Sender<Option<RunView>>,
+    tasks: JoinSet<()>,
+}
+
+/// Whether asking again may help.
+fn is_transient(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+    )
+}
+
+/// Makes `attempt` until it is answered, refused, or `patience` is over.
+async fn persist<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
+    call: &'static str,
+    patience: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, SessionError> {
+    let deadline = Instant::now() + patience;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let last = match tokio::time::timeout(CALL_TIMEOUT, attempt()).await {
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) if is_transient(status.code()) => status.message().to_string(),
+            Ok(Err(status)) => {
+                return Err(SessionError::Refused { call, status: Box::new(status) });
+            }
+            Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
+        };
+        if Instant::now() + backoff > deadline {
+            return Err(SessionError::Gone { call, seconds: patience.as_secs(), last });
+        }
+        tracing::debug!(call, last, "The coordinator did not answer; trying again.");
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+impl Session {
+    /// Prepares the connection; nothing is sent yet.
+    pub(crate) fn new(
+        endpoint: &str,
+        who: Identity,
+        patience: Duration,
+    ) -> Result<Session, SessionError> {
+        let channel = Endpoint::from_shared(endpoint.to_string())
+            .map_err(|source| SessionError::Endpoint { endpoint: endpoint.into(), source })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        let client = CoordinatorClient::new(channel).max_decoding_message_size(VIEW_BYTES_MAX);
+        let (view_sender, views) = watch::channel(None);
+        let contact = Arc::new(Mutex::new(Instant::now()));
+        let (traceparent, tasks) = (None, JoinSet::new());
+        Ok(Session { client, who, patience, traceparent, contact, views, view_sender, tasks })
+    }
+
+    /// The W3C trace context that further calls carry.
+    pub(crate) fn set_traceparent(&mut self, traceparent: &str) {
+        self.traceparent = Some(traceparent.to_string()).filter(|text| !text.is_empty());
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(value) = self.traceparent.as_ref().and_then(|text| text.parse().ok()) {
+            request.metadata_mut().insert("traceparent", value);
+        }
+        request
+    }
+
+    /// Waits until all ranks of the island's epoch are there; their addresses by rank.
+    pub(crate) async fn meet(
+        &self,
+        rank: u32,
+        world_size: u32,
+        address: &str,
+        plan_hash: Digest,
+    ) -> Result<Vec<String>, SessionError> {
+        let message = MeetRequest {
+            who: Some(self.who.clone()),
+            rank,
+            world_size,
+            address: address.to_string(),
+            plan_hash: plan_hash.0.to_vec(),
+        };
+        let response = persist("meet the island's ranks", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.meet(request).await }
+        });
+        Ok(response.await?.addresses)
+    }
+
+    /// Joins the run, and from then on keeps the lease and the view.
+    pub(crate) async fn join(&mut self, join: Join) -> Result<(), SessionError> {
+        let message = JoinRequest {
+            who: Some(self.who.clone()),
+            ranks: join.ranks.into_iter().map(Into::into).collect(),
+            layout_hash: join.layout_hash.0.to_vec(),
+            round: join.round,
+            theta_hash: join.theta_hash.0.to_vec(),
+            tokens_per_second_milli: join.tokens_per_second_milli,
+            inner_steps: join.inner_steps,
+        };
+        let response = persist("join the run", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.join(request).await }
+        });
+        let lease = Duration::from_millis(response.await?.lease_ms);
+        if self.tasks.is_empty() {
+            let beat = lease / u32::try_from(BEATS_PER_LEASE).unwrap_or(1);
+            touch(&self.contact);
+            let contact = Arc::clone(&self.contact);
+            self.tasks.spawn(heartbeats(self.client.clone(), self.who.clone(), beat, contact));
+            let sender = self.view_sender.clone();
+            self.tasks.spawn(watch_views(self.client.clone(), self.who.clone(), sender));
+        }
+        Ok(())
+    }
+
+    /// The newest view, once there is one that `wanted` accepts, or after `at_most` whatever is
+    /// newest. Fails when the coordinator has been silent for longer than the session's patience.
+    pub(crate) async fn view(
+        &mut self,
+        at_most: Duration,
+        wanted: impl FnMut(&Option<RunView>) -> bool,
+    ) -> Result<Option<RunView>, SessionError> {
+        // On timeout the newest view is as good an answer; the sender lives in `self`.
+        let _ = tokio::time::timeout(at_most, self.views.wait_for(wanted)).await;
+        let silent = self.contact.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        if !self.tasks.is_empty() && silent > self.patience {
+            let (call, last) = ("follow the run", "heartbeats are not answered".to_string());
+            return Err(SessionError::Gone { call, seconds: silent.as_secs(), last });
+        }
+        Ok(self.views.borrow_and_update().clone())
+    }
+
+    /// The newest view now.
+    pub(crate) fn latest(&self) -> Option<RunView> {
+        self.views.borrow().clone()
+    }
+
+    /// Offers a contribution; false when the round is closed.
+    pub(crate) async fn offer(
+        &self,
+        round: u64,
+        contribution: Contribution,
+        leaving: bool,
+    ) -> Result<bool, SessionError> {
+        let message = OfferRequest {
+            who: Some(self.who.clone()),
+            round,
+            contribution: Some(contribution.into()),
+            leaving,
+        };
+        let response = persist("offer a contribution", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.offer(request).await }
+        });
+        Ok(response.await?.accepted)
+    }
+
+    /// Reports the contributions that the whole island holds.
+    pub(crate) async fn fetched(&self, round: u64, have: Vec<String>) -> Result<(), SessionError> {
+        let message = FetchedRequest { who: Some(self.who.clone()), round, have };
+        let response = persist("report what was fetched", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.fetched(request).await }
+        });
+        response.await.map(|_| ())
+    }
+
+    /// Reports θ after `round`; false when it differs from the others'.
+    pub(crate) async fn applied(
+        &self,
+        round: u64,
+        hash: Digest,
+        heldout_loss: Option<f32>,
+    ) -> Result<bool, SessionError> {
+        let message = AppliedRequest {
+            who: Some(self.who.clone()),
+            round,
+            theta_hash: hash.0.to_vec(),
+            heldout_loss,
+        };
+        let response = persist("report the applied round", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.applied(request).await }
+        });
+        Ok(response.await?.agrees)
+    }
+
+    /// Says that the island holds θ of `round`.
+    pub(crate) async fn ready(&self, round: u64, hash: Digest) -> Result<(), SessionError> {
+        let theta_hash = hash.0.to_vec();
+        let message = ReadyRequest { who: Some(self.who.clone()), round, theta_hash };
+        let response = persist("report readiness", self.patience, || {
+            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
+            async move { client.ready(request).await }
+        });
+        response.await.map(|_| ())
+    }
+
+    /// Leaves the run; tried once, because the lease ends anyway.
+    pub(crate) async fn leave(&mut self, reason: &str) {
+        let message = LeaveRequest { who: Some(self.who.clone()), reason: reason.to_string() };
+        let request = self.request(message);
+        if let Ok(Err(status)) =
+            tokio::time::timeout(CALL_TIMEOUT, self.client.leave(request)).await
+        {
+            tracing::warn!(reason = status.message(), "The coordinator did not take the leave.");
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// What a leader says when its island joins.
+#[derive(Clone, Debug)]
+pub(crate) struct Join {
+    /// Its ranks, by rank.
+    pub ranks: Vec<RankAddress>,
+    /// Names, shapes, chunking and codec.
+    pub layout_hash: Digest,
+    /// The round whose θ it holds.
+    pub round: u64,
+    /// Hash of that θ.
+    pub theta_hash: Digest,
+    /// What the plan predicts, for display.
+    pub tokens_per_second_milli: u64,
+    /// H, for display.
+    pub inner_steps: u32,
+}
+
+fn touch(contact: &Mutex<Instant>) {
+    *contact.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+}
+
+/// Renews the lease until the task is dropped; an answer "unknown" shows in the view as well.
+async fn heartbeats(
+    mut client: CoordinatorClient<Channel>,
+    who: Identity,
+    every: Duration,
+    contact: Arc<Mutex<Instant>>,
+) {
+    let mut ticks = tokio::time::interval(every.max(BACKOFF_MIN));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let request = HeartbeatRequest { who: Some(who.clone()) };
+        match tokio::time::timeout(every.max(CONNECT_TIMEOUT), client.heartbeat(request)).await {
+            Ok(Ok(_)) => touch(&contact),
+            Ok(Err(status)) => tracing::debug!(reason = status.message(), "A heartbeat failed."),
+            Err(_) => tracing::debug!("A heartbeat was not answered in time."),
+        }
+    }
+}
+
+/// Keeps the newest view in `sender`, through any number of lost connections.
+async fn watch_views(
+    mut client: CoordinatorClient<Channel>,
+    who: Identity,
+    sender: watch::Sender<Option<RunView>>,
+) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let request = WatchRequest { who: Some(who.clone()) };
+        if let Ok(response) = client.watch(request).await {
+            let mut stream = response.into_inner();
+            while let Ok(Some(view)) = stream.message().await {
+                match RunView::try_from(view) {
+                    Ok(view) => {
+                        backoff = BACKOFF_MIN;
+                        sender.send_replace(Some(view));
+                    }
+                    Err(error) => tracing::warn!(%error, "A view was malformed."),
+                }
+            }
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,288 @@
+//! Checkpoints of one island: θ, AdamW's moments and the error feedback at the start of a round.
+//!
+//! A checkpoint is a folder `round-00000012` with one safetensors file for each rank and, written
+//! last, `manifest.json`. A folder without a manifest is no checkpoint. Values lie in the canonical
+//! order of `sparseloco::layout` and files hold consecutive pieces of it, so a checkpoint can be read
+//! under any other sharding. Tokenizer and `config.json` lie beside them as Hugging Face names them.
+
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use plan::model::LlamaConfig;
+use serde::{Deserialize, Serialize};
+use sparseloco::layout::Layout;
+
+pub use shard::{Part, PartEntry, write_part};
+
+/// Version of the folder's form.
+const FORMAT: u32 = 1;
+/// Checkpoints kept; older ones are removed once a newer one is complete.
+const KEPT: usize = 2;
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
+/// Why a checkpoint was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("failed to {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no complete checkpoint.
+    #[error("failed to find a checkpoint in {}: no folder round-… there has a {MANIFEST}", path.display())]
+    None {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The manifest cannot be read.
+    #[error("failed to read {}: it is not a checkpoint's manifest", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A file is not what the manifest says.
+    #[error(
+        "failed to use the checkpoint file {}: {reason}; remove its folder to go on from an older \
+         checkpoint", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It belongs to another run or model.
+    #[error(
+        "failed to resume from {}: it is of another {what} ({there}, but the run says {here}); use \
+         another checkpoint folder or the run's own manifest", path.display()
+    )]
+    Other {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// The checkpoint's.
+        there: String,
+        /// The run's.
+        here: String,
+    },
+}
+
+impl CheckpointError {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| CheckpointError::Io { operation, path, source }
+    }
+}
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of the folder's form.
+    pub format: u32,
+    /// Name of the run.
+    pub run: String,
+    /// Name of the island.
+    pub island: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The round that it resumes at: θ is its start. Samples follow from it.
+    pub round: u64,
+    /// Tokens of the run up to it.
+    pub tokens: u64,
+    /// AdamW's step count.
+    pub optimizer_steps: u64,
+    /// The model.
+    pub model: LlamaConfig,
+    /// Files by rank, covering all pieces once.
+    pub parts: Vec<PartEntry>,
+}
+
+/// A complete checkpoint on disk.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+/// The folder of a round's checkpoint.
+pub fn folder_of(root: &Path, round: u64) -> PathBuf {
+    root.join(format!("round-{round:08}"))
+}
+
+fn round_of(folder: &Path) -> Option<u64> {
+    folder.file_name()?.to_str()?.strip_prefix("round-")?.parse().ok()
+}
+
+/// Complete checkpoints below `root`, newest first. A missing root holds none.
+fn complete(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(CheckpointError::io("list", root)(error)),
+    };
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| round_of(path).is_some() && path.join(MANIFEST).is_file())
+        .collect();
+    folders.sort_by_key(|path| std::cmp::Reverse(round_of(path)));
+    Ok(folders)
+}
+
+/// Writes bytes under a temporary name, makes them durable, and renames.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let temporary = path.with_extension("partial");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        // The error is told already; what is left over is removed where it can be.
+        let _ = fs::remove_file(&temporary);
+    })
+    .map_err(CheckpointError::io("write", path))
+}
+
+/// Makes a checkpoint complete: its manifest, then nothing older than the kept ones.
+pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointError> {
+    let folder = folder_of(root, manifest.round);
+    let path = folder.join(MANIFEST);
+    let bytes = serde_json::to_vec_pretty(manifest)
+        .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
+    write_atomically(&path, &bytes)?;
+    File::open(&folder)
+        .and_then(|file| file.sync_all())
+        .map_err(CheckpointError::io("make durable", &folder))?;
+    for old in complete(root)?.into_iter().skip(KEPT) {
+        fs::remove_dir_all(&old).map_err(CheckpointError::io("remove", &old))?;
+    }
+    Ok(folder)
+}
+
+impl Checkpoint {
+    /// Opens `path`: one checkpoint, or a folder of them, of which the newest whole one is taken.
+    /// Damaged ones are passed over with a warning while an older one is whole.
+    pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
+        if path.join(MANIFEST).is_file() {
+            return Checkpoint::open_exactly(path);
+        }
+        let mut first_error = None;
+        for folder in complete(path)? {
+            match Checkpoint::open_exactly(&folder) {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(error) => {
+                    tracing::warn!(%error, "A checkpoint is damaged; trying an older one.");
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.unwrap_or_else(|| CheckpointError::None { path: path.into() }))
+    }
+
+    /// The newest whole checkpoint below `root`, if there is any folder that claims to be one.
+    pub fn newest(root: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
+        match Checkpoint::open(root) {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(CheckpointError::None { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_exactly(folder: &Path) -> Result<Checkpoint, CheckpointError> {
+        let path = folder.join(MANIFEST);
+        let size = fs::metadata(&path).map_err(CheckpointError::io("read", &path))?.len();
+        if size > MANIFEST_BYTES_MAX {
+            let reason = format!("it has {size} bytes, more than any manifest");
+            return Err(CheckpointError::Damaged { path, reason });
+        }
+        let bytes = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
+        if manifest.format != FORMAT {
+            let reason = format!("its format is {}, this version reads {FORMAT}", manifest.format);
+            return Err(CheckpointError::Damaged { path, reason });
+        }
+        for part in &manifest.parts {
+            shard::verify(folder, part)?;
+        }
+        Ok(Checkpoint { folder: folder.into(), manifest })
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Refuses a checkpoint of another run, model or seed.
+    pub fn check(&self, run: &plan::spec::RunSpec) -> Result<(), CheckpointError> {
+        let other = |what, there: String, here: String| {
+            Err(CheckpointError::Other { path: self.folder.clone(), what, there, here })
+        };
+        let manifest = &self.manifest;
+        if manifest.run != run.name {
+            return other("run", manifest.run.clone(), run.name.clone());
+        }
+        if manifest.model != run.model {
+            return other("model", brief(&manifest.model), brief(&run.model));
+        }
+        if manifest.seed != run.seed {
+            return other("seed", manifest.seed.to_string(), run.seed.to_string());
+        }
+        Ok(())
+    }
+
+    /// Values of one kind for the pieces `wanted`, in canonical order.
+    pub fn read(
+        &self,
+        part: Part,
+        layout: &Layout,
+        wanted: Range<u32>,
+    ) -> Result<Vec<f32>, CheckpointError> {
+        shard::read(&self.folder, &self.manifest.parts, part, (layout, wanted))
+    }
+}
+
+/// A model in a few words, for a message.
+fn brief(model: &LlamaConfig) -> String {
+    format!(
+        "{} layers of {}, vocabulary {}",
+        model.num_hidden_layers, model.hidden_size, model.vocab_size
+    )
+}
+
+/// The manifest of a checkpoint to be.
+pub fn manifest(run: &plan::spec::RunSpec, island: &str, parts: Vec<PartEntry>) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        run: run.name.clone(),
+        island: island.to_string(),
+        seed: run.seed,
+        round: 0,
+        tokens: 0,
+        optimizer_steps: 0,
+        model: run.model.clone(),
+        parts,
+    }
+}

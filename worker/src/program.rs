@@ -1,0 +1,174 @@
+//! The program `heteroloco-worker`: arguments, signals, exit codes.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use plan::event::{EXIT_CONFIG, WorkerEvent};
+use plan::spec::WorkerSpec;
+
+use crate::error::{RunError, chain};
+use crate::events::emit;
+use crate::metrics::Metrics;
+
+/// The environment variable by which a parent says that it holds the rank's standard input open for
+/// as long as it lives.
+const PARENT: &str = "HETEROLOCO_PARENT";
+const SPEC_BYTES_MAX: u64 = 16 << 20;
+
+/// One rank of an island, and what else needs libtorch.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    rank: RankArguments,
+}
+
+#[derive(Debug, Args)]
+struct RankArguments {
+    /// What this rank does (YAML); written by `heteroloco up` or the operator.
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the spec's folder, if there is one.
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write text with a checkpoint's model.
+    Generate(crate::sample::GenerateArguments),
+    /// Write a checkpoint as a folder that Hugging Face transformers loads.
+    Export(crate::hugging_face::ExportArguments),
+}
+
+/// Runs the program; errors go to standard error (and, of a rank, to its events).
+pub fn main(arguments: Arguments) -> ExitCode {
+    let result = match arguments.command {
+        Some(Command::Generate(arguments)) => crate::sample::generate_command(&arguments),
+        Some(Command::Export(arguments)) => crate::hugging_face::export_command(&arguments),
+        None => return rank(&arguments.rank),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            exit(EXIT_CONFIG)
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn rank(arguments: &RankArguments) -> ExitCode {
+    let spec = match read_spec(arguments) {
+        Ok(spec) => spec,
+        Err(error) => return fail(EXIT_CONFIG, &format!("{error:#}")),
+    };
+    let service = telemetry::Service {
+        name: "heteroloco-worker".into(),
+        attributes: vec![
+            ("run", spec.run.name.clone()),
+            ("island", spec.island.name.clone()),
+            ("rank", spec.rank.to_string()),
+        ],
+    };
+    let telemetry = match telemetry::init(&service) {
+        Ok(guard) => guard,
+        Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
+    };
+    let code = match start(&spec, arguments.resume) {
+        Ok(reason) => {
+            emit(&WorkerEvent::Finished { reason: reason.to_string() });
+            ExitCode::SUCCESS
+        }
+        Err(error) => match error.downcast_ref::<RunError>() {
+            Some(known) => fail(known.exit_code(), &chain(known)),
+            None => fail(EXIT_CONFIG, &format!("{error:#}")),
+        },
+    };
+    drop(telemetry);
+    code
+}
+
+fn fail(code: i32, error: &str) -> ExitCode {
+    tracing::error!(error, "The rank ends.");
+    eprintln!("{error}");
+    emit(&WorkerEvent::Failed { error: error.to_string() });
+    exit(code)
+}
+
+fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<&'static str> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .context("failed to listen for signals")?;
+    }
+    if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {
+        stop_with_parent(Arc::clone(&stop))?;
+    }
+    let metrics = Metrics::new(&spec.run.name, &spec.island.name, spec.rank);
+    let (served, address) = serve_metrics(spec, &metrics)?;
+    let mut spec = spec.clone();
+    spec.metrics = address.map(|address| address.to_string());
+    let reason = crate::run::run(&spec, resume, stop, &metrics)?;
+    drop(served);
+    Ok(reason)
+}
+
+fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
+    let path: &Path = arguments
+        .spec
+        .as_deref()
+        .context("failed to start: give --spec FILE, or one of the commands in --help")?;
+    let file = std::fs::File::open(path)
+        .with_context(|| format!("failed to open the spec {}", path.display()))?;
+    let mut text = String::new();
+    file.take(SPEC_BYTES_MAX)
+        .read_to_string(&mut text)
+        .with_context(|| format!("failed to read the spec {}", path.display()))?;
+    serde_yaml::from_str(&text)
+        .with_context(|| format!("failed to understand the spec {}", path.display()))
+}
+
+/// Asks the rank to stop when its standard input ends, which the kernel does when the parent dies.
+fn stop_with_parent(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    std::thread::Builder::new()
+        .name("parent".into())
+        .spawn(move || {
+            // Whatever the parent writes is ignored; an error ends the wait as well.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            stop.store(true, Ordering::Relaxed);
+        })
+        .context("failed to watch the parent process")?;
+    Ok(())
+}
+
+/// Serves `/metrics` on threads of its own while the returned runtime lives.
+fn serve_metrics(
+    spec: &WorkerSpec,
+    metrics: &Metrics,
+) -> anyhow::Result<(Option<tokio::runtime::Runtime>, Option<SocketAddr>)> {
+    let Some(listen) = &spec.metrics else { return Ok((None, None)) };
+    let listener = TcpListener::bind(listen)
+        .with_context(|| format!("failed to serve metrics on {listen}: the port may be in use"))?;
+    listener.set_nonblocking(true).context("failed to prepare the metrics listener")?;
+    let address = listener.local_addr().context("failed to read the metrics address")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("metrics")
+        .enable_all()
+        .build()
+        .context("failed to start the metrics thread")?;
+    runtime.spawn(metrics.clone().serve(listener));
+    Ok((Some(runtime), Some(address)))
+}
