@@ -312,3 +312,6 @@ fn unused(island: &ComputeIsland, place: &Place) -> Option<String> {
     (!set.is_empty())
         .then(|| format!("{}: {} has no effect on one machine", place.document, set.join(", ")))
 }
+
+#[cfg(test)]
+mod tests;

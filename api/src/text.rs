@@ -67,10 +67,10 @@ impl Quantity {
     /// Another form, or a number beyond 64 bits.
     pub fn parse(&self) -> Result<u64, TextError> {
         let text = self.0.as_str();
-        let signed = text.starts_with(['+', '-']);
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor = unit(&text[digits.len()..]);
-        let number = decimal(digits).filter(|_| !signed);
+        let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let number = decimal(digits).filter(|_| plain);
         let value = number.zip(factor).map(|(number, factor)| (number * factor).ceil());
         value.filter(|value| *value < 2_f64.powi(63)).map(|value| value as u64).ok_or_else(|| {
             TextError(format!(

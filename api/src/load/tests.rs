@@ -1,0 +1,200 @@
+//! Tests of manifests as users write them, right and wrong.
+
+use std::path::Path;
+use std::time::Duration;
+
+use plan::request::{Execution, InnerSteps, Tokenizer};
+use plan::spec::Rule;
+
+use super::*;
+
+/// A run and an island that are right; tests change a line.
+const RIGHT: &str = "\
+apiVersion: heteroloco.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: mini}
+spec:
+  model: {preset: llama-160m}
+  data: {path: /data/corpus, tokenizer: byte}
+  tokens: 2000000000
+  optimizer: {learningRate: \"3e-4\", warmupSteps: 500, weightDecay: \"0.1\"}
+  sparseLoCo: {innerSteps: auto, topK: 64, valueBits: 2, errorDecay: \"0.95\", overlap: 0}
+  rounds: {quorum: 60%, grace: 30s, deadline: 25m}
+  checkpoint: {path: /checkpoints, everyRounds: 10}
+---
+apiVersion: heteroloco.dev/v1alpha1
+kind: ComputeIsland
+metadata: {name: lab-a}
+spec:
+  runRef: {name: mini}
+  devices:
+    - product: NVIDIA-H100-80GB-HBM3
+      count: 2
+    - product: NVIDIA-GeForce-RTX-3090
+      count: {min: 0, max: 8}
+      memory: 24Gi
+  minMemory: 200Gi
+  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: lab-a}}
+  uplink: {up: 110M, down: 500M}
+  idle: {policy: Harvest, cooldown: 10m}
+  parallelism: {}
+";
+
+fn read(text: &str) -> Result<Manifests, Problems> {
+    load(&[Source { name: "run.yaml", text }])
+}
+
+fn problems(text: &str) -> Vec<String> {
+    read(text).expect_err("something wrong").0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_the_design_shows_is_read() {
+    let manifests = read(RIGHT).expect("right");
+    let run = &manifests.run;
+    assert_eq!((run.name.as_str(), run.tokens, run.seed), ("mini", 2_000_000_000, 0));
+    assert_eq!(run.model.config().hidden_size, 768);
+    assert_eq!((run.sequences, run.sequence_length), (64, 2048));
+    assert_eq!(run.tokenizer, Tokenizer::Byte);
+    assert_eq!(run.inner_steps, InnerSteps::Auto);
+    assert_eq!(run.rounds.quorum_percent, 60);
+    assert_eq!(run.rounds.deadline, Duration::from_secs(1500));
+    assert_eq!((run.sparse.rule, run.sparse.retention), (Rule::Counted, 0.5));
+    assert_eq!(run.checkpoint.as_deref(), Some(Path::new("/checkpoints")));
+
+    let island = &manifests.islands[0];
+    assert_eq!((island.devices[0].min, island.devices[0].max), (2, 2));
+    assert_eq!((island.devices[1].min, island.devices[1].max), (0, 8));
+    assert_eq!(island.devices[1].memory, Some(24 << 30));
+    assert_eq!(island.min_memory, 200 << 30);
+    assert_eq!(
+        manifests.notes,
+        ["ComputeIsland lab-a: nodeSelector, uplink, idle has no effect on one machine"]
+    );
+}
+
+#[test]
+fn a_model_may_stand_as_hugging_face_writes_it() {
+    let config = "{config: {hidden_size: 128, intermediate_size: 256, num_hidden_layers: 2, \
+                  num_attention_heads: 4, vocab_size: 320, rope_theta: \"500000\"}}";
+    let manifests = read(&RIGHT.replace("{preset: llama-160m}", config)).expect("right");
+    let model = manifests.run.model.config();
+    assert_eq!((model.num_key_value_heads, model.head_dim), (4, Some(32)));
+    assert_eq!((model.rope_theta, model.rms_norm_eps), (500_000.0, 1e-6));
+}
+
+#[test]
+fn the_papers_rule_keeps_nothing_back_unless_asked() {
+    let paper = RIGHT.replace("overlap: 0", "rule: paper");
+    assert_eq!(read(&paper).expect("right").run.sparse.retention, 0.0);
+}
+
+#[test]
+fn each_mistake_gets_its_sentence_with_file_document_and_field() {
+    let run = "run.yaml: TrainingRun mini: spec.";
+    let island = "run.yaml: ComputeIsland lab-a: spec.";
+    let cases = [
+        ("tokens: 2000000000", "token: 1", run, "token: unknown field; the fields here are batch,"),
+        ("tokens: 2000000000", "token: 1", run, "tokens: missing: Tokens after which the run is"),
+        ("tokens: 2000000000", "tokens: 0", run, "tokens: 0 is below 1, the least"),
+        ("tokens: 2000000000", "tokens: 1.5", run, "tokens: 1.5 has to be a whole number"),
+        ("llama-160m", "llama-2b", run, "model.preset: \"llama-2b\" is not one of llama-demo,"),
+        ("preset: llama-160m", "", run, "model: set either preset or config"),
+        ("\"3e-4\"", "3e-4", run, "optimizer.learningRate: has to be text: write \"0.0003\" in"),
+        ("\"3e-4\"", "fast", run, "optimizer.learningRate: \"fast\" is not a number such as"),
+        ("\"0.95\"", "\"1.5\"", run, "sparseLoCo.errorDecay: 1.5 has to be above 0 and at most 1"),
+        ("overlap: 0", "overlap: 1", run, "sparseLoCo.overlap: 1 is not possible: this version"),
+        ("overlap: 0", "chunk: 64", run, "sparseLoCo.chunk: 64 is not possible: this version has"),
+        ("innerSteps: auto", "innerSteps: car", run, "sparseLoCo.innerSteps: it has to be auto or"),
+        ("innerSteps: auto", "innerSteps: 0", run, "sparseLoCo.innerSteps: 0 is not between 1 and"),
+        ("valueBits: 2", "valueBits: 3", run, "sparseLoCo.valueBits: 3 is above 2, the most"),
+        ("60%", "0%", run, "rounds.quorum: \"0%\" is not a percentage from 1% to 100%"),
+        ("grace: 30s", "grace: 30", run, "rounds.grace: has to be text: write \"30\" in quotes"),
+        ("grace: 30s", "grace: 1d", run, "rounds.grace: \"1d\" is not a length of time: write"),
+        ("grace: 30s", "grace: 1h", run, "rounds.deadline: has to be above 0 and at least the"),
+        ("24Gi", "24GB", island, "devices[1].memory: \"24GB\" is not a quantity: write a number"),
+        ("{min: 0, max: 8}", "two", island, "devices[1].count: it has to be a number, or {min"),
+        ("{min: 0, max: 8}", "{min: 9, max: 8}", island, "devices[1].count: min 9 is above max 8"),
+        ("count: 2", "count: 0", island, "devices[0].count: 0 is not between 1 and 1024"),
+        ("Harvest", "Greedy", island, "idle.policy: \"Greedy\" is not one of Dedicated, Harvest"),
+        (
+            "{name: mini}\n  dev",
+            "{name: x}\n  dev",
+            island,
+            "runRef.name: there is no TrainingRun x,",
+        ),
+        ("  parallelism: {}", "  gpus: 2", island, "gpus: unknown field; the fields here are dev"),
+    ];
+    for (right, wrong, place, sentence) in cases {
+        assert!(RIGHT.contains(right), "{right}");
+        let found = problems(&RIGHT.replacen(right, wrong, 1));
+        let wanted = format!("{place}{sentence}");
+        assert!(found.iter().any(|line| line.starts_with(&wanted)), "{wanted}\n got {found:#?}");
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_documents_are_reported_together() {
+    let text = RIGHT.replace("60%", "2").replace("24Gi", "much").replace("Harvest", "Greedy");
+    let found = problems(&text);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let again = problems(&RIGHT.replace("\"0.95\"", "x").replace("24Gi", "much"));
+    assert_eq!(again.len(), 2, "{again:#?}");
+}
+
+#[test]
+fn kinds_names_and_numbers_of_documents_are_checked() {
+    let again = RIGHT.split("---").nth(1).expect("an island");
+    let cases = [
+        (format!("{RIGHT}---{again}"), "metadata.name: lab-a stands in run.yaml already"),
+        (format!("{RIGHT}---\n{RIGHT}"), "there is a TrainingRun already, mini"),
+        (again.to_owned(), "no TrainingRun in these files: add one with -f"),
+        (RIGHT.replace("kind: ComputeIsland", "kind: Pod"), "heteroloco.dev/v1alpha1 Pod is not"),
+        (RIGHT.replace("v1alpha1", "v2"), "heteroloco.dev/v2 TrainingRun is not known here"),
+        (RIGHT.replace("{name: lab-a}", "{name: Lab A}"), "\"Lab A\" is not a name"),
+        (RIGHT.replace("metadata: {name: mini}", ""), "metadata.name: missing"),
+        (format!("{RIGHT}---\na: ["), "run.yaml: document 3: this is not YAML"),
+        ("just text".to_owned(), "no apiVersion and no kind is not known here"),
+        (String::new(), "no ComputeIsland in these files"),
+    ];
+    for (text, sentence) in cases {
+        let found = problems(&text);
+        assert!(found.iter().any(|line| line.contains(sentence)), "{sentence}\n got {found:#?}");
+    }
+}
+
+#[test]
+fn empty_documents_and_a_status_are_passed_over() {
+    let text = format!("---\n# nothing\n---\n{RIGHT}status: {{round: 3}}\n");
+    assert_eq!(read(&text), read(RIGHT));
+}
+
+#[test]
+fn a_run_and_its_islands_may_stand_in_several_files() {
+    let (run, island) = RIGHT.split_once("---").expect("two documents");
+    let sources = [Source { name: "a", text: island }, Source { name: "b", text: run }];
+    assert_eq!(load(&sources), read(RIGHT));
+}
+
+#[test]
+fn every_example_is_read_and_planned() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("examples") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let name = path.display().to_string();
+        let manifests = load(&[Source { name: &name, text: &text }]).expect("a right example");
+        let plan = plan::planner::plan_run(
+            &manifests.run,
+            &manifests.islands,
+            &Execution::Emulated { threads: 1 },
+        );
+        assert!(plan.is_ok(), "{name}: {plan:?}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
