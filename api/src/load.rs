@@ -310,7 +310,7 @@ fn unused(island: &ComputeIsland, place: &Place) -> Option<String> {
     ];
     let set: Vec<_> = fields.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
     (!set.is_empty())
-        .then(|| format!("{}: {} has no effect on one machine", place.document, set.join(", ")))
+        .then(|| format!("{}: no effect on one machine: {}", place.document, set.join(", ")))
 }
 
 #[cfg(test)]

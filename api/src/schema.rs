@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::text;
+
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
@@ -20,7 +22,7 @@ impl FieldProblem {
 
 /// Reports every place where `value` does not follow `schema`.
 ///
-/// CEL rules and patterns are left out: whoever parses the values checks those, in better words.
+/// CEL rules are left out: whoever makes a plan's input of the values checks those.
 pub(crate) fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<FieldProblem>) {
     if schema["x-kubernetes-preserve-unknown-fields"] == true {
         return;
@@ -113,7 +115,11 @@ fn wrong_value(schema: &Value, value: &Value) -> Option<String> {
     }
     match value {
         Value::Number(number) => outside(schema, number.as_f64()?, value),
-        Value::String(text) => wrong_size(schema, "Length", text.chars().count(), "characters"),
+        Value::String(text) => {
+            let pattern = schema["pattern"].as_str().unwrap_or_default();
+            wrong_size(schema, "Length", text.chars().count(), "characters")
+                .or_else(|| text::check(pattern, text).map(|error| error.to_string()))
+        }
         Value::Array(items) => wrong_size(schema, "Items", items.len(), "items"),
         Value::Object(fields) => wrong_size(schema, "Properties", fields.len(), "fields"),
         _ => None,

@@ -16,6 +16,10 @@ macro_rules! text_type {
         #[serde(transparent)]
         pub struct $name(pub String);
 
+        impl $name {
+            const PATTERN: &'static str = $pattern;
+        }
+
         impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {
                 stringify!($name).into()
@@ -26,7 +30,7 @@ macro_rules! text_type {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "maxLength": 32, "pattern": $pattern })
+                json_schema!({ "type": "string", "maxLength": 32, "pattern": Self::PATTERN })
             }
         }
 
@@ -59,6 +63,17 @@ text_type!(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TextError(String);
+
+/// What is wrong with a text whose schema has one of the patterns above.
+pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
+    match pattern {
+        Quantity::PATTERN => Quantity::from(text).parse().err(),
+        DurationText::PATTERN => DurationText::from(text).parse().err(),
+        Percent::PATTERN => Percent::from(text).parse().err(),
+        Decimal::PATTERN => Decimal::from(text).parse().err(),
+        _ => None,
+    }
+}
 
 impl Quantity {
     /// The quantity in units, rounded up.

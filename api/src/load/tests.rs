@@ -69,7 +69,7 @@ fn what_the_design_shows_is_read() {
     assert_eq!(island.min_memory, 200 << 30);
     assert_eq!(
         manifests.notes,
-        ["ComputeIsland lab-a: nodeSelector, uplink, idle has no effect on one machine"]
+        ["ComputeIsland lab-a: no effect on one machine: nodeSelector, uplink, idle"]
     );
 }
 
@@ -137,9 +137,9 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
 fn all_mistakes_of_all_documents_are_reported_together() {
     let text = RIGHT.replace("60%", "2").replace("24Gi", "much").replace("Harvest", "Greedy");
     let found = problems(&text);
-    assert_eq!(found.len(), 2, "{found:#?}");
-    let again = problems(&RIGHT.replace("\"0.95\"", "x").replace("24Gi", "much"));
-    assert_eq!(again.len(), 2, "{again:#?}");
+    assert_eq!(found.len(), 3, "{found:#?}");
+    let ranges = problems(&RIGHT.replace("\"0.95\"", "\"7\"").replace("count: 2", "count: 0"));
+    assert_eq!(ranges.len(), 2, "{ranges:#?}");
 }
 
 #[test]
