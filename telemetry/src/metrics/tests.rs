@@ -1,0 +1,76 @@
+//! Tests of the metrics' names, labels and values.
+
+use std::time::Duration;
+
+use rounds::types::{Commit, Digest, MemberView};
+
+use super::*;
+
+#[test]
+fn a_worker_reports_with_its_labels() {
+    let mut registry = Registry::new(vec![("run", "demo".to_owned()), ("island", "a".to_owned())]);
+    let metrics = WorkerMetrics::new(&mut registry);
+    metrics.tokens.inc_by(4096);
+    metrics.loss.set(2.5);
+    metrics.heldout_loss.set(2.75);
+    metrics.round.set(3);
+    metrics.step(Duration::from_millis(30));
+    metrics.bytes(Direction::Sent, Peer::Island, 100);
+    metrics.bytes(Direction::Sent, Peer::Island, 20);
+    let text = registry.encode();
+    for line in [
+        r#"heteroloco_tokens_total{run="demo",island="a"} 4096"#,
+        r#"heteroloco_loss{run="demo",island="a"} 2.5"#,
+        r#"heteroloco_heldout_loss{run="demo",island="a"} 2.75"#,
+        r#"heteroloco_round{run="demo",island="a"} 3"#,
+        r#"heteroloco_step_seconds_count{run="demo",island="a"} 1"#,
+        r#"heteroloco_step_seconds_bucket{le="0.04",run="demo",island="a"} 1"#,
+        r#"heteroloco_network_bytes_total{direction="sent",peer="island",run="demo",island="a"} 120"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+fn view(phase: Phase, states: &[MemberState]) -> RunView {
+    let member = |&state: &MemberState| MemberView {
+        island: "a".to_owned(),
+        epoch: 1,
+        state,
+        ranks: Vec::new(),
+        round: 0,
+        offered: false,
+    };
+    RunView {
+        version: 1,
+        phase,
+        round: 9,
+        theta_hash: None,
+        tokens: 12_345,
+        members: states.iter().map(member).collect(),
+        closed: Vec::new(),
+        commits: vec![Commit { round: 8, set: Vec::new(), record_hash: Digest([0; 32]) }],
+        traceparent: String::new(),
+        reason: String::new(),
+    }
+}
+
+#[test]
+fn the_coordinator_reports_the_newest_view() {
+    let mut registry = Registry::new(vec![]);
+    let metrics = CoordinatorMetrics::new(&mut registry);
+    metrics.observe(&view(Phase::Waiting, &[MemberState::Syncing]));
+    metrics.observe(&view(Phase::Training, &[MemberState::Active, MemberState::Active]));
+    let text = registry.encode();
+    for line in [
+        "heteroloco_round 9",
+        "heteroloco_committed_tokens 12345",
+        "heteroloco_contributions 0",
+        r#"heteroloco_members{state="syncing"} 0"#,
+        r#"heteroloco_members{state="active"} 2"#,
+        r#"heteroloco_phase{phase="waiting"} 0"#,
+        r#"heteroloco_phase{phase="training"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Tests of the HTTP side, spoken to over a socket.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::metrics::WorkerMetrics;
+
+struct Fixture {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let mut registry = Registry::new(vec![]);
+        WorkerMetrics::new(&mut registry).round.set(5);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, Arc::new(registry), async {
+            let _ = stopped.await;
+        }));
+        Self { address, stop, server }
+    }
+
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_served() {
+    let fixture = Fixture::start().await;
+    let metrics = fixture.ask("GET /metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
+    assert!(metrics.contains("content-type: application/openmetrics-text"), "{metrics}");
+    assert!(metrics.contains("\nheteroloco_round 5\n"), "{metrics}");
+    let health = fixture.ask("GET /healthz").await;
+    assert!(health.ends_with("ok\n"), "{health}");
+}
+
+#[tokio::test]
+async fn anything_else_is_refused() {
+    let fixture = Fixture::start().await;
+    for (request, status) in [("GET /", "404"), ("POST /metrics", "405"), ("NONSENSE", "400")] {
+        let answer = fixture.ask(request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_server_and_frees_the_port() {
+    let fixture = Fixture::start().await;
+    fixture.stop.send(()).unwrap();
+    fixture.server.await.unwrap();
+    TcpListener::bind(fixture.address).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_connections_do_not_keep_others_out_for_ever() {
+    let fixture = Fixture::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        silent.push(TcpStream::connect(fixture.address).await.unwrap());
+    }
+    let health = fixture.ask("GET /healthz").await;
+    assert!(health.ends_with("ok\n"), "{health}");
+}
