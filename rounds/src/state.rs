@@ -149,6 +149,18 @@ pub struct OtherRun {
     pub saved: String,
 }
 
+impl Saved {
+    /// Name of the run.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Hash of the record's last entry, the record's genesis where there is none.
+    pub fn record_hash(&self) -> Digest {
+        self.record_hash
+    }
+}
+
 impl State {
     /// A run that nobody has joined.
     pub fn new(config: Config, now: Millis) -> State {

@@ -85,3 +85,6 @@ pub fn step(mut state: State, event: Event, now: Millis) -> Step {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod properties;

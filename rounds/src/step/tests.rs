@@ -293,7 +293,8 @@ mod joining_a_run {
 
     #[test]
     fn ranks_have_to_hold_every_piece_once() {
-        let table: [(&[(u32, u32)], Option<&str>); 7] = [
+        type Ranges = &'static [(u32, u32)];
+        let table: [(Ranges, Option<&str>); 7] = [
             (&[(0, 9)], None),
             (&[(4, 9), (0, 4)], None),
             (&[(0, 9), (6, 6)], None),

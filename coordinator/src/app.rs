@@ -1,0 +1,90 @@
+//! The program `heteroloco-coordinator`: arguments, signals, its one line of output, exit codes.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::spec::{Spec, SpecError};
+use crate::store::{Store, StoreError};
+use crate::{EngineError, Listeners, RunError, listen, run};
+
+/// Exit code where starting again with the same files is in vain.
+const EXIT_CONFIG: u8 = 2;
+
+/// Keeps the members, rounds and record of one run.
+#[derive(Debug, Parser)]
+#[command(name = "heteroloco-coordinator", version)]
+pub struct Args {
+    /// YAML file: where to listen, where to store, the rules of the run.
+    #[arg(long)]
+    spec: PathBuf,
+}
+
+/// Runs the program to its end; errors are one sentence on standard error.
+pub async fn main(args: Args) -> ExitCode {
+    match coordinate(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let sentence: Vec<_> = error.chain().map(ToString::to_string).collect();
+            eprintln!("heteroloco-coordinator: {}", sentence.join(": "));
+            if is_final(&error) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn is_final(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause: &(dyn Error + 'static)| {
+        cause.is::<SpecError>()
+            || cause.downcast_ref().is_some_and(StoreError::is_final)
+            || matches!(cause.downcast_ref(), Some(EngineError::OtherRun(_)))
+    })
+}
+
+async fn coordinate(args: Args) -> anyhow::Result<()> {
+    let spec = Spec::read(&args.spec)?;
+    let attributes = vec![("run", spec.run.name.clone())];
+    let name = "heteroloco-coordinator".to_string();
+    let _telemetry = telemetry::init(&telemetry::Service { name, attributes })?;
+    let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+    let store = Store::open(&spec.store)?;
+    let members = listen(&spec.listen).await?;
+    let metrics = match &spec.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    announce(&members, metrics.as_ref())?;
+    let shutdown = either(interrupt, terminate);
+    run(Listeners { members, metrics }, spec.run, store, shutdown).await.map_err(RunError::into)
+}
+
+/// Tells whoever started it which ports were taken.
+fn announce(
+    members: &tokio::net::TcpListener,
+    metrics: Option<&tokio::net::TcpListener>,
+) -> anyhow::Result<()> {
+    let address = members.local_addr().context("failed to learn the port")?.to_string();
+    let mut line = json!({"event": "listening", "address": address});
+    if let Some(metrics) = metrics {
+        let address = metrics.local_addr().context("failed to learn the metrics' port")?;
+        line["metrics"] = address.to_string().into();
+    }
+    let mut output = stdout().lock();
+    writeln!(output, "{line}").and_then(|()| output.flush()).context("failed to announce the port")
+}
+
+fn on(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("failed to wait for signals")
+}
+
+async fn either(mut interrupt: Signal, mut terminate: Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+        _ = terminate.recv() => tracing::info!("told to end"),
+    }
+}

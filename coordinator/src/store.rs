@@ -1,0 +1,217 @@
+//! What survives a crash of the coordinator: the run's state and its record, in one redb file.
+//!
+//! State and new entries of the record are written in one transaction that is on the disk before
+//! [`Store::save`] returns, so the two always agree.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use rounds::record::{self, Broken, Entry};
+use rounds::state::Saved;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const RECORD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("record");
+const FORMAT_KEY: &str = "format";
+const STATE_KEY: &str = "state";
+const FORMAT: &[u8] = b"heteroloco coordinator 1";
+
+/// An open store; one process at a time has it.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("failed to open the store {}: another coordinator has it open", path.display())]
+    InUse {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// The file is something else, or damaged beyond recovery.
+    #[error(
+        "failed to open the store {}: it is damaged or not a coordinator's; \
+         move it away to begin the run anew",
+        path.display()
+    )]
+    Foreign {
+        /// Its file.
+        path: PathBuf,
+        /// What was found.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The record does not verify.
+    #[error("failed to trust the store {}: its record was changed", path.display())]
+    Record {
+        /// Its file.
+        path: PathBuf,
+        /// Where.
+        source: Broken,
+    },
+    /// State and record do not belong together.
+    #[error("failed to trust the store {}: state and record do not fit", path.display())]
+    Apart {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// The file system fails.
+    #[error("failed to make the folder of the store {}", path.display())]
+    Folder {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Reading failed.
+    #[error("failed to read the store {}", path.display())]
+    Read {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// Writing failed.
+    #[error("failed to write the store {}", path.display())]
+    Write {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+}
+
+impl StoreError {
+    /// Whether starting again with the same file is in vain.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Foreign { .. } | Self::Record { .. } | Self::Apart { .. })
+    }
+}
+
+impl Store {
+    /// Opens a store, or makes an empty one.
+    ///
+    /// # Errors
+    /// The file is in use, is something else, or cannot be made.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let folder_error = |source| StoreError::Folder { path: path.into(), source };
+        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = parent.unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(folder_error)?;
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+            source => StoreError::Foreign { path: path.into(), source: source.into() },
+        })?;
+        // The file itself is synced by redb, its name in the folder only here.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        let store = Store { path: path.into(), database };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    /// The state that was saved last, if any; it fits the record, and the record verifies.
+    ///
+    /// # Errors
+    /// State or record cannot be read or trusted.
+    pub fn load(&self) -> Result<Option<Saved>, StoreError> {
+        let text = self.meta(STATE_KEY)?;
+        let parsed = text.map(|text| serde_json::from_slice::<Saved>(&text)).transpose();
+        let Some(saved) = parsed.map_err(|error| self.foreign(error))? else { return Ok(None) };
+        let path = self.path.clone();
+        let last = record::verify(saved.run(), &self.record()?)
+            .map_err(|source| StoreError::Record { path: path.clone(), source })?;
+        if last != saved.record_hash() {
+            return Err(StoreError::Apart { path });
+        }
+        Ok(Some(saved))
+    }
+
+    /// The whole record, oldest entry first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn record(&self) -> Result<Vec<Entry>, StoreError> {
+        let read = || -> Result<Vec<Vec<u8>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(RECORD)?;
+            table.iter()?.map(|row| Ok(row?.1.value().to_vec())).collect()
+        };
+        let rows = read().map_err(|error| self.read_error(error))?;
+        let entry = |row: Vec<u8>| serde_json::from_slice(&row).map_err(|e| self.foreign(e));
+        rows.into_iter().map(entry).collect()
+    }
+
+    /// Saves a state and appends to the record, both or neither. On the disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, saved: &Saved, entries: &[Entry]) -> Result<(), StoreError> {
+        let state = serde_json::to_vec(saved).map_err(|error| self.foreign(error))?;
+        let rows: Result<Vec<_>, _> =
+            entries.iter().map(|entry| Ok((entry.index, serde_json::to_vec(entry)?))).collect();
+        let rows = rows.map_err(|error: serde_json::Error| self.foreign(error))?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            transaction.open_table(META)?.insert(STATE_KEY, state.as_slice())?;
+            for (index, row) in &rows {
+                transaction.open_table(RECORD)?.insert(index, row.as_slice())?;
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(|error| self.write_error(error))
+    }
+
+    /// Makes the tables of an empty store, and refuses one of another program.
+    fn check_format(&self) -> Result<(), StoreError> {
+        let make = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.database.begin_write()?;
+            let is_empty = transaction.list_tables()?.next().is_none();
+            let found = {
+                let mut meta = transaction.open_table(META)?;
+                transaction.open_table(RECORD)?;
+                if is_empty {
+                    meta.insert(FORMAT_KEY, FORMAT)?;
+                }
+                meta.get(FORMAT_KEY)?.map(|value| value.value().to_vec())
+            };
+            if found.as_deref() == Some(FORMAT) {
+                transaction.commit()?;
+            } else {
+                transaction.abort()?;
+            }
+            Ok(found)
+        };
+        let found = make().map_err(|error| self.foreign(error))?;
+        if found.as_deref() == Some(FORMAT) {
+            return Ok(());
+        }
+        Err(self.foreign("it has another format"))
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(META)?;
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        };
+        read().map_err(|error| self.read_error(error))
+    }
+
+    fn foreign(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+        StoreError::Foreign { path: self.path.clone(), source: source.into() }
+    }
+
+    fn read_error(&self, error: redb::Error) -> StoreError {
+        StoreError::Read { path: self.path.clone(), source: Box::new(error) }
+    }
+
+    fn write_error(&self, error: redb::Error) -> StoreError {
+        StoreError::Write { path: self.path.clone(), source: Box::new(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
