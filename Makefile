@@ -11,6 +11,8 @@ VENV := $(CACHE)/bench-venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 HETEROLOCO := $(TARGET)/release/heteroloco
 PROGRAMS := -p cli -p coordinator -p worker
+# Shards of other text go to another folder, named after the text's path.
+SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' ' -f1))
 GENERATED := proto/src/gen crds
 CARGO_DENY := 0.20.2
 
@@ -35,15 +37,19 @@ setup: ## Put libtorch into the cache folder; does nothing the second time
 build: setup ## Build the programs, optimised
 	cargo build --locked --release $(PROGRAMS)
 
+.PHONY: data
+data: build ## Prepare the demo's text: Rust sources, or DATA=path
+	@scripts/prepare-data.sh "$(HETEROLOCO)" "$(SHARDS)" "$(DATA)"
+
 .PHONY: demo
-demo: build ## Train a small model over three emulated islands (DATA=path: on your own text)
-	@scripts/demo.sh "$(HETEROLOCO)" "$(DATA)"
+demo: data ## Train a small model over three emulated islands (DATA=path: on your own text)
+	@scripts/demo.sh "$(HETEROLOCO)" "$(SHARDS)"
 
 ##@ Check
 
 .PHONY: test
 test: setup ## Run every test
-	cargo build --locked $(PROGRAMS)
+	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
 	$(PYTHON) -m unittest discover --start-directory scripts
 
@@ -90,7 +96,7 @@ bench-codec: setup ## The codec's speed and size, on pseudo-gradients of a real 
 
 .PHONY: bench-allreduce
 bench-allreduce: bench-venv ## The gRPC ring all-reduce against PyTorch's Gloo
-	cargo run --locked --release -p bench --bin allreduce -- --python "$(VENV)/bin/python"
+	cargo run --locked --release -p bench --bin bench-allreduce -- --python "$(VENV)/bin/python"
 
 .PHONY: bench-step
 bench-step: setup bench-venv ## One rank's training step against PyTorch eager
@@ -98,8 +104,9 @@ bench-step: setup bench-venv ## One rank's training step against PyTorch eager
 	  --python "$(VENV)/bin/python"
 
 .PHONY: bench-convergence
-bench-convergence: setup ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)
-	cargo run --locked --release -p bench-training --bin convergence
+bench-convergence: data ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)
+	cargo run --locked --release -p bench-training --bin convergence -- \
+	  --data "$(SHARDS)" --results runs/convergence
 
 .PHONY: bench-venv
 bench-venv: $(VENV)/.complete ## Put PyTorch and transformers, for comparison, into the cache folder

@@ -87,14 +87,16 @@ fn package<'a>(metadata: &'a Metadata, name: &str) -> &'a Package {
 #[test]
 fn the_crates_depend_on_each_other_as_the_architecture_says() {
     let (built, documented) = (built(&metadata()), documented());
-    for (name, needs) in &built {
-        assert_eq!(
-            Some(needs),
-            documented.get(name),
-            "{name}: Cargo.toml (left) and ARCHITECTURE.md (right) differ: drop the dependency, \
-             or change the table and say in the commit why the arrow is right"
-        );
-    }
+    let differing = built.iter().filter(|(name, needs)| documented.get(*name) != Some(needs));
+    let differing: Vec<_> = differing
+        .map(|(name, needs)| format!("{name}: {needs:?}, table: {:?}", documented.get(name)))
+        .collect();
+    assert!(
+        differing.is_empty(),
+        "drop the dependency, or change ARCHITECTURE.md and say in the commit why the arrow is \
+         right:\n{}",
+        differing.join("\n")
+    );
     assert_eq!(built.len(), documented.len(), "ARCHITECTURE.md names a crate that is gone");
 }
 

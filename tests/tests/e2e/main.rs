@@ -1,4 +1,5 @@
 //! Tests of the whole project, as one binary: its tree, its crates, its programs.
 
 mod arrows;
+mod papers;
 mod tidy;

@@ -55,9 +55,3 @@ fn the_pure_crates_touch_no_file_clock_or_network() {
     };
     check(pure, rules::purity);
 }
-
-#[test]
-fn the_architecture_is_read_in_minutes() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    assert!(text.lines().count() <= 200, "ARCHITECTURE.md: keep it to 200 lines");
-}
