@@ -82,8 +82,9 @@ mod tests {
     use super::*;
 
     fn names(root: &Path) -> Vec<String> {
-        let found = sources(&[root.to_owned()]).map(|source| source.unwrap().path);
-        found.map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
+        let name = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
+        let inputs = [root.to_owned()];
+        sources(&inputs).map(|source| name(&source.unwrap().path)).collect()
     }
 
     #[test]
@@ -123,7 +124,8 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join(".corpus"), folder.path().join("link"))
             .unwrap();
         for name in [".corpus", "link"] {
-            let found: Vec<_> = sources(&[folder.path().join(name)]).collect();
+            let inputs = [folder.path().join(name)];
+            let found: Vec<_> = sources(&inputs).collect();
             assert_eq!(found.len(), 1, "{name}");
             assert_eq!(found[0].as_ref().unwrap().bytes, 4);
         }

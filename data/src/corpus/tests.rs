@@ -1,1 +1,189 @@
-//! placeholder
+//! Tests of reading a corpus, whole and damaged.
+
+use std::fs;
+use std::num::NonZeroU64;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{PrepareOptions, Ratio, prepare};
+
+fn corpus(shard_tokens: u64) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    fs::create_dir(&input).unwrap();
+    for number in 0..40 {
+        fs::write(input.join(format!("{number:02}.txt")), format!("text {number}")).unwrap();
+    }
+    let out = folder.path().join("out");
+    let options = PrepareOptions {
+        inputs: vec![input],
+        tokenizer: TokenizerChoice::Byte,
+        out: out.clone(),
+        validation: "20%".parse::<Ratio>().unwrap(),
+        max_bytes: None,
+        shard_tokens: NonZeroU64::new(shard_tokens).unwrap(),
+    };
+    prepare(&options, &mut |_| {}).unwrap();
+    (folder, out)
+}
+
+fn all(corpus: &Corpus, split: Split) -> Vec<u32> {
+    let mut tokens = vec![0; usize::try_from(corpus.tokens(split)).unwrap()];
+    corpus.read(split, 0, &mut tokens).unwrap();
+    tokens
+}
+
+#[test]
+fn every_document_is_in_one_split_and_ends_with_the_end_token() {
+    let (_folder, out) = corpus(1000);
+    let corpus = Corpus::open(&out).unwrap();
+    corpus.verify().unwrap();
+    let mut documents = Vec::new();
+    for split in [Split::Train, Split::Validation] {
+        let tokens = all(&corpus, split);
+        assert_eq!(tokens.last(), Some(&corpus.end_token()));
+        let found: Vec<_> = tokens.split_terminator_token(corpus.end_token());
+        assert_eq!(found.len() as u64, corpus.documents(split));
+        documents.extend(found);
+    }
+    documents.sort();
+    let mut expected: Vec<String> = (0..40).map(|number| format!("text {number}")).collect();
+    expected.sort();
+    assert_eq!(documents, expected);
+}
+
+trait Documents {
+    fn split_terminator_token(&self, end: u32) -> Vec<String>;
+}
+
+impl Documents for Vec<u32> {
+    fn split_terminator_token(&self, end: u32) -> Vec<String> {
+        let documents = self.split_inclusive(|&token| token == end);
+        documents.map(|document| Tokenizer::Byte.decode(document).unwrap()).collect()
+    }
+}
+
+/// The same tokens in one shard, and in shards of 1, 7 and 100 tokens.
+static SHARDED: LazyLock<Vec<(TempDir, Corpus)>> = LazyLock::new(|| {
+    let open = |shard_tokens| {
+        let (folder, out) = corpus(shard_tokens);
+        (folder, Corpus::open(&out).unwrap())
+    };
+    [100_000, 1, 7, 100].map(open).into()
+});
+
+proptest! {
+    #[test]
+    fn reading_across_shards_gives_the_same_tokens(
+        sharding in 1usize..4, first in 0usize..400, length in 0usize..200,
+    ) {
+        let whole = all(&SHARDED[0].1, Split::Train);
+        let mut tokens = vec![0; length];
+        let read = SHARDED[sharding].1.read(Split::Train, first as u64, &mut tokens);
+        match whole.get(first..first + length) {
+            Some(expected) => {
+                read.unwrap();
+                prop_assert_eq!(&tokens[..], expected);
+            }
+            None => {
+                let refused = matches!(read, Err(CorpusError::Range { .. }));
+                prop_assert!(refused);
+            }
+        }
+    }
+}
+
+#[test]
+fn reading_beyond_the_end_is_refused() {
+    let (_folder, out) = corpus(1000);
+    let corpus = Corpus::open(&out).unwrap();
+    for first in [corpus.tokens(Split::Train), u64::MAX] {
+        let read = corpus.read(Split::Train, first, &mut [0]);
+        assert!(matches!(read, Err(CorpusError::Range { .. })));
+    }
+    corpus.read(Split::Train, corpus.tokens(Split::Train), &mut []).unwrap();
+}
+
+#[test]
+fn a_changed_shard_is_found_by_its_hash() {
+    let (_folder, out) = corpus(100);
+    let shard = out.join("train-00001.bin");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[7] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let error = Corpus::open(&out).unwrap().verify().unwrap_err();
+    assert!(matches!(&error, CorpusError::Hash { path } if *path == shard), "{error:?}");
+}
+
+#[test]
+fn a_shard_of_another_size_is_found_at_once() {
+    let (_folder, out) = corpus(100);
+    let shard = out.join("validation-00000.bin");
+    let bytes = fs::read(&shard).unwrap();
+    fs::write(&shard, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(matches!(Corpus::open(&out), Err(CorpusError::Size { .. })));
+    fs::remove_file(&shard).unwrap();
+    assert!(matches!(Corpus::open(&out), Err(CorpusError::Read { .. })));
+}
+
+#[test]
+fn what_is_no_token_is_not_handed_out() {
+    let (_folder, out) = corpus(1000);
+    let shard = out.join("train-00000.bin");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[..2].copy_from_slice(&257u16.to_le_bytes());
+    fs::write(&shard, bytes).unwrap();
+    let corpus = Corpus::open(&out).unwrap();
+    let read = corpus.read(Split::Train, 0, &mut [0; 4]);
+    assert!(matches!(read, Err(CorpusError::UnknownToken { token: 257, .. })));
+    corpus.read(Split::Train, 1, &mut [0; 4]).unwrap();
+}
+
+#[test]
+fn an_index_that_cannot_be_right_is_refused() {
+    let (_folder, out) = corpus(100);
+    let index = fs::read_to_string(out.join(FILE_NAME)).unwrap();
+    let table = [
+        ("\"format\": 1", "\"format\": 2", "format 2"),
+        ("\"format\": 1", "\"format\": 1, \"more\": 0", "parse"),
+        ("\"tokenBytes\": 2", "\"tokenBytes\": 3", "tokens of 3 bytes"),
+        ("\"shardTokens\": 100", "\"shardTokens\": 0", "no tokens"),
+        ("\"shardTokens\": 100", "\"shardTokens\": 90", "add up"),
+        ("\"vocabSize\": 257", "\"vocabSize\": 256", "end token"),
+        ("\"blake3\": \"", "\"blake3\": \"zz", "parse"),
+        ("{", "", "parse"),
+    ];
+    for (from, to, message) in table {
+        assert!(index.contains(from), "{from}");
+        fs::write(out.join(FILE_NAME), index.replacen(from, to, 1)).unwrap();
+        let error = Corpus::open(&out).unwrap_err().to_string();
+        assert!(error.contains(message), "{to}: {error}");
+    }
+    fs::remove_file(out.join(FILE_NAME)).unwrap();
+    assert!(matches!(Corpus::open(&out), Err(CorpusError::Read { .. })));
+}
+
+#[test]
+fn a_model_needs_the_whole_vocabulary() {
+    let (_folder, out) = corpus(100);
+    let corpus = Corpus::open(&out).unwrap();
+    corpus.check_vocab(257).unwrap();
+    corpus.check_vocab(512).unwrap();
+    let error = corpus.check_vocab(256).unwrap_err();
+    assert!(matches!(error, CorpusError::VocabTooSmall { model: 256, tokenizer: 257 }));
+}
+
+#[test]
+fn a_tokenizer_that_did_not_make_the_tokens_is_refused() {
+    let (_folder, out) = corpus(100);
+    let corpus = Corpus::open(&out).unwrap();
+    corpus.check_tokenizer(&corpus.tokenizer().unwrap()).unwrap();
+    let files = Tokenizer::Byte.hugging_face_files();
+    fs::write(out.join("other.json"), &files[0].1).unwrap();
+    let other = Tokenizer::load(&TokenizerChoice::File(out.join("other.json"))).unwrap();
+    let error = corpus.check_tokenizer(&other).unwrap_err();
+    assert!(matches!(error, CorpusError::TokenizerMismatch { .. }));
+}

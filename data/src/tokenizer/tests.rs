@@ -1,1 +1,125 @@
-//! placeholder
+//! Tests of the tokenizers, and of what the byte tokenizer looks like to others.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    tokenizer.encode(text, &mut tokens).unwrap();
+    tokens
+}
+
+fn load(json: &str) -> Result<Tokenizer, TokenizerError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, json).unwrap();
+    Tokenizer::load(&TokenizerChoice::File(path))
+}
+
+/// The byte tokenizer as transformers would load it.
+static EXPORTED: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let files = Tokenizer::Byte.hugging_face_files();
+    load(std::str::from_utf8(&files[0].1).unwrap()).unwrap()
+});
+
+#[test]
+fn bytes_are_their_own_tokens() {
+    let tokenizer = Tokenizer::Byte;
+    assert_eq!(encode(&tokenizer, "aé"), [97, 195, 169]);
+    assert_eq!(tokenizer.decode(&[97, 195, 169, 256, 300]).unwrap(), "aé");
+    assert_eq!((tokenizer.vocab_size(), tokenizer.end_token()), (257, 256));
+}
+
+#[test]
+fn tokens_that_cut_a_character_decode_to_the_replacement() {
+    assert_eq!(Tokenizer::Byte.decode(&[195]).unwrap(), "\u{fffd}");
+}
+
+#[test]
+fn the_exported_byte_tokenizer_has_the_same_vocabulary_and_end() {
+    let tokenizer = &EXPORTED;
+    assert_eq!((tokenizer.vocab_size(), tokenizer.end_token()), (257, 256));
+    let files = Tokenizer::Byte.hugging_face_files();
+    let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json"]);
+    let config: Value = serde_json::from_slice(&files[1].1).unwrap();
+    assert_eq!(config["eos_token"], BYTE_END_TEXT);
+}
+
+#[test]
+fn every_byte_has_its_own_symbol() {
+    let symbols: std::collections::BTreeSet<char> = (0..=255).map(byte_symbol).collect();
+    assert_eq!(symbols.len(), 256);
+    // GPT-2's table.
+    assert_eq!([0, 32, 127, 173].map(byte_symbol), ['Ā', 'Ġ', 'ġ', 'Ń']);
+}
+
+proptest! {
+    #[test]
+    fn the_exported_byte_tokenizer_encodes_every_text_as_its_bytes(text in any::<String>()) {
+        let tokens = encode(&EXPORTED, &text);
+        prop_assert_eq!(&tokens, &encode(&Tokenizer::Byte, &text));
+        prop_assert_eq!(EXPORTED.decode(&tokens).unwrap(), text);
+    }
+}
+
+#[test]
+fn the_name_of_a_special_token_in_a_text_is_text() {
+    let text = "a<|endoftext|>b";
+    assert_eq!(encode(&EXPORTED, text), encode(&Tokenizer::Byte, text));
+}
+
+fn word_level(vocab: &str) -> String {
+    format!(
+        r#"{{"version": "1.0", "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
+        "model": {{"type": "WordLevel", "vocab": {vocab}, "unk_token": "<unk>"}}}}"#
+    )
+}
+
+#[test]
+fn a_tokenizer_file_is_loaded_with_its_vocabulary_and_end() {
+    let tokenizer = load(&word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#)).unwrap();
+    assert_eq!((tokenizer.vocab_size(), tokenizer.end_token()), (4, 3));
+    assert_eq!(encode(&tokenizer, "b a z"), [2, 1, 0]);
+    assert_eq!(
+        tokenizer.hugging_face_files()[0].1,
+        word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#).into_bytes()
+    );
+}
+
+#[test]
+fn a_tokenizer_without_an_end_is_refused() {
+    let error = load(&word_level(r#"{"<unk>": 0, "a": 1}"#)).unwrap_err();
+    assert!(matches!(error, TokenizerError::NoEnd { .. }), "{error:?}");
+    assert!(error.to_string().contains("</s>"), "{error}");
+}
+
+#[test]
+fn what_is_no_tokenizer_is_refused() {
+    for text in
+        ["", "{}", "[1]", "not JSON", r#"{"model": {"type": "Unheard"}}"#, "{\"a\": \"\\u00"]
+    {
+        let error = load(text).unwrap_err();
+        assert!(matches!(error, TokenizerError::Parse { .. }), "{text}: {error:?}");
+    }
+    let missing = TokenizerChoice::File("/nowhere/tokenizer.json".into());
+    assert!(matches!(Tokenizer::load(&missing), Err(TokenizerError::Read { .. })));
+}
+
+#[test]
+fn tokenizers_are_told_apart_by_their_hash() {
+    let one = load(&word_level(r#"{"<unk>": 0, "</s>": 1}"#)).unwrap();
+    let other = load(&word_level(r#"{"<unk>": 1, "</s>": 0}"#)).unwrap();
+    assert_ne!(one.hash(), other.hash());
+    assert_ne!(one.hash(), Tokenizer::Byte.hash());
+}
+
+#[test]
+fn a_choice_is_the_word_byte_or_a_path() {
+    assert_eq!("byte".parse(), Ok(TokenizerChoice::Byte));
+    assert_eq!("./byte".parse(), Ok(TokenizerChoice::File("./byte".into())));
+}
