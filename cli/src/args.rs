@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Train one model over islands of unlike GPUs with SparseLoCo.
+#[derive(Debug, Parser)]
+#[command(name = "heteroloco", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a TrainingRun and its ComputeIslands as processes of this machine.
+    ///
+    /// Exit codes: 0 the run is finished, 1 it failed, 2 the manifests or the data were refused,
+    /// 130 it was stopped and `--resume` goes on.
+    Up(UpArgs),
+    /// Show what each island would do, on which cards, and how full their memory will be.
+    Plan(PlanArgs),
+    /// Prepare training data.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Continue a prompt with a trained model.
+    Generate(GenerateArgs),
+    /// Write a checkpoint as a folder that Hugging Face transformers loads.
+    Export(ExportArgs),
+}
+
+/// `heteroloco up`.
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Folder for logs, events and checkpoints [default: runs/NAME].
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Go on with the run in the folder.
+    #[arg(long)]
+    pub resume: bool,
+    /// Print events as JSON, one per line, and nothing else.
+    #[arg(long)]
+    pub json: bool,
+    /// Data folder, in place of the run's own.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `heteroloco plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `heteroloco data`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DataCommand {
+    /// Turn text, source code and .jsonl files into token shards.
+    Prepare(PrepareArgs),
+}
+
+/// `heteroloco data prepare`.
+#[derive(Clone, Debug, Args)]
+pub struct PrepareArgs {
+    /// Files and folders to read.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub input: Vec<PathBuf>,
+    /// `byte`, or a Hugging Face tokenizer.json.
+    #[arg(long, value_name = "byte|FILE")]
+    pub tokenizer: data::TokenizerChoice,
+    /// Folder to write; new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Share of the documents that is held out.
+    #[arg(long, default_value = "1%", value_name = "SHARE")]
+    pub validation: data::Ratio,
+    /// Stop after so many bytes of text.
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes: Option<u64>,
+}
+
+/// `heteroloco generate`.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// Folder of a checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// What to continue.
+    #[arg(long)]
+    pub prompt: String,
+    /// Anything more goes to `heteroloco-worker generate` as it is.
+    #[arg(last = true)]
+    pub more: Vec<OsString>,
+}
+
+/// `heteroloco export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Folder of a checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+impl GenerateArgs {
+    /// The worker's command line.
+    pub fn worker_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["generate".into(), "--checkpoint".into()];
+        args.extend([self.checkpoint.clone().into(), "--prompt".into(), (&self.prompt).into()]);
+        args.extend(self.more.iter().cloned());
+        args
+    }
+}
+
+impl ExportArgs {
+    /// The worker's command line.
+    pub fn worker_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["export".into(), "--checkpoint".into()];
+        args.extend([self.checkpoint.clone().into(), "--out".into(), self.out.clone().into()]);
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn several_manifests_may_follow_one_option_or_several() {
+        let parse = |args: &[&str]| {
+            let cli = Cli::try_parse_from(args).unwrap();
+            let Command::Up(up) = cli.command else { panic!("not up") };
+            up.files.len()
+        };
+        assert_eq!(parse(&["heteroloco", "up", "-f", "a", "b"]), 2);
+        assert_eq!(parse(&["heteroloco", "up", "-f", "a", "-f", "b", "--json"]), 2);
+    }
+
+    #[test]
+    fn a_prompt_may_begin_with_a_dash_and_more_reaches_the_worker() {
+        let line = ["heteroloco", "generate", "--checkpoint", "c", "--prompt=-x", "--", "--seed"];
+        let Command::Generate(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not generate")
+        };
+        let expected = ["generate", "--checkpoint", "c", "--prompt", "-x", "--seed"];
+        assert_eq!(args.worker_args(), expected);
+    }
+}

@@ -1,0 +1,69 @@
+//! The data of a run: prepared by `heteroloco data prepare`, checked by `heteroloco up`.
+
+use std::path::PathBuf;
+
+use data::{Corpus, CorpusError, Split, Tokenizer, TokenizerChoice, TokenizerError};
+use plan::request;
+use plan::spec::RunSpec;
+
+/// A data folder that fits a run.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The folder, absolute.
+    pub folder: PathBuf,
+    /// Hash of its index, hexadecimal.
+    pub hash: String,
+}
+
+/// A data folder does not fit a run.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusRefused {
+    /// It is not a folder made by `heteroloco data prepare`, or tokenised otherwise.
+    #[error("failed to use the data in {}", folder.display())]
+    Corpus {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        source: CorpusError,
+    },
+    /// The tokenizer that the run names cannot be read.
+    #[error("failed to read the run's tokenizer")]
+    Tokenizer(#[source] TokenizerError),
+    /// It has too little text to train on.
+    #[error(
+        "failed to use the data in {}: it has {tokens} training tokens, and one sequence of the run \
+         takes {needed}; prepare more text with `heteroloco data prepare`",
+        folder.display()
+    )]
+    TooShort {
+        /// The folder.
+        folder: PathBuf,
+        /// Training tokens that it has.
+        tokens: u64,
+        /// Tokens of a sequence and its target.
+        needed: u64,
+    },
+}
+
+/// Whether a run can train on its data.
+///
+/// # Errors
+/// When it cannot; the sentence says what to change.
+pub fn check(run: &RunSpec, tokenizer: &request::Tokenizer) -> Result<Checked, CorpusRefused> {
+    let folder = std::path::absolute(&run.data).unwrap_or_else(|_| run.data.clone());
+    let refused = |source| CorpusRefused::Corpus { folder: folder.clone(), source };
+    let choice = match tokenizer {
+        request::Tokenizer::Byte => TokenizerChoice::Byte,
+        request::Tokenizer::File(path) => TokenizerChoice::File(path.clone()),
+    };
+    let corpus = Corpus::open(&folder).map_err(refused)?;
+    let tokenizer = Tokenizer::load(&choice).map_err(CorpusRefused::Tokenizer)?;
+    corpus.check_tokenizer(&tokenizer).map_err(refused)?;
+    corpus.check_vocab(run.model.vocab_size).map_err(refused)?;
+    let (tokens, needed) = (corpus.tokens(Split::Train), u64::from(run.sequence_length) + 1);
+    if tokens < needed {
+        return Err(CorpusRefused::TooShort { folder, tokens, needed });
+    }
+    let hash = corpus.hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Checked { folder, hash })
+}

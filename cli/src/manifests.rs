@@ -1,0 +1,97 @@
+//! From manifest files to a plan on this machine's cards, or on emulated ones.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use api::{Manifests, Problems, Source};
+use plan::planner::{Reason, Refusals, RunPlan, plan_run};
+use plan::request::{Execution, LocalCard};
+
+/// CPU threads of one emulated card: ranks are processes, and many share few cores.
+const THREADS: u32 = 1;
+
+/// A plan and what should be said about how it came to be.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: RunPlan,
+    /// Why the cards are emulated; absent where they are real.
+    pub emulated: Option<String>,
+    /// Fields without effect on one machine, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Nothing can be planned from these files.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A file cannot be read.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// The files say something that makes no sense.
+    #[error("failed to understand the manifests:\n{0}")]
+    Problems(Problems),
+    /// The islands cannot do what the run asks for.
+    #[error("failed to plan the run:\n{0}")]
+    Refused(Refusals),
+}
+
+/// Reads and plans; `data` replaces the run's own data folder.
+///
+/// # Errors
+/// When a file cannot be read or says something wrong, or when the planner refuses.
+pub fn load(files: &[PathBuf], data: Option<&Path>) -> Result<Planned, ManifestError> {
+    let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    let mut manifests = api::load(&sources).map_err(ManifestError::Problems)?;
+    if let Some(data) = data {
+        manifests.run.data = data.to_owned();
+    }
+    plan_on(&manifests, crate::devices::detect())
+}
+
+/// Plans on the machine's cards where they suffice, on emulated ones where they do not.
+fn plan_on(manifests: &Manifests, cards: Vec<LocalCard>) -> Result<Planned, ManifestError> {
+    let found = shown(&cards);
+    let local = Execution::Local { cards, threads: THREADS };
+    let (plan, emulated) = match plan_run(&manifests.run, &manifests.islands, &local) {
+        Ok(plan) => (plan, None),
+        Err(refusals) if lacks_cards(&refusals) => {
+            let execution = Execution::Emulated { threads: THREADS };
+            let plan = plan_run(&manifests.run, &manifests.islands, &execution);
+            (plan.map_err(ManifestError::Refused)?, Some(emulation(&found)))
+        }
+        Err(refusals) => return Err(ManifestError::Refused(refusals)),
+    };
+    Ok(Planned { plan, emulated, notes: manifests.notes.clone() })
+}
+
+/// Whether more cards would help: where something else is wrong too, emulation says it again.
+fn lacks_cards(refusals: &Refusals) -> bool {
+    refusals.0.iter().any(|refusal| refusal.reason == Reason::NotEnoughCards)
+}
+
+fn emulation(found: &str) -> String {
+    format!(
+        "EMULATED CARDS: {found}, so every declared card is a CPU process of its relative speed; \
+         memory and speed are the catalogue's, not measured"
+    )
+}
+
+fn shown(cards: &[LocalCard]) -> String {
+    if cards.is_empty() {
+        return "this machine has no NVIDIA GPU".to_owned();
+    }
+    let names: Vec<&str> = cards.iter().map(|card| card.product.as_str()).collect();
+    format!("this machine has only {}", names.join(", "))
+}
+
+fn read(path: &Path) -> Result<(String, String), ManifestError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+    Ok((path.display().to_string(), text))
+}

@@ -1,0 +1,138 @@
+//! The words for what happens: which records are worth a line, and how a run and its islands are
+//! put in one line each.
+
+use plan::event::{IslandState, WorkerEvent};
+
+use super::event::{Begin, Body, RankEvent, Record, UpEvent};
+use super::state::{Activity, Island, RunState};
+use crate::show;
+
+/// Says the plain lines, each thing once: all islands report the same rounds and losses.
+#[derive(Debug, Default)]
+pub struct Teller {
+    round: Option<u64>,
+    evaluation: Option<u64>,
+}
+
+impl Teller {
+    /// Lines for a record that `state` already knows; most records have none.
+    pub fn lines(&mut self, record: &Record, state: &RunState) -> Vec<String> {
+        match &record.body {
+            Body::Up(event) => own_lines(event),
+            Body::Rank(event) => self.rank_line(event, state).into_iter().collect(),
+        }
+    }
+
+    fn rank_line(&mut self, record: &RankEvent, state: &RunState) -> Option<String> {
+        let (island, rank) = (&record.island, record.rank);
+        match &record.event {
+            WorkerEvent::State { state: IslandState::Syncing, round, reason } => {
+                Some(format!("{island}: fetching the model of round {round}{}", because(reason)))
+            }
+            WorkerEvent::Round { round, .. } if self.round < Some(*round) => {
+                self.round = Some(*round);
+                Some(run_line(state))
+            }
+            WorkerEvent::Evaluation { round, heldout_loss } if self.evaluation < Some(*round) => {
+                self.evaluation = Some(*round);
+                Some(format!("held-out loss {heldout_loss:.4} at the start of round {round}"))
+            }
+            WorkerEvent::Checkpoint { round, path } => {
+                Some(format!("{island}: checkpoint of round {round} in {path}"))
+            }
+            WorkerEvent::Finished { reason } if rank == 0 => {
+                Some(format!("{island}: ended{}", because(reason)))
+            }
+            WorkerEvent::Failed { error } => Some(format!("{island}: rank {rank} failed: {error}")),
+            _ => None,
+        }
+    }
+}
+
+/// `round 12/24  loss 2.345  held-out 2.401  12.3k tokens/s  ETA 2:10`.
+pub fn run_line(state: &RunState) -> String {
+    let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
+    let done = state.rounds.len() as u64;
+    let mut line = format!("round {done}/{}", total.max(done));
+    if let Some((_, round)) = state.rounds.last_key_value() {
+        line += &format!("  loss {:.3}  islands {}", round.loss, round.islands);
+    }
+    if let Some((_, loss)) = state.heldout.last_key_value() {
+        line += &format!("  held-out {loss:.3}");
+    }
+    if let Some(speed) = state.tokens_per_second() {
+        line += &format!("  {} tokens/s", show::count(speed));
+    }
+    if let Some(left) = state.seconds_left() {
+        line += &format!("  ETA {}", show::duration(left));
+    }
+    line
+}
+
+/// One island in one line; names are padded to `width`.
+pub fn island_line(name: &str, width: usize, island: &Island) -> String {
+    let activity = match &island.activity {
+        Activity::Pending => "pending",
+        Activity::Working(state) => working(*state),
+        Activity::Restarting => "restarting",
+        Activity::Ended => "ended",
+        Activity::GivenUp => "given up",
+    };
+    let mut line = format!("{name:width$}  {activity:10}  round {:<4}", island.round);
+    line += &format!(" step {:>3}/{:<3}", island.step, island.inner_steps);
+    let speed = island.tokens_per_second.map_or_else(|| "-".to_owned(), show::count);
+    line += &format!("  {speed:>5} tokens/s  {:>7} sent", show::bytes(island.bytes_sent as f64));
+    line + &format!("  [{}]", island.cards)
+}
+
+fn working(state: IslandState) -> &'static str {
+    match state {
+        IslandState::Starting => "starting",
+        IslandState::Syncing => "syncing",
+        IslandState::Training => "training",
+        IslandState::Exchanging => "exchanging",
+        IslandState::Waiting => "waiting",
+    }
+}
+
+fn own_lines(event: &UpEvent) -> Vec<String> {
+    match event {
+        UpEvent::Begin(begin) => begin_lines(begin),
+        UpEvent::CoordinatorStarted { address } => vec![format!("coordinator serves {address}")],
+        UpEvent::CoordinatorRestarting { reason, after } => {
+            vec![format!("{reason}; it starts again in {after:.1} s")]
+        }
+        UpEvent::IslandStarted { island, epoch } => {
+            vec![format!("{island}: started, epoch {epoch}")]
+        }
+        UpEvent::IslandRestarting { island, epoch, reason, after } => {
+            vec![format!("{island}: {reason}; it starts again in {after:.1} s, epoch {epoch}")]
+        }
+        UpEvent::IslandGivenUp { island, reason } => vec![format!("{island}: given up: {reason}")],
+        UpEvent::Stopping { reason } => vec![format!(
+            "{reason}: every island offers what it has, writes a checkpoint and leaves \
+             (another Ctrl-C kills them)"
+        )],
+        UpEvent::Warning { message } => vec![format!("warning: {message}")],
+        UpEvent::RankExited { .. } | UpEvent::End { .. } => Vec::new(),
+    }
+}
+
+fn begin_lines(begin: &Begin) -> Vec<String> {
+    let verb = if begin.resumed { "goes on" } else { "starts" };
+    let (rounds, tokens) = (begin.rounds, show::count(begin.tokens as f64));
+    let parameters = show::count(begin.parameters as f64);
+    let run = &begin.run;
+    let mut lines: Vec<String> = begin.emulated.clone().into_iter().collect();
+    lines.push(format!(
+        "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} rounds"
+    ));
+    lines.extend(begin.islands.iter().map(|island| {
+        format!("  {}: {}, {} inner steps a round", island.name, island.cards, island.inner_steps)
+    }));
+    lines
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}

@@ -1,0 +1,85 @@
+//! `heteroloco up`: a whole run as processes of this machine.
+//!
+//! [`supervise`] decides who is started and killed, [`state`] knows what was told, [`summary`] adds it
+//! up, [`lines`] has the words: all without processes or a clock. [`run_dir`], [`process`], [`screen`]
+//! and [`session`] do the work.
+
+pub mod coordinator;
+pub mod event;
+pub mod lines;
+pub mod process;
+pub mod run_dir;
+pub mod screen;
+pub mod session;
+pub mod state;
+pub mod summary;
+pub mod supervise;
+
+use std::path::PathBuf;
+
+use self::event::Outcome;
+use self::run_dir::{RunDir, RunDirError};
+use self::session::{Programs, Session, SessionError};
+use crate::args::UpArgs;
+use crate::corpus::{self, CorpusRefused};
+use crate::manifests::{self, ManifestError, Planned};
+use crate::programs::{Program, ProgramError};
+
+/// A run could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// There is no plan.
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    /// The data does not fit the run.
+    #[error(transparent)]
+    Corpus(#[from] CorpusRefused),
+    /// An executable is missing.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The run folder cannot be used.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The session could not go on.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl UpError {
+    /// Whether what the user asked for has to change before it can work.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Manifests(_) | Self::Corpus(_) => true,
+            Self::RunDir(error) => !matches!(error, RunDirError::Io { .. }),
+            Self::Program(_) | Self::Session(_) => false,
+        }
+    }
+}
+
+/// Plans, starts, supervises and ends a run; how it ended.
+///
+/// # Errors
+/// When it cannot be started, or when this process itself cannot go on (a full disk).
+pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
+    let Planned { mut plan, emulated, notes } = manifests::load(&args.files, args.data.as_deref())?;
+    let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
+    plan.run.data = corpus.folder;
+    let programs =
+        Programs { worker: Program::Worker.find()?, coordinator: Program::Coordinator.find()? };
+    let path = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.run.name));
+    let (dir, saved) = RunDir::open(&path, args.resume)?;
+    if let Some(saved) = &saved {
+        saved.check(&plan.run, &corpus.hash)?;
+    }
+    let setting = session::Setting {
+        dir,
+        plan,
+        emulated,
+        notes,
+        programs,
+        data_hash: corpus.hash,
+        earlier: saved,
+        json: args.json,
+    };
+    Ok(Session::start(setting).await?.run().await?)
+}

@@ -1,0 +1,211 @@
+//! One child process: started in its own process group, its standard output read line by line, its
+//! standard error in a log file, its end reported. The child is killed when its handle is dropped.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use super::supervise::Exit;
+
+/// Longest line taken from a child; what is longer is cut into lines of this length.
+const LINE_BYTES: u64 = 64 * 1024;
+/// A child that ended has its last lines read within this time, even if its output is held open by
+/// a process of its own.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Requests to a child that it has not been given yet; more than a session makes of one child.
+const SIGNALS: usize = 8;
+
+/// Environment variable that tells a child to end, as by SIGTERM, when its standard input closes:
+/// then it never outlives the process that started it.
+pub const PARENT_ENV: (&str, &str) = ("HETEROLOCO_PARENT", "stdin");
+
+/// Whose process it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// The run's coordinator.
+    Coordinator,
+    /// A rank of an island.
+    Rank {
+        /// Name of the island.
+        island: String,
+        /// Epoch of its plan.
+        epoch: u64,
+        /// The rank.
+        rank: u32,
+    },
+}
+
+impl fmt::Display for Who {
+    /// The name of its log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coordinator => write!(f, "coordinator"),
+            Self::Rank { island, rank, .. } => write!(f, "{island}-{rank}"),
+        }
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Whose process it is.
+    pub who: Who,
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Added to this process's own environment.
+    pub env: Vec<(&'static str, String)>,
+    /// File that its standard error is appended to.
+    pub log: PathBuf,
+}
+
+/// What a child did.
+#[derive(Debug)]
+pub enum Report {
+    /// It wrote a line to its standard output.
+    Line(Who, String),
+    /// It is gone; nothing comes after this.
+    Exited(Who, Exit),
+}
+
+/// Asks a child to end; dropping it kills the child.
+#[derive(Debug)]
+pub struct Handle {
+    ask: mpsc::Sender<Ask>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Terminate,
+    Kill,
+}
+
+impl Handle {
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        // A full or closed queue means that the child was asked often enough or is gone.
+        let _ = self.ask.try_send(Ask::Terminate);
+    }
+
+    /// Sends SIGKILL to the child and what it started.
+    pub fn kill(&self) {
+        let _ = self.ask.try_send(Ask::Kill);
+    }
+}
+
+/// Starts a child; what it does goes to `reports`.
+///
+/// # Errors
+/// When its log cannot be opened or the program cannot be run.
+pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle> {
+    let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    let mut child = Command::new(&launch.program)
+        .args(&launch.args)
+        .envs(launch.env.iter().map(|(key, value)| (key, value)))
+        .env(PARENT_ENV.0, PARENT_ENV.1)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        // Ctrl-C on the terminal reaches the whole foreground group; the ranks are told in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.stdout.take();
+    // Waiting for a child would close it, and its closing is what tells the child to end.
+    let parent_lives = child.stdin.take();
+    let (ask, asked) = mpsc::channel(SIGNALS);
+    let (who, lines) = (launch.who.clone(), reports.clone());
+    let reader = tokio::spawn(async move {
+        if let Some(output) = output {
+            read_lines(output, who, lines).await;
+        }
+    });
+    tokio::spawn(async move {
+        let status = watch(&mut child, asked).await;
+        drop(parent_lives);
+        let _ = tokio::time::timeout(DRAIN, reader).await;
+        let exit = status.map_or(Exit::Unknown, exit_of);
+        // The receiver is gone only when the session is.
+        let _ = reports.send(Report::Exited(launch.who, exit)).await;
+    });
+    Ok(Handle { ask })
+}
+
+/// The end of a log, for messages: its last line that is not blank, shortened.
+pub fn last_line(log: &Path) -> String {
+    const TAIL: u64 = 4096;
+    const SHOWN: usize = 300;
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().unwrap_or_default();
+    let tail = String::from_utf8_lossy(&tail);
+    let line = tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    line.chars().take(SHOWN).collect()
+}
+
+/// Waits for the child's end and does what is asked until then. The child is reaped here only, so
+/// its number cannot have become another process's.
+async fn watch(child: &mut Child, mut asked: mpsc::Receiver<Ask>) -> Option<ExitStatus> {
+    loop {
+        let ask = tokio::select! {
+            status = child.wait() => return status.ok(),
+            ask = asked.recv() => ask.unwrap_or(Ask::Kill),
+        };
+        signal(child, ask);
+        if matches!(ask, Ask::Kill) {
+            return child.wait().await.ok();
+        }
+    }
+}
+
+fn signal(child: &Child, ask: Ask) {
+    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) else { return };
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
+    // A process that is gone already is what was wanted.
+    let _ = match ask {
+        Ask::Terminate => rustix::process::kill_process(pid, rustix::process::Signal::TERM),
+        Ask::Kill => rustix::process::kill_process_group(pid, rustix::process::Signal::KILL),
+    };
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+async fn read_lines(output: ChildStdout, who: Who, reports: mpsc::Sender<Report>) {
+    let mut output = BufReader::new(output);
+    loop {
+        let mut line = Vec::new();
+        match (&mut output).take(LINE_BYTES).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if reports.send(Report::Line(who.clone(), text)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! The folder of a run: who holds it, what is written where, and what a resumed run may change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use plan::spec::{RunSpec, WorkerSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+const LOCK: &str = "lock";
+const STATE: &str = "run.json";
+
+/// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
+const CHANGEABLE: &[&str] = &["tokens", "totalRounds", "checkpointEveryRounds", "evaluation"];
+
+/// A run's folder, held by this process until dropped.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What a later session needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// What all islands share.
+    pub run: RunSpec,
+    /// Hash of the data's index, so that other data under the same name is noticed.
+    pub data_hash: String,
+    /// The newest epoch that was started, by island.
+    pub epochs: BTreeMap<String, u64>,
+}
+
+/// The run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// Reading or writing failed.
+    #[error("failed to {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it did not go.
+        source: io::Error,
+    },
+    /// Another process holds it.
+    #[error("failed to open the run folder {0}: another `heteroloco up` is running in it")]
+    InUse(String),
+    /// There is a run, and nobody asked to resume it.
+    #[error(
+        "failed to start in {0}: the folder is not empty; go on with that run by --resume, \
+         or choose another folder by --run-dir"
+    )]
+    NotEmpty(String),
+    /// There is nothing to resume.
+    #[error("failed to resume in {0}: there is no run in that folder; start one without --resume")]
+    NothingToResume(String),
+    /// The saved state cannot be read.
+    #[error("failed to read the state of the earlier run in {0}")]
+    BadState(String, #[source] serde_json::Error),
+    /// What is asked for is another run.
+    #[error("failed to resume: these settings differ from the run's own and cannot change in it: {}",
+        list(.0))]
+    Changed(Vec<Change>),
+}
+
+/// A setting that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it stands, `model.hidden_size`.
+    pub path: String,
+    /// What it was.
+    pub was: String,
+    /// What it would be.
+    pub is: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (was {}, now {})", self.path, self.was, self.is)
+    }
+}
+
+impl RunDir {
+    /// Takes the folder for a new run, or for one that goes on.
+    ///
+    /// # Errors
+    /// When it is in use, holds something (new run), holds no run (resumed one), cannot be written.
+    pub fn open(path: &Path, resume: bool) -> Result<(Self, Option<Saved>), RunDirError> {
+        let shown = path.display().to_string();
+        if resume && !path.join(STATE).exists() {
+            return Err(RunDirError::NothingToResume(shown));
+        }
+        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(io_error("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunDirError::InUse(shown)),
+            Err(TryLockError::Error(source)) => return Err(io_error("lock", &lock_path)(source)),
+        }
+        let path = path.canonicalize().map_err(io_error("resolve", path))?;
+        let dir = Self { path, _lock: lock };
+        if resume {
+            let saved = dir.load(&shown)?;
+            return Ok((dir, Some(saved)));
+        }
+        let entries = fs::read_dir(&dir.path).map_err(io_error("list", &dir.path))?;
+        if entries.flatten().any(|entry| entry.file_name() != LOCK) {
+            return Err(RunDirError::NotEmpty(shown));
+        }
+        Ok((dir, None))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Folder of an island's checkpoints where the run names none.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Records what a later session needs; done before a new epoch starts.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, saved: &Saved) -> Result<(), RunDirError> {
+        self.write_json(STATE, saved).map(drop)
+    }
+
+    /// Writes what a rank is told; its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_spec(&self, spec: &WorkerSpec) -> Result<PathBuf, RunDirError> {
+        self.write_json(&format!("specs/{}-{}.json", spec.island.name, spec.rank), spec)
+    }
+
+    /// Writes `value` as JSON to the file `name` in the folder, all or nothing; its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, RunDirError> {
+        let path = self.path.join(name);
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| io_error("encode", &path)(error.into()))?;
+        write_whole(&path, text.as_bytes()).map_err(io_error("write", &path))?;
+        Ok(path)
+    }
+
+    /// Where a process writes its log.
+    ///
+    /// # Errors
+    /// When the folder for it cannot be made.
+    pub fn log(&self, process: &str) -> Result<PathBuf, RunDirError> {
+        let folder = self.path.join("logs");
+        fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+        Ok(folder.join(format!("{process}.log")))
+    }
+
+    /// All that happened, a [`super::event::Record`] per line.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    fn load(&self, shown: &str) -> Result<Saved, RunDirError> {
+        let path = self.path.join(STATE);
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        serde_json::from_str(&text).map_err(|e| RunDirError::BadState(shown.to_owned(), e))
+    }
+}
+
+impl Saved {
+    /// Whether a session with `run` on `data_hash` can go on from here.
+    ///
+    /// # Errors
+    /// The settings that differ and may not.
+    pub fn check(&self, run: &RunSpec, data_hash: &str) -> Result<(), RunDirError> {
+        let mut changes = Vec::new();
+        let (was, is) = (without_changeable(&self.run), without_changeable(run));
+        differences("", &was, &is, &mut changes);
+        if changes.is_empty() && self.data_hash != data_hash {
+            let short = |hash: &str| hash.chars().take(12).collect();
+            let (was, is) = (short(&self.data_hash), short(data_hash));
+            changes.push(Change { path: "content of data".to_owned(), was, is });
+        }
+        if changes.is_empty() { Ok(()) } else { Err(RunDirError::Changed(changes)) }
+    }
+}
+
+fn without_changeable(run: &RunSpec) -> Value {
+    // A RunSpec has no map with keys that are not strings, so it always has a JSON form.
+    let mut value = serde_json::to_value(run).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|key, _| !CHANGEABLE.contains(&key.as_str()));
+    }
+    value
+}
+
+fn differences(path: &str, was: &Value, is: &Value, out: &mut Vec<Change>) {
+    if let (Value::Object(a), Value::Object(b)) = (was, is) {
+        let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned();
+            differences(&path, &side(a).unwrap_or_default(), &side(b).unwrap_or_default(), out);
+        }
+    } else if was != is {
+        out.push(Change { path: path.to_owned(), was: was.to_string(), is: is.to_string() });
+    }
+}
+
+fn list(changes: &[Change]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes beside the file and renames, so that readers see the old content or the new.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
+    let path = path.to_owned();
+    move |source| RunDirError::Io { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! What a run reached: figures over [`RunState`], as text, as JSON and as `figure` lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Island, RunState};
+use crate::show;
+
+/// What was reached, over all sessions of the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Name of the run.
+    pub run: String,
+    /// Whether the cards were emulated by CPU processes.
+    pub emulated: bool,
+    /// Committed rounds.
+    pub rounds: u64,
+    /// Tokens of all committed rounds.
+    pub tokens: u64,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// The first held-out loss measured, and the round at whose start.
+    pub heldout_first: Option<(u64, f64)>,
+    /// The last one.
+    pub heldout_last: Option<(u64, f64)>,
+    /// Whether after each round all islands held the same θ; absent before the first round.
+    pub replicas_identical: Option<bool>,
+    /// Rounds after which they did not.
+    pub differing_rounds: Vec<u64>,
+    /// What went over the wire.
+    pub wire: Wire,
+    /// Seconds of all sessions.
+    pub wall_seconds: f64,
+    /// Islands by name.
+    pub islands: BTreeMap<String, IslandSummary>,
+    /// Folder of the newest complete checkpoint of the first island that has one.
+    pub checkpoint: Option<String>,
+}
+
+/// What went over the wire between islands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wire {
+    /// Bytes that left islands' processes for other islands, a round, all islands together.
+    pub bytes_per_round: f64,
+    /// Bytes of one contribution, on average.
+    pub contribution_bytes: f64,
+    /// Bits sent for each kept value that had to reach another island, all told.
+    pub bits_per_value: Option<f64>,
+    /// How many times more bytes the same exchange takes as dense f32.
+    pub ratio_to_f32: Option<f64>,
+}
+
+/// One island's part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IslandSummary {
+    /// Its cards, for people.
+    pub cards: String,
+    /// Contributions made.
+    pub contributions: u64,
+    /// Bytes that left it for other islands.
+    pub bytes_sent: u64,
+    /// Seconds in inner steps.
+    pub compute_seconds: f64,
+    /// Seconds compressing, fetching, aggregating.
+    pub exchange_seconds: f64,
+    /// Seconds waiting for other islands.
+    pub waiting_seconds: f64,
+    /// Times that it was started again after it broke.
+    pub restarts: u64,
+    /// Its newest complete checkpoint.
+    pub checkpoint: Option<String>,
+}
+
+impl Summary {
+    /// What `state` adds up to.
+    pub fn of(state: &RunState) -> Self {
+        let begin = state.begin.clone().unwrap_or_default();
+        let differing: Vec<u64> =
+            state.rounds.iter().filter(|(_, r)| !r.is_identical()).map(|(n, _)| *n).collect();
+        let pair = |(round, loss): (&u64, &f64)| (*round, *loss);
+        Self {
+            run: begin.run,
+            emulated: begin.emulated.is_some(),
+            rounds: state.rounds.len() as u64,
+            tokens: state.tokens,
+            parameters: begin.parameters,
+            heldout_first: state.heldout.first_key_value().map(pair),
+            heldout_last: state.heldout.last_key_value().map(pair),
+            replicas_identical: (!state.rounds.is_empty()).then_some(differing.is_empty()),
+            differing_rounds: differing,
+            wire: Wire::of(state, begin.parameters),
+            wall_seconds: state.wall,
+            islands: state.islands.iter().map(|(n, i)| (n.clone(), i.into())).collect(),
+            checkpoint: newest_checkpoint(state),
+        }
+    }
+
+    /// Some lines for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    /// One `figure NAME VALUE UNIT` line each, for scripts.
+    pub fn figures(&self) -> String {
+        let mut rows: Vec<(&str, Option<f64>, &str)> = vec![
+            ("demo.heldout_loss_first", self.heldout_first.map(|(_, loss)| loss), "nats/token"),
+            ("demo.heldout_loss_last", self.heldout_last.map(|(_, loss)| loss), "nats/token"),
+            ("demo.rounds", Some(self.rounds as f64), "-"),
+            ("demo.replicas_identical", self.replicas_identical.map(f64::from), "-"),
+            ("demo.wall_s", Some(self.wall_seconds), "s"),
+            ("wire.bits_per_value", self.wire.bits_per_value, "bit"),
+            ("wire.ratio_to_f32", self.wire.ratio_to_f32, "-"),
+        ];
+        rows.retain(|(_, value, _)| value.is_some());
+        let line = |(name, value, unit): &(&str, Option<f64>, &str)| {
+            format!("figure {name} {} {unit}\n", rounded(value.unwrap_or_default()))
+        };
+        rows.iter().map(line).collect()
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let devices = if self.emulated { " (on emulated cards)" } else { "" };
+        writeln!(out, "run {}{devices}", self.run)?;
+        let (rounds, tokens) = (self.rounds, show::count(self.tokens as f64));
+        let wall = show::duration(self.wall_seconds);
+        writeln!(out, "  rounds        {rounds}, {tokens} tokens, in {wall}")?;
+        if let (Some((first_round, first)), Some((last_round, last))) =
+            (self.heldout_first, self.heldout_last)
+        {
+            write!(out, "  held-out loss {first:.4} (round {first_round}) → ")?;
+            writeln!(out, "{last:.4} (round {last_round}) nats per token")?;
+        }
+        self.write_wire(out)?;
+        match (self.replicas_identical, self.differing_rounds.as_slice()) {
+            (Some(true), _) => writeln!(out, "  replicas      identical after every round")?,
+            (Some(false), rounds) => {
+                writeln!(out, "  replicas      DIFFERENT after rounds {rounds:?}")?;
+            }
+            (None, _) => {}
+        }
+        self.write_islands(out)?;
+        match &self.checkpoint {
+            Some(path) => writeln!(out, "  checkpoint    {path}"),
+            None => writeln!(out, "  checkpoint    none"),
+        }
+    }
+
+    fn write_wire(&self, out: &mut String) -> std::fmt::Result {
+        let (Some(bits), Some(ratio)) = (self.wire.bits_per_value, self.wire.ratio_to_f32) else {
+            return Ok(());
+        };
+        let round = show::bytes(self.wire.bytes_per_round);
+        let one = show::bytes(self.wire.contribution_bytes);
+        writeln!(out, "  wire          {round} a round, {one} a contribution:")?;
+        writeln!(out, "                {ratio:.0} × less than f32, {bits:.2} bits a kept value")
+    }
+
+    fn write_islands(&self, out: &mut String) -> std::fmt::Result {
+        let width = self.islands.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+        for (name, island) in &self.islands {
+            let (compute, exchange, waiting) = island.shares();
+            write!(
+                out,
+                "  island {name:width$}  compute {compute:.0}%, exchange {exchange:.0}%, "
+            )?;
+            write!(out, "waiting {waiting:.0}%, {} sent", show::bytes(island.bytes_sent as f64))?;
+            match island.restarts {
+                0 => {}
+                1 => write!(out, ", 1 restart")?,
+                n => write!(out, ", {n} restarts")?,
+            }
+            writeln!(out, "  [{}]", island.cards)?;
+        }
+        Ok(())
+    }
+}
+
+impl IslandSummary {
+    /// Percent of its time in compute, exchange, waiting.
+    fn shares(&self) -> (f64, f64, f64) {
+        let all = self.compute_seconds + self.exchange_seconds + self.waiting_seconds;
+        let percent = |seconds: f64| if all > 0.0 { 100.0 * seconds / all } else { 0.0 };
+        (
+            percent(self.compute_seconds),
+            percent(self.exchange_seconds),
+            percent(self.waiting_seconds),
+        )
+    }
+}
+
+impl From<&Island> for IslandSummary {
+    fn from(island: &Island) -> Self {
+        Self {
+            cards: island.cards.clone(),
+            contributions: island.contributions,
+            bytes_sent: island.bytes_sent,
+            compute_seconds: island.compute,
+            exchange_seconds: island.exchange,
+            waiting_seconds: island.waiting,
+            restarts: island.restarts,
+            checkpoint: island.checkpoint.as_ref().map(|(_, path)| path.clone()),
+        }
+    }
+}
+
+impl Wire {
+    /// Bytes sent are set against the values that had to arrive: in each round every island that
+    /// applied it needed what all the others of them had kept. Where nothing had to travel (one
+    /// island), the contributions' own size takes the place of bytes sent.
+    fn of(state: &RunState, parameters: u64) -> Self {
+        let islands = || state.islands.values();
+        let contributed: u64 = islands().map(|i| i.contribution_bytes).sum();
+        let kept: u64 = islands().map(|i| i.contribution_values).sum();
+        let contributions: u64 = islands().map(|i| i.contributions).sum();
+        let sent: u64 = islands().map(|i| i.bytes_sent).sum();
+        let (mut delivered, mut dense) = (0_u64, 0_u64);
+        for round in state.rounds.values() {
+            let others = round.values.len().saturating_sub(1) as u64;
+            delivered += round.values.values().sum::<u64>() * others;
+            let senders = round.values.values().filter(|kept| **kept > 0).count() as u64;
+            dense += senders * others * parameters * 4;
+        }
+        let (bytes, values, dense) = if sent > 0 && delivered > 0 {
+            (sent, delivered, dense)
+        } else {
+            (contributed, kept, contributions * parameters * 4)
+        };
+        let over = |a: f64, b: u64| (b > 0).then(|| a / b as f64);
+        Self {
+            bytes_per_round: over(sent as f64, state.rounds.len() as u64).unwrap_or(0.0),
+            contribution_bytes: over(contributed as f64, contributions).unwrap_or(0.0),
+            bits_per_value: over(8.0 * bytes as f64, values),
+            ratio_to_f32: over(dense as f64, bytes),
+        }
+    }
+}
+
+fn newest_checkpoint(state: &RunState) -> Option<String> {
+    let all = state.islands.values().filter_map(|island| island.checkpoint.as_ref());
+    let newest = all.clone().map(|(round, _)| *round).max()?;
+    all.into_iter().find(|(round, _)| *round == newest).map(|(_, path)| path.clone())
+}
+
+/// At most four decimals, none where there are none.
+fn rounded(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What records add up to.
+
+use plan::event::{IslandState, WorkerEvent};
+
+use super::super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
+use super::super::lines::{Teller, run_line};
+use super::super::state::Activity;
+use super::*;
+
+const PARAMETERS: u64 = 1_000_000;
+
+fn begin() -> UpEvent {
+    let island = |name: &str| IslandBegin {
+        name: name.to_owned(),
+        cards: "1 × X".to_owned(),
+        inner_steps: 5,
+    };
+    UpEvent::Begin(Begin {
+        run: "r".to_owned(),
+        resumed: false,
+        emulated: None,
+        tokens: 4_000,
+        rounds: 4,
+        parameters: PARAMETERS,
+        islands: vec![island("a"), island("b")],
+    })
+}
+
+fn up(at: f64, event: UpEvent) -> Record {
+    Record { at, body: Body::Up(event) }
+}
+
+fn rank(at: f64, island: &str, event: WorkerEvent) -> Record {
+    let island = island.to_owned();
+    Record { at, body: Body::Rank(RankEvent { island, rank: 0, epoch: 1, event }) }
+}
+
+/// Both islands keep 10,000 values in 12,000 bytes; 2 islands, so each value travels once.
+fn round(round: u64, hash: &str) -> WorkerEvent {
+    WorkerEvent::Round {
+        round,
+        tokens: 1_000 * (round + 1),
+        islands: 2,
+        loss: 2.5,
+        theta_hash: hash.to_owned(),
+        contribution_bytes: 12_000,
+        contribution_values: 10_000,
+        bytes_sent: 12_500,
+        bytes_received: 12_500,
+        compute_seconds: 6.0,
+        exchange_seconds: 3.0,
+        waiting_seconds: 1.0,
+    }
+}
+
+fn folded(records: &[Record]) -> RunState {
+    let mut state = RunState::default();
+    records.iter().for_each(|record| state.apply(record));
+    state
+}
+
+fn evaluation(round: u64, heldout_loss: f64) -> WorkerEvent {
+    WorkerEvent::Evaluation { round, heldout_loss }
+}
+
+#[test]
+fn a_run_of_two_rounds_adds_up() {
+    let checkpoint = WorkerEvent::Checkpoint { round: 2, path: "/c/a".to_owned() };
+    let state = folded(&[
+        up(100.0, begin()),
+        rank(101.0, "a", evaluation(0, 5.5)),
+        rank(110.0, "a", round(0, "h0")),
+        rank(110.5, "b", round(0, "h0")),
+        rank(120.0, "b", round(1, "h1")),
+        rank(120.5, "a", round(1, "h1")),
+        rank(121.0, "b", evaluation(2, 4.25)),
+        rank(122.0, "a", checkpoint),
+    ]);
+    let summary = Summary::of(&state);
+    assert_eq!((summary.rounds, summary.tokens), (2, 2_000));
+    assert_eq!(summary.heldout_first, Some((0, 5.5)));
+    assert_eq!(summary.heldout_last, Some((2, 4.25)));
+    assert_eq!(summary.replicas_identical, Some(true));
+    assert_eq!(summary.checkpoint.as_deref(), Some("/c/a"));
+    assert!((summary.wall_seconds - 22.0).abs() < 1e-9);
+    assert_eq!(summary.wire.bits_per_value, Some(10.0));
+    assert_eq!(summary.wire.ratio_to_f32, Some(320.0));
+    assert!((summary.wire.bytes_per_round - 25_000.0).abs() < 1e-9);
+    let island = &summary.islands["a"];
+    assert_eq!(island.shares(), (60.0, 30.0, 10.0));
+    let expected = "figure demo.heldout_loss_first 5.5 nats/token\n\
+        figure demo.heldout_loss_last 4.25 nats/token\n\
+        figure demo.rounds 2 -\n\
+        figure demo.replicas_identical 1 -\n\
+        figure demo.wall_s 22 s\n\
+        figure wire.bits_per_value 10 bit\n\
+        figure wire.ratio_to_f32 320 -\n";
+    assert_eq!(summary.figures(), expected);
+}
+
+#[test]
+fn one_hash_that_differs_is_not_identical_and_names_its_round() {
+    let state = folded(&[
+        up(0.0, begin()),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.0, "b", round(0, "h0")),
+        rank(2.0, "a", round(1, "h1")),
+        rank(2.0, "b", round(1, "other")),
+    ]);
+    let summary = Summary::of(&state);
+    assert_eq!(summary.replicas_identical, Some(false));
+    assert_eq!(summary.differing_rounds, [1]);
+    assert!(summary.figures().contains("figure demo.replicas_identical 0 -"));
+    assert!(summary.text().contains("DIFFERENT after rounds [1]"));
+}
+
+#[test]
+fn a_round_that_an_island_made_again_counts_as_made_last() {
+    let state = folded(&[
+        up(0.0, begin()),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.5, "a", round(0, "again")),
+        rank(2.0, "b", round(0, "again")),
+    ]);
+    assert_eq!(Summary::of(&state).replicas_identical, Some(true));
+}
+
+#[test]
+fn a_lone_island_is_measured_by_its_contributions() {
+    let mut alone = round(0, "h");
+    if let WorkerEvent::Round { bytes_sent, .. } = &mut alone {
+        *bytes_sent = 0;
+    }
+    let summary = Summary::of(&folded(&[up(0.0, begin()), rank(1.0, "a", alone)]));
+    assert_eq!(summary.wire.bits_per_value, Some(9.6));
+}
+
+#[test]
+fn a_run_without_rounds_claims_nothing() {
+    let summary = Summary::of(&folded(&[up(0.0, begin())]));
+    assert_eq!(summary.replicas_identical, None);
+    assert_eq!(summary.figures(), "figure demo.rounds 0 -\nfigure demo.wall_s 0 s\n");
+    assert!(summary.text().contains("checkpoint    none"));
+}
+
+#[test]
+fn time_between_sessions_is_not_time_of_the_run() {
+    let state = folded(&[
+        up(0.0, begin()),
+        rank(10.0, "a", round(0, "h")),
+        up(1_000.0, begin()),
+        rank(1_005.0, "a", round(1, "i")),
+    ]);
+    assert!((Summary::of(&state).wall_seconds - 15.0).abs() < 1e-9);
+    assert_eq!(Summary::of(&state).rounds, 2);
+}
+
+#[test]
+fn words_of_an_older_epoch_come_too_late_to_be_believed() {
+    let started = UpEvent::IslandStarted { island: "a".to_owned(), epoch: 2 };
+    let training =
+        WorkerEvent::State { state: IslandState::Training, round: 9, reason: String::new() };
+    let state = folded(&[up(0.0, begin()), up(1.0, started), rank(2.0, "a", training)]);
+    assert_eq!(state.islands["a"].activity, Activity::Working(IslandState::Starting));
+    assert_eq!(state.islands["a"].round, 0);
+}
+
+#[test]
+fn speed_and_time_left_come_from_this_sessions_rounds() {
+    let training =
+        WorkerEvent::State { state: IslandState::Training, round: 0, reason: String::new() };
+    let state =
+        folded(&[up(0.0, begin()), rank(10.0, "a", training), rank(20.0, "a", round(0, "h"))]);
+    assert_eq!(state.tokens_per_second(), Some(100.0));
+    assert_eq!(state.seconds_left(), Some(30.0));
+    assert_eq!(run_line(&state), "round 1/4  loss 2.500  islands 2  100 tokens/s  ETA 0:30");
+}
+
+#[test]
+fn a_round_and_a_loss_are_told_once_though_every_island_reports_them() {
+    let mut teller = Teller::default();
+    let records = [
+        up(0.0, begin()),
+        rank(1.0, "a", round(0, "h")),
+        rank(1.0, "b", round(0, "h")),
+        rank(2.0, "b", evaluation(1, 4.0)),
+        rank(2.0, "a", evaluation(1, 4.0)),
+    ];
+    let mut state = RunState::default();
+    let mut told = Vec::new();
+    for record in &records {
+        state.apply(record);
+        told.extend(teller.lines(record, &state));
+    }
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(told[0], "run r starts: 1.0M parameters, 4.0k tokens, about 4 rounds");
+    assert_eq!(
+        told[1..3],
+        ["  a: 1 × X, 5 inner steps a round", "  b: 1 × X, 5 inner steps a round"]
+    );
+    assert!(told[3].starts_with("round 1/4"), "{told:?}");
+    assert_eq!(told[4..], ["held-out loss 4.0000 at the start of round 1"]);
+}

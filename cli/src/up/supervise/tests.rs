@@ -1,0 +1,211 @@
+//! Runs in which things break, told as events; seconds are the clock's.
+
+use super::*;
+
+fn policy() -> Policy {
+    Policy {
+        restarts: 2,
+        window: Duration::from_secs(100),
+        first_backoff: Duration::from_secs(1),
+        longest_backoff: Duration::from_secs(3),
+        stop_grace: Duration::from_secs(60),
+        leave_grace: Duration::from_secs(30),
+        kill_wait: Duration::from_secs(10),
+    }
+}
+
+/// Islands `a` of two ranks and `b` of one.
+fn two_islands() -> Supervisor {
+    Supervisor::new(policy(), [("a".to_owned(), 2, 1), ("b".to_owned(), 1, 1)]).0
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn exited(island: &str, epoch: u64, rank: u32, exit: Exit) -> Event {
+    Event::RankExited { island: island.to_owned(), epoch, rank, exit, detail: String::new() }
+}
+
+fn lost(exit: Exit) -> Event {
+    Event::CoordinatorExited { exit, detail: String::new() }
+}
+
+fn start(island: &str, epoch: u64) -> Action {
+    Action::StartIsland { island: island.to_owned(), epoch }
+}
+
+fn kill(island: &str) -> Action {
+    Action::KillIsland { island: island.to_owned() }
+}
+
+/// The actions that are not announcements.
+fn deeds(actions: Vec<Action>) -> Vec<Action> {
+    actions.into_iter().filter(|action| !matches!(action, Action::Announce(_))).collect()
+}
+
+const OK: Exit = Exit::Code(0);
+const KILLED: Exit = Exit::Signal(9);
+
+#[test]
+fn all_islands_are_started_at_the_epochs_given() {
+    let (_, actions) = Supervisor::new(policy(), [("b".to_owned(), 1, 7), ("a".to_owned(), 2, 1)]);
+    assert_eq!(actions, [start("a", 1), start("b", 7)]);
+}
+
+#[test]
+fn a_run_ends_when_all_ranks_ended_well_and_the_coordinator_after_them() {
+    let mut run = two_islands();
+    assert!(run.on(exited("a", 1, 1, OK), at(1)).is_empty());
+    assert!(run.on(exited("b", 1, 0, OK), at(1)).is_empty());
+    assert_eq!(run.on(exited("a", 1, 0, OK), at(2)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(3)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn one_killed_rank_ends_its_island_which_comes_back_whole_at_the_next_epoch() {
+    let mut run = two_islands();
+    assert_eq!(run.on(exited("a", 1, 1, KILLED), at(5)), [kill("a")]);
+    let actions = run.on(exited("a", 1, 0, KILLED), at(6));
+    let reason = "rank 1 was killed by signal 9".to_owned();
+    let event = UpEvent::IslandRestarting { island: "a".to_owned(), epoch: 2, reason, after: 1.0 };
+    assert_eq!(actions, [Action::Announce(event)]);
+    assert_eq!(run.wake_at(), Some(at(7)));
+    assert!(run.on(Event::Tick, at(6)).is_empty());
+    assert_eq!(run.on(Event::Tick, at(7)), [start("a", 2)]);
+}
+
+#[test]
+fn an_exit_of_an_older_epoch_changes_nothing() {
+    let mut run = two_islands();
+    run.on(exited("b", 1, 0, KILLED), at(1));
+    assert_eq!(run.on(Event::Tick, at(2)), [start("b", 2)]);
+    assert!(run.on(exited("b", 1, 0, KILLED), at(3)).is_empty());
+    assert_eq!(run.wake_at(), None);
+}
+
+#[test]
+fn waits_before_restarts_double_up_to_the_longest_and_old_restarts_are_forgotten() {
+    let mut restarts = Restarts::default();
+    let generous = Policy { restarts: 3, ..policy() };
+    let mut waits = |now| restarts.next(&generous, at(now)).map(|wait| wait.as_secs());
+    assert_eq!(waits(0), Some(1));
+    assert_eq!(waits(10), Some(2));
+    assert_eq!(waits(20), Some(3));
+    assert_eq!(waits(30), None);
+    assert_eq!(waits(105), Some(3));
+    assert_eq!(waits(300), Some(1));
+}
+
+#[test]
+fn an_island_that_breaks_too_often_is_given_up_and_the_run_goes_on_with_the_others() {
+    let mut run = two_islands();
+    let mut now = 0;
+    for epoch in 1..=2 {
+        run.on(exited("b", epoch, 0, Exit::Code(3)), at(now));
+        now += 5;
+        assert_eq!(run.on(Event::Tick, at(now)), [start("b", epoch + 1)]);
+    }
+    let actions = run.on(exited("b", 3, 0, Exit::Code(3)), at(now));
+    let [Action::Announce(UpEvent::IslandGivenUp { island, reason })] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(island, "b");
+    assert_eq!(reason, "rank 0 ended with code 3, after 2 restarts within 100 s");
+    run.on(exited("a", 1, 1, OK), at(now));
+    assert_eq!(run.on(exited("a", 1, 0, OK), at(now)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(now)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn a_run_whose_islands_are_all_given_up_has_failed() {
+    let never = Policy { restarts: 0, ..policy() };
+    let (mut run, _) = Supervisor::new(never, [("a".to_owned(), 1, 1)]);
+    let actions = deeds(run.on(exited("a", 1, 0, Exit::Code(1)), at(1)));
+    assert_eq!(actions, [Action::StopCoordinator]);
+    let actions = run.on(lost(OK), at(1));
+    let [Action::End(Outcome::Failed(reason))] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("a: rank 0 ended with code 1"), "{reason}");
+}
+
+#[test]
+fn a_configuration_that_never_works_stops_everything_and_says_why() {
+    let mut run = two_islands();
+    let detail = "failed to read the data".to_owned();
+    let exit = Exit::Code(EXIT_CONFIG);
+    let event = Event::RankExited { island: "a".to_owned(), epoch: 1, rank: 0, exit, detail };
+    assert_eq!(deeds(run.on(event, at(1))), [kill("a"), Action::StopIslands]);
+    run.on(exited("a", 1, 1, KILLED), at(2));
+    assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
+    let refused = Outcome::Refused("a: failed to read the data".to_owned());
+    assert_eq!(run.on(lost(OK), at(3)), [Action::End(refused)]);
+}
+
+#[test]
+fn the_coordinator_is_started_again_and_the_islands_are_left_alone() {
+    let mut run = two_islands();
+    assert!(deeds(run.on(lost(KILLED), at(1))).is_empty());
+    assert_eq!(run.wake_at(), Some(at(2)));
+    assert_eq!(run.on(Event::Tick, at(2)), [Action::StartCoordinator]);
+    assert!(deeds(run.on(lost(KILLED), at(3))).is_empty());
+    assert_eq!(run.on(Event::Tick, at(5)), [Action::StartCoordinator]);
+    assert_eq!(deeds(run.on(lost(KILLED), at(6))), [Action::StopIslands]);
+    run.on(exited("a", 1, 0, OK), at(7));
+    run.on(exited("a", 1, 1, OK), at(7));
+    let actions = run.on(exited("b", 1, 0, OK), at(7));
+    let failed = "coordinator was killed by signal 9, too often".to_owned();
+    assert_eq!(actions, [Action::End(Outcome::Failed(failed))]);
+}
+
+#[test]
+fn a_stop_lets_ranks_end_by_themselves_and_restarts_nothing() {
+    let mut run = two_islands();
+    run.on(exited("b", 1, 0, KILLED), at(1));
+    assert_eq!(deeds(run.on(Event::Stop, at(1))), [Action::StopIslands]);
+    assert!(run.on(Event::Tick, at(10)).is_empty(), "b must not come back");
+    run.on(exited("a", 1, 0, OK), at(11));
+    assert_eq!(run.on(exited("a", 1, 1, Exit::Code(3)), at(12)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(13)), [Action::End(Outcome::Stopped)]);
+}
+
+#[test]
+fn ranks_that_do_not_stop_are_killed_and_processes_that_do_not_die_are_left() {
+    let mut run = two_islands();
+    run.on(Event::Stop, at(0));
+    assert_eq!(run.wake_at(), Some(at(60)));
+    assert_eq!(run.on(Event::Tick, at(60)), [kill("a"), kill("b")]);
+    assert_eq!(run.wake_at(), Some(at(70)));
+    assert_eq!(run.on(Event::Tick, at(70)), [Action::StopCoordinator]);
+    assert_eq!(run.on(Event::Tick, at(80)), [Action::KillCoordinator]);
+    assert_eq!(run.on(Event::Tick, at(90)), [Action::End(Outcome::Stopped)]);
+}
+
+#[test]
+fn a_second_stop_kills_at_once() {
+    let mut run = two_islands();
+    run.on(Event::Stop, at(0));
+    assert_eq!(run.on(Event::Stop, at(1)), [kill("a"), kill("b")]);
+}
+
+#[test]
+fn ranks_that_outlive_their_leader_are_killed_and_the_island_has_ended_well() {
+    let mut run = two_islands();
+    run.on(exited("b", 1, 0, OK), at(1));
+    run.on(exited("a", 1, 0, OK), at(1));
+    assert_eq!(run.wake_at(), Some(at(31)));
+    assert_eq!(run.on(Event::Tick, at(31)), [kill("a")]);
+    assert_eq!(run.on(exited("a", 1, 1, KILLED), at(32)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(33)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn an_island_whose_processes_cannot_be_killed_is_given_up() {
+    let mut run = two_islands();
+    run.on(exited("a", 1, 0, KILLED), at(0));
+    let actions = run.on(Event::Tick, at(10));
+    assert!(
+        matches!(&actions[..], [Action::Announce(UpEvent::IslandGivenUp { .. })]),
+        "{actions:?}"
+    );
+    assert_eq!(run.wake_at(), None);
+}
