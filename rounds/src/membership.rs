@@ -52,8 +52,9 @@ impl State {
     pub(crate) fn ready(&mut self, ready: &Ready) -> Result<Verdict, Refusal> {
         self.authorise(&ready.who)?;
         let round = ready.round;
+        self.check_reached(round)?;
         if round > self.saved.round {
-            return Err(Refusal::NotReached { round, current: self.saved.round });
+            return Ok(Verdict::no(format!("round {round} was taken back")));
         }
         let recorded = self.saved.starts.get(&round).and_then(|start| start.theta);
         let undecided = round == self.saved.round && recorded.is_none();
@@ -69,9 +70,9 @@ impl State {
         self.authorise(&applied.who)?;
         let (island, theta) = (&applied.who.island, applied.theta_hash);
         let next = applied.round.saturating_add(1);
+        self.check_reached(next)?;
         if next > self.saved.round {
-            let (round, current) = (applied.round, self.saved.round);
-            return Err(Refusal::NotReached { round, current });
+            return Ok(Verdict::no(format!("round {} was taken back", applied.round)));
         }
         if next == self.saved.round {
             self.vote(island, theta);
@@ -229,10 +230,16 @@ impl State {
         Ok(layout)
     }
 
-    fn check_round(&self, join: &Join) -> Result<(), Refusal> {
-        if join.round > self.saved.highest {
-            return Err(Refusal::NotReached { round: join.round, current: self.saved.round });
+    /// A round that the run was in once may be spoken of, even if it was taken back since.
+    pub(crate) fn check_reached(&self, round: u64) -> Result<(), Refusal> {
+        if round > self.saved.highest {
+            return Err(Refusal::NotReached { round, current: self.saved.round });
         }
+        Ok(())
+    }
+
+    fn check_round(&self, join: &Join) -> Result<(), Refusal> {
+        self.check_reached(join.round)?;
         let first = self.saved.starts.get(&0).and_then(|start| start.theta);
         if join.round == 0 && first.is_some_and(|theta| theta != join.theta_hash) {
             return Err(Refusal::ThetaDiffers { round: 0 });

@@ -19,10 +19,8 @@ impl State {
         self.authorise(&offer.who)?;
         let Offer { who, round, contribution, leaving } = offer;
         let current = self.saved.round;
-        if round > current {
-            return Err(Refusal::NotReached { round, current });
-        }
-        if round < current || self.saved.phase == Phase::Done {
+        self.check_reached(round)?;
+        if round != current || self.saved.phase == Phase::Done {
             return Ok(Verdict::no(format!("round {round} is over")));
         }
         let earlier = self.offer_of(&who.island, who.epoch);
@@ -51,10 +49,8 @@ impl State {
     pub(crate) fn fetched(&mut self, fetched: Fetched) -> Result<Verdict, Refusal> {
         self.authorise(&fetched.who)?;
         let (round, current) = (fetched.round, self.saved.round);
-        if round > current {
-            return Err(Refusal::NotReached { round, current });
-        }
-        if round < current || self.saved.phase != Phase::Fetching {
+        self.check_reached(round)?;
+        if round != current || self.saved.phase != Phase::Fetching {
             return Ok(Verdict::yes(format!("nothing of round {round} is to be fetched now")));
         }
         let epoch = fetched.who.epoch;

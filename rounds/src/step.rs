@@ -29,7 +29,7 @@ pub enum Event {
 /// An answer, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Heartbeat: the member is known. Offer: it counts. Applied: θ agrees. Otherwise true.
+    /// Heartbeat: the member is known. Offer: it counts. Applied, ready: θ agrees. Otherwise true.
     pub yes: bool,
     /// For people.
     pub reason: String,

@@ -172,13 +172,22 @@ impl Run {
         let before = self.state.clone();
         let reply = self.take(event.clone());
         if reply.is_err() {
-            assert_eq!(self.state.saved(), before.saved(), "a refused call changes nothing");
+            assert_eq!(
+                self.state.saved(),
+                before.saved(),
+                "a refused call changes nothing: {reply:?}"
+            );
         }
         reply
     }
 
     fn take(&mut self, event: Event) -> Result<Verdict, Refusal> {
         let before = self.state.view();
+        let caller = match &event {
+            Event::Join(join) => Some(join.who.island.clone()),
+            Event::Applied(applied) => Some(applied.who.island.clone()),
+            _ => None,
+        };
         let offer = match &event {
             Event::Offer(offer) => Some((offer.round, offer.who.clone())),
             _ => None,
@@ -192,13 +201,16 @@ impl Run {
         assert_eq!(changed, after.version > before.version);
         assert!(changed || (after == before && entries.is_empty()));
         assert!(state.next_wakeup().is_none_or(|at| at > self.now));
-        entries.iter().for_each(|entry| self.check_entry(entry, &before, &state));
+        entries
+            .iter()
+            .for_each(|entry| self.check_entry(entry, &before, &state, caller.as_deref()));
         self.record.extend(entries);
         self.state = state;
         reply
     }
 
-    fn check_entry(&self, entry: &Entry, before: &RunView, after: &State) {
+    /// `caller`: who made the call; what it says of itself is taken as true.
+    fn check_entry(&self, entry: &Entry, before: &RunView, after: &State, caller: Option<&str>) {
         match &entry.deed {
             Deed::Commit { round, set } => {
                 assert!(set.is_sorted_by(|a, b| a.island < b.island), "the order is fixed");
@@ -208,7 +220,9 @@ impl Run {
                 }
             }
             Deed::Rewind { from, .. } => {
-                let able = |m: &MemberView| m.state != MemberState::Syncing;
+                let able = |m: &MemberView| {
+                    m.state != MemberState::Syncing && caller != Some(m.island.as_str())
+                };
                 let able: Vec<_> = before.members.iter().filter(|m| able(m)).collect();
                 let alive = |m: &&MemberView| after.is_member(&m.island, m.epoch);
                 let holds = |m: &MemberView| m.round == *from;
