@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::spec::{Spec, SpecError};
 use crate::store::{Store, StoreError};
@@ -16,6 +17,9 @@ use crate::{EngineError, Listeners, RunError, listen, run};
 
 /// Exit code where starting again with the same files is in vain.
 const EXIT_CONFIG: u8 = 2;
+/// The environment variable by which a parent says that it holds standard input open for as long as
+/// it lives.
+const PARENT: &str = "HETEROLOCO_PARENT";
 
 /// Keeps the members, rounds and record of one run.
 #[derive(Debug, Parser)]
@@ -59,7 +63,7 @@ async fn coordinate(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     announce(&members, metrics.as_ref())?;
-    let shutdown = either(interrupt, terminate);
+    let shutdown = any(interrupt, terminate, parent_gone()?);
     run(Listeners { members, metrics }, spec.run, store, shutdown).await.map_err(RunError::into)
 }
 
@@ -82,9 +86,34 @@ fn on(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("failed to wait for signals")
 }
 
-async fn either(mut interrupt: Signal, mut terminate: Signal) {
+async fn any(mut interrupt: Signal, mut terminate: Signal, parent: oneshot::Receiver<()>) {
+    // The sender is dropped unused where no parent is to be watched.
+    let parent = async {
+        if parent.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         _ = interrupt.recv() => tracing::info!("interrupted"),
         _ = terminate.recv() => tracing::info!("told to end"),
+        () = parent => tracing::info!("whoever started it is gone"),
     }
+}
+
+/// Told when standard input ends, which the kernel sees to when the parent dies; never where no
+/// parent asked for it. A thread of its own, because a pending read would keep a runtime from ending.
+fn parent_gone() -> anyhow::Result<oneshot::Receiver<()>> {
+    let (gone, told) = oneshot::channel();
+    if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {
+        let watch = move || {
+            // Whatever the parent writes is ignored; an error ends the wait as well.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = gone.send(());
+        };
+        std::thread::Builder::new()
+            .name("parent".into())
+            .spawn(watch)
+            .context("failed to watch the parent process")?;
+    }
+    Ok(told)
 }

@@ -1,0 +1,91 @@
+//! The program itself: its one line of output, its exit codes, its sentences.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, outside `#[test]` functions
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn spec(folder: &Path, listen: &str) -> PathBuf {
+    let path = folder.join("coordinator.yaml");
+    let store = folder.join("store");
+    let text = format!(
+        "listen: {listen}\nstore: {}\nmetrics: 127.0.0.1:0\nrun: {{name: mini, islands: 1, \
+         minimum: 1, quorumPercent: 100, graceMs: 0, deadlineMs: 1000, tokens: 1}}\n",
+        store.display()
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn program(spec: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heteroloco-coordinator"));
+    command.arg("--spec").arg(spec).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    command
+}
+
+fn sentence(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn it_tells_the_ports_it_took_and_ends_well_when_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(folder.path(), "127.0.0.1:0");
+    let mut child = program(&spec).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(told["event"], "listening");
+    let address = told["address"].as_str().unwrap();
+    std::net::TcpStream::connect(address).unwrap();
+    std::net::TcpStream::connect(told["metrics"].as_str().unwrap()).unwrap();
+
+    let twin = program(&spec).output().unwrap();
+    assert_eq!(twin.status.code(), Some(1));
+    assert!(sentence(&twin).contains("another coordinator has it open"), "{}", sentence(&twin));
+
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_bad_specification_ends_with_code_2_and_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("quorumPercent: 100", "quorumPercent: 0")).unwrap();
+    let output = program(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        sentence(&output),
+        "heteroloco-coordinator: failed to accept the specification: failed to accept the run's \
+         rules: `quorumPercent` has to be 1 to 100\n"
+    );
+    let missing = program(&folder.path().join("none.yaml")).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn a_store_of_another_kind_ends_with_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    fs::write(folder.path().join("store"), "something else entirely").unwrap();
+    let output = program(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", sentence(&output));
+    assert!(sentence(&output).contains("damaged or not a coordinator's"), "{}", sentence(&output));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = program(&spec(folder.path(), &address)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("failed to listen on {address}: another program has the port");
+    assert!(sentence(&output).contains(&expected), "{}", sentence(&output));
+}
