@@ -1,17 +1,18 @@
 //! Bit planes: the first bit is the lowest of the first byte.
 
-/// Appends bits to bytes.
-#[derive(Debug, Default)]
+/// Writes a plane of bits.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BitWriter {
     bytes: Vec<u8>,
+    at: usize,
     word: u64,
     used: u32,
 }
 
 impl BitWriter {
-    /// A writer whose plane will have about `bits` bits.
-    pub(crate) fn with_capacity(bits: usize) -> BitWriter {
-        BitWriter { bytes: Vec::with_capacity(bits / 8 + 16), word: 0, used: 0 }
+    /// A writer of a plane of at most `bits` bits.
+    pub(crate) fn new(bits: usize) -> BitWriter {
+        BitWriter { bytes: vec![0; bits.div_ceil(64) * 8 + 8], at: 0, word: 0, used: 0 }
     }
 
     /// Appends the lowest `count` bits of `value`, at most 64; the others are zero.
@@ -23,7 +24,8 @@ impl BitWriter {
             self.used = total;
             return;
         }
-        self.bytes.extend_from_slice(&self.word.to_le_bytes());
+        self.store();
+        self.at += 8;
         self.word = if self.used == 0 { 0 } else { value >> (64 - self.used) };
         self.used = total - 64;
     }
@@ -38,11 +40,15 @@ impl BitWriter {
         self.put(1 << zeros, zeros + 1);
     }
 
-    /// The plane, with zeros up to a whole byte, appended to `out`.
-    pub(crate) fn finish(mut self, out: &mut Vec<u8>) {
-        let rest = self.word.to_le_bytes();
-        self.bytes.extend_from_slice(&rest[..self.used.div_ceil(8) as usize]);
-        out.extend_from_slice(&self.bytes);
+    #[inline(always)]
+    fn store(&mut self) {
+        self.bytes[self.at..][..8].copy_from_slice(&self.word.to_le_bytes());
+    }
+
+    /// The plane, with zeros up to a whole byte.
+    pub(crate) fn finish(&mut self) -> &[u8] {
+        self.store();
+        &self.bytes[..self.at + self.used.div_ceil(8) as usize]
     }
 }
 

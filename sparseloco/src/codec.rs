@@ -9,12 +9,13 @@
 //! e ← a − m                     what quantising lost is fed back too
 //! ```
 
-use crate::frame::{self, Frame, FrameWriter, LARGEST_BITS};
-use crate::layout::{BLOCK, CHUNK, Chunk, Layout};
-use crate::params::{ChunkCode, CodecParams, ValueBits};
-use crate::quantise::{self, Levels, Magnitudes, widen};
-use crate::select::{GROUPS, Maxima, Selection, largest};
-use crate::simd::{self, InstructionSet, Job, LANES, MAGNITUDE, Simd};
+use crate::frame::{self, Frame, FrameWriter};
+use crate::layout::{CHUNK, Chunk, Layout};
+use crate::message::Sender;
+use crate::params::{ChunkCode, CodecParams};
+use crate::pass::Pass;
+use crate::select::GROUPS;
+use crate::simd::{InstructionSet, Job, Simd};
 
 /// What a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,16 +232,23 @@ impl Job for Compress<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let Compress { at, id, input, error, out } = self;
-        let mut writer = FrameWriter::new(at);
-        let mut work = Work::new();
+        let chunks: Vec<Chunk> = at.layout.piece_chunks(at.piece).collect();
         let pass = Pass::new(at, input);
-        let mut chunks = at.layout.piece_chunks(at.piece).enumerate().peekable();
-        while let Some((index, chunk)) = chunks.next() {
-            let next = chunks.peek().map(|(_, next)| next);
-            pass.chunk(&chunk, next, error, &mut work.maxima)
-                .map_err(|()| CompressError::NotFinite { piece: at.piece, chunk: index })?;
-            let code = ChunkCode::new(at.params, chunk.len());
-            work.send(simd, code, &mut error[pass.range(&chunk)], &mut writer);
+        let mut writer = FrameWriter::new(at);
+        let mut sender = Sender::new();
+        let mut rest = error;
+        for (index, chunk) in chunks.iter().enumerate() {
+            let (this, after) = rest.split_at_mut(chunk.len());
+            if !pass.chunk(
+                chunk,
+                this,
+                &mut sender.maxima,
+                pass.ahead(chunks.get(index + 1), after),
+            ) {
+                return Err(CompressError::NotFinite { piece: at.piece, chunk: index });
+            }
+            sender.send(simd, ChunkCode::new(at.params, chunk.len()), this, &mut writer);
+            rest = after;
         }
         let stats = PieceStats { values: writer.values() };
         writer.finish(at, id, out);
@@ -260,178 +268,17 @@ impl Job for Accumulate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Self::Output {
         let Accumulate { at, input, error } = self;
+        let chunks: Vec<Chunk> = at.layout.piece_chunks(at.piece).collect();
         let pass = Pass::new(at, input);
-        let mut maxima = [0; GROUPS];
-        let mut chunks = at.layout.piece_chunks(at.piece).enumerate().peekable();
-        while let Some((index, chunk)) = chunks.next() {
-            let next = chunks.peek().map(|(_, next)| next);
-            pass.chunk(&chunk, next, error, &mut maxima)
-                .map_err(|()| CompressError::NotFinite { piece: at.piece, chunk: index })?;
+        let mut maxima = [0.0; GROUPS];
+        let mut rest = error;
+        for (index, chunk) in chunks.iter().enumerate() {
+            let (this, after) = rest.split_at_mut(chunk.len());
+            if !pass.chunk(chunk, this, &mut maxima, pass.ahead(chunks.get(index + 1), after)) {
+                return Err(CompressError::NotFinite { piece: at.piece, chunk: index });
+            }
+            rest = after;
         }
         Ok(())
     }
-}
-
-/// The pass over memory: e ← a for one chunk after another.
-struct Pass<'a> {
-    input: PieceInput<'a>,
-    factor: f32,
-    start: usize,
-}
-
-impl<'a> Pass<'a> {
-    fn new(at: PieceAt<'_>, input: PieceInput<'a>) -> Pass<'a> {
-        Pass {
-            input,
-            factor: at.params.error_decay() - at.params.retention(),
-            start: at.layout.piece(at.piece).values.start,
-        }
-    }
-
-    /// Where a chunk lies in this piece's slices.
-    #[inline(always)]
-    fn range(&self, chunk: &Chunk) -> std::ops::Range<usize> {
-        let first = chunk.canonical - self.start;
-        first..first + chunk.len()
-    }
-
-    /// e ← a for one chunk, with its groups' maxima; asks for the memory of the next one. Fails
-    /// when a value is not finite.
-    #[inline(always)]
-    fn chunk(
-        &self,
-        chunk: &Chunk,
-        next: Option<&Chunk>,
-        error: &mut [f32],
-        maxima: &mut Maxima,
-    ) -> Result<(), ()> {
-        maxima.fill(0);
-        let range = self.range(chunk);
-        let (error, after) = error[range.start..].split_at_mut(chunk.len());
-        let anchor = &self.input.anchor[range.start..];
-        let theta = &self.input.theta[chunk.flat..];
-        let pairs = (error.as_chunks_mut::<BLOCK>().0, anchor.as_chunks::<BLOCK>().0);
-        match (chunk.full_stride(), pairs) {
-            (Some(stride), (error, anchor)) if error.len() == BLOCK => {
-                for (row, (error, anchor)) in error.iter_mut().zip(anchor).enumerate() {
-                    self.prefetch(next, row, after, &self.input.anchor[range.end..]);
-                    let theta = theta[row * stride..].first_chunk().expect("a row of the buffer");
-                    let groups = &mut maxima.as_chunks_mut::<BLOCK>().0[row % (GROUPS / BLOCK)];
-                    self.row(anchor, theta, error, groups);
-                }
-            }
-            _ => self.edge(chunk, error, maxima),
-        }
-        if largest(maxima) >= LARGEST_BITS { Err(()) } else { Ok(()) }
-    }
-
-    /// One row of a full block.
-    #[inline(always)]
-    fn row(
-        &self,
-        anchor: &[f32; BLOCK],
-        theta: &[f32; BLOCK],
-        error: &mut [f32; BLOCK],
-        groups: &mut [u32; BLOCK],
-    ) {
-        for column in 0..BLOCK {
-            let value = self.factor * error[column] + (anchor[column] - theta[column]);
-            error[column] = value;
-            groups[column] = groups[column].max(value.to_bits() & MAGNITUDE);
-        }
-    }
-
-    /// A chunk that is not full.
-    fn edge(&self, chunk: &Chunk, error: &mut [f32], maxima: &mut Maxima) {
-        let anchor = &self.input.anchor[self.range(chunk)];
-        let rows = error.chunks_exact_mut(chunk.cols).zip(anchor.chunks_exact(chunk.cols));
-        for (row, (error, anchor)) in rows.enumerate() {
-            let theta = &self.input.theta[chunk.flat + row * chunk.stride..];
-            for ((error, anchor), theta) in error.iter_mut().zip(anchor).zip(theta) {
-                *error = self.factor * *error + (anchor - theta);
-            }
-        }
-        for some in error.chunks(GROUPS) {
-            for (most, value) in maxima.iter_mut().zip(some) {
-                *most = (*most).max(value.to_bits() & MAGNITUDE);
-            }
-        }
-    }
-
-    /// Asks for the memory of row `row` of the next chunk, if it is a full one.
-    #[inline(always)]
-    fn prefetch(&self, next: Option<&Chunk>, row: usize, error: &[f32], anchor: &[f32]) {
-        let Some((next, stride)) = next.and_then(|next| Some((next, next.full_stride()?))) else {
-            return;
-        };
-        for line in (0..BLOCK).step_by(LINE) {
-            simd::prefetch(self.input.theta, next.flat + row * stride + line);
-            simd::prefetch(error, row * BLOCK + line);
-            simd::prefetch(anchor, row * BLOCK + line);
-        }
-    }
-}
-
-/// Values of a cache line.
-const LINE: usize = 16;
-
-/// Where a chunk is turned into a message.
-struct Work {
-    maxima: Maxima,
-    selection: Selection,
-    padded: [f32; CHUNK],
-    values: [f32; CHUNK],
-    magnitudes: Magnitudes,
-}
-
-impl Work {
-    fn new() -> Work {
-        Work {
-            maxima: [0; GROUPS],
-            selection: Selection::new(),
-            padded: [0.0; CHUNK],
-            values: [0.0; CHUNK],
-            magnitudes: [0.0; CHUNK],
-        }
-    }
-
-    /// Writes the message of a chunk whose `error` holds a, and leaves a − m there.
-    #[inline(always)]
-    fn send<S: Simd>(
-        &mut self,
-        simd: S,
-        code: ChunkCode,
-        error: &mut [f32],
-        writer: &mut FrameWriter,
-    ) {
-        if error.len().is_multiple_of(LANES) {
-            self.selection.top(simd, error, &self.maxima, code.kept);
-        } else {
-            let whole = error.len().next_multiple_of(LANES);
-            self.padded[..error.len()].copy_from_slice(error);
-            self.padded[error.len()..whole].fill(0.0);
-            self.selection.top(simd, &self.padded[..whole], &self.maxima, code.kept);
-        }
-        let positions = self.selection.positions();
-        let values = &mut self.values[..positions.len()];
-        for (value, &position) in values.iter_mut().zip(positions) {
-            *value = error[usize::from(position)];
-        }
-        let magnitudes = frame::magnitudes(values, &mut self.magnitudes);
-        let levels = match writer.value_bits() {
-            ValueBits::One => quantise::one(magnitudes, values.len()),
-            ValueBits::Two => quantise::two(magnitudes, values.len()),
-        };
-        for (&position, value) in positions.iter().zip(&*values) {
-            error[usize::from(position)] = value - message(*value, levels);
-        }
-        writer.chunk(code, positions, values, levels);
-    }
-}
-
-/// What stands for `value` in the message.
-#[inline(always)]
-fn message(value: f32, levels: Levels) -> f32 {
-    let level = if value.abs() > levels.split { levels.high } else { levels.low };
-    widen(level).copysign(value)
 }

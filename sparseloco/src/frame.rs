@@ -4,7 +4,7 @@ use crate::bits::{BitWriter, field, select, word};
 use crate::codec::{FrameId, PieceAt, WireError};
 use crate::layout::PIECE_CHUNKS;
 use crate::params::{ChunkCode, ValueBits};
-use crate::quantise::{Levels, Magnitudes, widen};
+use crate::quantise::{Levels, widen};
 
 /// The first bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"SLoC";
@@ -32,14 +32,16 @@ pub(crate) struct FrameWriter {
 
 impl FrameWriter {
     pub(crate) fn new(at: PieceAt<'_>) -> FrameWriter {
-        let bits = PIECE_CHUNKS * at.params.top_k() as usize;
+        let codes = codes(at);
+        let sum = |bits: fn(&ChunkCode) -> usize| codes.iter().map(bits).sum();
+        let values = sum(|code| code.kept);
         FrameWriter {
             value_bits: at.params.value_bits(),
             scales: Vec::with_capacity(4 * PIECE_CHUNKS),
-            signs: BitWriter::with_capacity(bits),
-            magnitudes: BitWriter::with_capacity(bits),
-            lows: BitWriter::with_capacity(8 * bits),
-            unary: BitWriter::with_capacity(3 * bits),
+            signs: BitWriter::new(values),
+            magnitudes: BitWriter::new(values),
+            lows: BitWriter::new(sum(|code| code.kept * code.rice as usize)),
+            unary: BitWriter::new(sum(|code| code.kept + (code.len >> code.rice))),
             values: 0,
         }
     }
@@ -75,24 +77,27 @@ impl FrameWriter {
                 self.magnitudes.put(high, some.len() as u32);
             }
         }
+        // Moved out and back, so that their words stay in registers.
+        let mut lows = std::mem::take(&mut self.lows);
+        let mut unary = std::mem::take(&mut self.unary);
         let mut next = 0;
         for &position in positions {
             let gap = u32::from(position) - next;
             next = u32::from(position) + 1;
-            self.lows.put(u64::from(gap & ((1 << code.rice) - 1)), code.rice);
-            self.unary.put_unary(gap >> code.rice);
+            lows.put(u64::from(gap & ((1 << code.rice) - 1)), code.rice);
+            unary.put_unary(gap >> code.rice);
         }
+        (self.lows, self.unary) = (lows, unary);
     }
 
     /// Appends the whole frame to `out`.
-    pub(crate) fn finish(self, at: PieceAt<'_>, id: &FrameId, out: &mut Vec<u8>) {
+    pub(crate) fn finish(mut self, at: PieceAt<'_>, id: &FrameId, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&header(at, id));
         out.extend_from_slice(&self.scales);
-        self.signs.finish(out);
-        self.magnitudes.finish(out);
-        self.lows.finish(out);
-        self.unary.finish(out);
+        for plane in [&mut self.signs, &mut self.magnitudes, &mut self.lows, &mut self.unary] {
+            out.extend_from_slice(plane.finish());
+        }
         let checksum = checksum(&out[start..]);
         out[start..][CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
     }
@@ -374,15 +379,4 @@ impl<'a> Planes<'a> {
         self.unary += previous + 1;
         self.pass(code);
     }
-}
-
-/// Fills `magnitudes` from `values` and the rest of the last lanes with zeros.
-#[inline(always)]
-pub(crate) fn magnitudes<'m>(values: &[f32], magnitudes: &'m mut Magnitudes) -> &'m [f32] {
-    let padded = values.len().next_multiple_of(crate::simd::LANES);
-    for (to, from) in magnitudes.iter_mut().zip(values) {
-        *to = from.abs();
-    }
-    magnitudes[values.len()..padded].fill(0.0);
-    &magnitudes[..padded]
 }

@@ -4,14 +4,11 @@
 //! with two bits they are split at a threshold that two Lloyd iterations find from the mean. Sums
 //! run over 16 fixed lanes, so that they are the same with every instruction set.
 
-use crate::layout::CHUNK;
-use crate::simd::LANES;
+/// Sums run over this many lanes.
+pub(crate) const LANES: usize = 16;
 
 /// Lloyd iterations after the split at the mean.
 const REFINEMENTS: usize = 2;
-
-/// Magnitudes of a chunk's kept values, with room to round their number up to whole lanes.
-pub(crate) type Magnitudes = [f32; CHUNK];
 
 /// A chunk's magnitudes as they go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,11 +48,11 @@ pub(crate) fn two(magnitudes: &[f32], count: usize) -> Levels {
     let mean = all / count as f32;
     let (mut low, mut high, mut split) = (mean, mean, mean);
     for refinement in 0..=REFINEMENTS {
-        let (below, above, above_count) = parts(magnitudes, split);
+        let (above, above_count) = above(magnitudes, split);
         if above_count == 0 || above_count as usize == count {
             break;
         }
-        low = below / (count as f32 - above_count as f32);
+        low = (all - above) / (count as f32 - above_count as f32);
         high = above / above_count as f32;
         if refinement < REFINEMENTS {
             split = 0.5 * (low + high);
@@ -75,20 +72,16 @@ fn total(magnitudes: &[f32]) -> f32 {
     fold(lanes)
 }
 
-/// Sums of what is at most `split` and of what is above, and how many are above.
+/// The sum of what is above `split`, and how many values that is.
 #[inline(always)]
-fn parts(magnitudes: &[f32], split: f32) -> (f32, f32, u32) {
-    let (mut below, mut above, mut count) = ([0.0; LANES], [0.0; LANES], [0; LANES]);
+fn above(magnitudes: &[f32], split: f32) -> (f32, u32) {
+    let mut lanes = [0.0; LANES];
     for some in magnitudes.as_chunks::<LANES>().0 {
-        for lane in 0..LANES {
-            let value = some[lane];
-            let is_above = value > split;
-            below[lane] += if is_above { 0.0 } else { value };
-            above[lane] += if is_above { value } else { 0.0 };
-            count[lane] += u32::from(is_above);
+        for (lane, &value) in lanes.iter_mut().zip(some) {
+            *lane += if value > split { value } else { 0.0 };
         }
     }
-    (fold(below), fold(above), count.iter().sum())
+    (fold(lanes), magnitudes.iter().map(|&value| u32::from(value > split)).sum())
 }
 
 /// Adds the lanes in halves: 8 + 8, 4 + 4, 2 + 2, 1 + 1.

@@ -6,19 +6,23 @@
 //! among those alone.
 
 use crate::layout::CHUNK;
-use crate::simd::{LANES, MAGNITUDE, Simd};
+use crate::simd::{MAGNITUDE, ROW, Simd};
 
 /// Groups of a chunk: value i is in group i mod 256.
 pub(crate) const GROUPS: usize = 256;
 
-/// Magnitude bits of the largest value of each group.
-pub(crate) type Maxima = [u32; GROUPS];
+/// The largest magnitude of each group. NaN is larger than all.
+pub(crate) type Maxima = [f32; GROUPS];
+
+/// Candidates of a row that are written without asking how many there are.
+const USUAL: usize = 4;
 
 /// Where a selection does its work, and its result.
 pub(crate) struct Selection {
-    candidates: [u32; CHUNK + LANES],
-    magnitudes: [u32; CHUNK + LANES],
+    candidates: [u16; CHUNK + USUAL],
+    magnitudes: [f32; CHUNK + ROW],
     positions: [u16; CHUNK],
+    found: usize,
     kept: usize,
 }
 
@@ -26,9 +30,10 @@ impl Selection {
     /// An empty selection.
     pub(crate) fn new() -> Selection {
         Selection {
-            candidates: [0; CHUNK + LANES],
-            magnitudes: [0; CHUNK + LANES],
+            candidates: [0; CHUNK + USUAL],
+            magnitudes: [0.0; CHUNK + ROW],
             positions: [0; CHUNK],
+            found: 0,
             kept: 0,
         }
     }
@@ -38,44 +43,89 @@ impl Selection {
         &self.positions[..self.kept]
     }
 
-    /// Keeps the `k` largest of `values`, whose groups' maxima are `maxima`. The length of `values`
-    /// is a multiple of [`LANES`]; padding is zeros at the end, which lose against every value.
+    /// Keeps the `k` largest of `rows`, whose groups' maxima are `maxima`. Padding is zeros at the
+    /// end, which lose against every value.
     #[inline(always)]
-    pub(crate) fn top<S: Simd>(&mut self, simd: S, values: &[f32], maxima: &Maxima, k: usize) {
-        let floor = floor(maxima, k);
-        let found = simd.at_least(values, floor, &mut self.candidates);
-        let padded = found.next_multiple_of(LANES);
-        let candidates = &self.candidates[..found];
-        for (to, &from) in self.magnitudes.iter_mut().zip(candidates) {
-            *to = values[from as usize].to_bits() & MAGNITUDE;
+    pub(crate) fn top<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], maxima: &Maxima, k: usize) {
+        let floor = floor(simd, maxima, k);
+        self.collect(simd, rows, floor);
+        let padded = self.found.next_multiple_of(ROW);
+        let values = rows.as_flattened();
+        for (to, &from) in self.magnitudes.iter_mut().zip(&self.candidates[..self.found]) {
+            *to = values[usize::from(from)].abs();
         }
-        self.magnitudes[found..padded].fill(0);
-        let (least, ties) = threshold(&self.magnitudes[..padded], floor, k);
+        self.magnitudes[self.found..padded].fill(0.0);
+        let (least, ties) = threshold(simd, &self.magnitudes[..padded], floor, k);
+        match ties {
+            None => self.keep(least),
+            Some(ties) => self.keep_ties(least, ties),
+        }
+    }
+
+    /// Makes candidates of all values of at least `floor`.
+    #[inline(always)]
+    fn collect<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], floor: u32) {
+        let mut found = 0;
+        for (row, values) in rows.iter().enumerate().take(CHUNK / ROW) {
+            let mut bits = simd.at_least(values, MAGNITUDE, floor);
+            let count = bits.count_ones() as usize;
+            let mut next = || {
+                let position = row * ROW + bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+                position as u16
+            };
+            let to = &mut self.candidates[found..];
+            for slot in &mut to[..USUAL] {
+                *slot = next();
+            }
+            if count > USUAL {
+                for slot in &mut to[USUAL..count] {
+                    *slot = next();
+                }
+            }
+            found += count;
+        }
+        self.found = found;
+    }
+
+    /// Keeps the candidates of at least `least`.
+    #[inline(always)]
+    fn keep(&mut self, least: u32) {
         let mut kept = 0;
-        let mut spare = ties;
-        for (&candidate, &magnitude) in candidates.iter().zip(&self.magnitudes) {
-            let tie = magnitude == least;
-            let keep = magnitude > least || (tie && spare > 0);
-            self.positions[kept & (CHUNK - 1)] = candidate as u16;
-            kept += usize::from(keep);
-            spare -= usize::from(tie && keep);
+        for (&candidate, magnitude) in self.candidates[..self.found].iter().zip(&self.magnitudes) {
+            self.positions[kept & (CHUNK - 1)] = candidate;
+            kept += usize::from(magnitude.to_bits() >= least);
         }
         self.kept = kept;
+    }
+
+    /// Keeps the candidates above `least` and the first `ties` that equal it.
+    #[cold]
+    fn keep_ties(&mut self, least: u32, mut ties: usize) {
+        self.kept = 0;
+        for (&candidate, magnitude) in self.candidates[..self.found].iter().zip(&self.magnitudes) {
+            let tie = magnitude.to_bits() == least && ties > 0;
+            if magnitude.to_bits() > least || tie {
+                self.positions[self.kept] = candidate;
+                self.kept += 1;
+                ties -= usize::from(tie);
+            }
+        }
     }
 }
 
 /// A magnitude that at least k groups reach, few more if that is found quickly.
 #[inline(always)]
-fn floor(maxima: &Maxima, k: usize) -> u32 {
+fn floor<S: Simd>(simd: S, maxima: &Maxima, k: usize) -> u32 {
     if k > GROUPS {
         return 0;
     }
-    let mut low = maxima.iter().fold(u32::MAX, |least, &value| least.min(value));
+    let mut low = maxima.iter().fold(u32::MAX, |least, value| least.min(value.to_bits()));
     let mut high = largest(maxima) + 1;
     let enough = k + k / 8;
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        let count = count_at_least(maxima, middle);
+        let count = count_at_least(simd, maxima, middle);
         if count < k {
             high = middle;
         } else {
@@ -88,16 +138,16 @@ fn floor(maxima: &Maxima, k: usize) -> u32 {
     low
 }
 
-/// The magnitude at or above which values are kept, and how many of those that equal it.
+/// The magnitude at or above which values are kept; and of those that equal it so many, unless all.
 #[inline(always)]
-fn threshold(magnitudes: &[u32], floor: u32, k: usize) -> (u32, usize) {
+fn threshold<S: Simd>(simd: S, magnitudes: &[f32], floor: u32, k: usize) -> (u32, Option<usize>) {
     let mut low = floor;
     let mut high = largest(magnitudes) + 1;
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        let count = count_at_least(magnitudes, middle);
+        let count = count_at_least(simd, magnitudes, middle);
         if count == k {
-            return (middle, k);
+            return (middle, None);
         }
         if count < k {
             high = middle;
@@ -105,16 +155,18 @@ fn threshold(magnitudes: &[u32], floor: u32, k: usize) -> (u32, usize) {
             low = middle;
         }
     }
-    (low, k - count_at_least(magnitudes, low + 1))
+    (low, Some(k - count_at_least(simd, magnitudes, low + 1)))
 }
 
-/// The largest of `magnitudes`.
+/// The bits of the largest of `magnitudes`.
 #[inline(always)]
-pub(crate) fn largest(magnitudes: &[u32]) -> u32 {
-    magnitudes.iter().fold(0, |most, &value| most.max(value))
+pub(crate) fn largest(magnitudes: &[f32]) -> u32 {
+    magnitudes.iter().fold(0, |most, value| most.max(value.to_bits()))
 }
 
+/// `magnitudes` is whole rows.
 #[inline(always)]
-fn count_at_least(magnitudes: &[u32], least: u32) -> usize {
-    magnitudes.iter().map(|&value| u32::from(value >= least)).sum::<u32>() as usize
+fn count_at_least<S: Simd>(simd: S, magnitudes: &[f32], least: u32) -> usize {
+    let rows = magnitudes.as_chunks().0.iter();
+    rows.map(|row| simd.at_least(row, MAGNITUDE, least).count_ones()).sum::<u32>() as usize
 }

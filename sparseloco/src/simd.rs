@@ -6,19 +6,17 @@
 //! use `unsafe`.
 #![allow(unsafe_code)]
 
-/// Candidates are stored this many at a time, so their buffers need as much slack.
-pub(crate) const LANES: usize = 16;
+/// Values that [`Simd::at_least`] looks at.
+pub(crate) const ROW: usize = 64;
 
 /// Clears the sign of an f32's bits; magnitudes then order as integers, NaN above all.
 pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
 
-/// Finds large values; one implementation per instruction set, all with the same result.
+/// What compilers do not make of plain Rust; one implementation per instruction set.
 pub(crate) trait Simd: Copy {
-    /// Writes the indices of all values whose magnitude's bits are at least `floor` to the start
-    /// of `indices`, in increasing order, and returns how many there are. `values.len()` is a
-    /// multiple of [`LANES`], and `indices` is longer by at least that. What stands in `indices`
-    /// after those is unspecified.
-    fn at_least(self, values: &[f32], floor: u32, indices: &mut [u32]) -> usize;
+    /// A bit for each value, the first one lowest: whether its bits under `mask` are, as an
+    /// unsigned number, at least `least`.
+    fn at_least(self, values: &[f32; ROW], mask: u32, least: u32) -> u64;
 }
 
 /// Work to be compiled for each instruction set. `run` has to be `#[inline(always)]`.
@@ -56,7 +54,7 @@ impl InstructionSet {
     }
 
     /// The fastest of this machine.
-    pub(crate) fn best() -> InstructionSet {
+    pub fn best() -> InstructionSet {
         #[cfg(target_arch = "x86_64")]
         {
             if let Some(simd) = x86::Avx512::detect() {
@@ -92,17 +90,17 @@ impl InstructionSet {
     }
 }
 
-/// Asks for the cache line that holds `values[at]`, if there is such a value.
+/// Asks for the memory of `row`.
 #[inline(always)]
-pub(crate) fn prefetch(values: &[f32], at: usize) {
+pub(crate) fn prefetch(row: &[f32; 64]) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(value) = values.get(at) {
+    for line in row.chunks(16) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every x86-64 machine has SSE, and a prefetch of any address has no effect.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, at);
+    let _ = row;
 }
 
 /// What every machine can do.
@@ -111,13 +109,9 @@ struct Portable;
 
 impl Simd for Portable {
     #[inline(always)]
-    fn at_least(self, values: &[f32], floor: u32, indices: &mut [u32]) -> usize {
-        let mut found = 0;
-        for (index, value) in (0u32..).zip(values) {
-            indices[found] = index;
-            found += usize::from(value.to_bits() & MAGNITUDE >= floor);
-        }
-        found
+    fn at_least(self, values: &[f32; ROW], mask: u32, least: u32) -> u64 {
+        let bit = |value: &f32| u64::from(value.to_bits() & mask >= least);
+        values.iter().rev().fold(0, |bits, value| bits << 1 | bit(value))
     }
 }
 
@@ -127,7 +121,7 @@ mod x86 {
 
     use std::arch::x86_64::*;
 
-    use super::{Job, MAGNITUDE, Simd};
+    use super::{Job, ROW, Simd};
 
     /// Proof that this machine has AVX2, BMI1, BMI2 and POPCNT.
     #[derive(Clone, Copy, Debug)]
@@ -177,81 +171,52 @@ mod x86 {
 
     impl Simd for Avx2 {
         #[inline(always)]
-        fn at_least(self, values: &[f32], floor: u32, indices: &mut [u32]) -> usize {
+        fn at_least(self, values: &[f32; ROW], mask: u32, least: u32) -> u64 {
             // SAFETY: `self` proves that the machine has the features of `at_least_avx2`.
-            unsafe { at_least_avx2(values, floor, indices) }
+            unsafe { at_least_avx2(values, mask, least) }
         }
     }
 
     impl Simd for Avx512 {
         #[inline(always)]
-        fn at_least(self, values: &[f32], floor: u32, indices: &mut [u32]) -> usize {
+        fn at_least(self, values: &[f32; ROW], mask: u32, least: u32) -> u64 {
             // SAFETY: `self` proves that the machine has the features of `at_least_avx512`.
-            unsafe { at_least_avx512(values, floor, indices) }
+            unsafe { at_least_avx512(values, mask, least) }
         }
     }
 
-    /// For each mask of 8 lanes, the lanes that are set, packed to the front, a byte each.
-    static PACKED: [u64; 256] = packed();
-
-    const fn packed() -> [u64; 256] {
-        let mut table = [0; 256];
-        let mut mask = 0;
-        while mask < 256 {
-            let (mut lane, mut found) = (0, 0);
-            while lane < 8 {
-                if mask >> lane & 1 == 1 {
-                    table[mask] |= lane << (8 * found);
-                    found += 1;
-                }
-                lane += 1;
-            }
-            mask += 1;
-        }
-        table
-    }
-
+    #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-    fn at_least_avx2(values: &[f32], floor: u32, indices: &mut [u32]) -> usize {
-        // Magnitudes are below 2^31, so the signed comparison that AVX2 has serves; a floor above
-        // them (as for floor = 2^31) selects nothing.
-        let below = _mm256_set1_epi32((floor.min(MAGNITUDE + 1) as i32).wrapping_sub(1));
-        let magnitude = _mm256_set1_epi32(MAGNITUDE as i32);
-        let mut lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        let mut found = 0;
-        for eight in values.as_chunks::<8>().0 {
+    fn at_least_avx2(values: &[f32; ROW], mask: u32, least: u32) -> u64 {
+        let (mask, least) = (_mm256_set1_epi32(mask as i32), _mm256_set1_epi32(least as i32));
+        let hits = |eight: &[f32; 8]| {
             // SAFETY: `eight` is 32 readable bytes, and the load needs no alignment.
             let bits = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
-            let hits = _mm256_cmpgt_epi32(_mm256_and_si256(bits, magnitude), below);
-            let mask = _mm256_movemask_ps(_mm256_castsi256_ps(hits));
-            let order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(PACKED[mask as usize] as i64));
-            let to = indices[found..].first_chunk_mut::<8>().expect("slack after the last index");
-            let packed = _mm256_permutevar8x32_epi32(lanes, order);
-            // SAFETY: `to` is 32 writable bytes, and the store needs no alignment.
-            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), packed) };
-            found += mask.count_ones() as usize;
-            lanes = _mm256_add_epi32(lanes, _mm256_set1_epi32(8));
-        }
-        found
+            let bits = _mm256_and_si256(bits, mask);
+            _mm256_cmpeq_epi32(_mm256_max_epu32(bits, least), bits)
+        };
+        // Packing works on halves of 16 bytes; `order` undoes what it does to the order of fours.
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let half = |four: &[[f32; 8]]| {
+            let low = _mm256_packs_epi32(hits(&four[0]), hits(&four[1]));
+            let high = _mm256_packs_epi32(hits(&four[2]), hits(&four[3]));
+            let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+            u64::from(_mm256_movemask_epi8(bytes) as u32)
+        };
+        let (low, high) = values.as_chunks().0.split_at(4);
+        half(high) << 32 | half(low)
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
-    fn at_least_avx512(values: &[f32], floor: u32, indices: &mut [u32]) -> usize {
-        let floor = _mm512_set1_epi32(floor as i32);
-        let magnitude = _mm512_set1_epi32(MAGNITUDE as i32);
-        let mut lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        let mut found = 0;
-        for sixteen in values.as_chunks::<16>().0 {
+    fn at_least_avx512(values: &[f32; ROW], mask: u32, least: u32) -> u64 {
+        let (mask, least) = (_mm512_set1_epi32(mask as i32), _mm512_set1_epi32(least as i32));
+        let hits = |sixteen: &[f32; 16]| {
             // SAFETY: `sixteen` is 64 readable bytes, and the load needs no alignment.
             let bits = unsafe { _mm512_loadu_si512(sixteen.as_ptr().cast()) };
-            let mask = _mm512_cmpge_epu32_mask(_mm512_and_si512(bits, magnitude), floor);
-            let to = indices[found..].first_chunk_mut::<16>().expect("slack after the last index");
-            let packed = _mm512_maskz_compress_epi32(mask, lanes);
-            // SAFETY: `to` is 64 writable bytes, and the store needs no alignment.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), packed) };
-            found += mask.count_ones() as usize;
-            lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(16));
-        }
-        found
+            u64::from(_mm512_cmpge_epu32_mask(_mm512_and_si512(bits, mask), least))
+        };
+        let (sixteens, _) = values.as_chunks();
+        sixteens.iter().rev().fold(0, |bits, sixteen| bits << 16 | hits(sixteen))
     }
 }

@@ -1,0 +1,137 @@
+//! The pass over memory: e ← a = (β − λ)e + (θ₀ − θ), chunk after chunk.
+//!
+//! It is bound by memory, so while it works on a row it asks for the same row of the next chunk.
+
+use crate::codec::{PieceAt, PieceInput};
+use crate::frame::LARGEST_BITS;
+use crate::layout::{BLOCK, Chunk};
+use crate::select::{GROUPS, Maxima, largest};
+use crate::simd;
+
+/// What the passes over the chunks of a piece have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    input: PieceInput<'a>,
+    factor: f32,
+    start: usize,
+}
+
+impl<'a> Pass<'a> {
+    pub(crate) fn new(at: PieceAt<'_>, input: PieceInput<'a>) -> Pass<'a> {
+        Pass {
+            input,
+            factor: at.params.error_decay() - at.params.retention(),
+            start: at.layout.piece(at.piece).values.start,
+        }
+    }
+
+    /// e ← a for one chunk, whose part of the error feedback is `error`, and the largest magnitude
+    /// of each group. Says whether every value is finite.
+    #[inline(always)]
+    pub(crate) fn chunk(
+        &self,
+        chunk: &Chunk,
+        error: &mut [f32],
+        maxima: &mut Maxima,
+        ahead: Ahead<'_>,
+    ) -> bool {
+        maxima.fill(0.0);
+        let first = chunk.canonical - self.start;
+        let theta = &self.input.theta[chunk.flat..];
+        let anchor = &self.input.anchor[first..first + chunk.len()];
+        match chunk.full_stride() {
+            None => self.edge(chunk, error, anchor, maxima),
+            Some(stride) => {
+                let rows = error.as_chunks_mut().0.iter_mut().zip(anchor.as_chunks().0);
+                for (row, (error, anchor)) in rows.enumerate() {
+                    ahead.ask(row);
+                    let theta = theta[row * stride..].first_chunk().expect("a row of θ");
+                    let groups = &mut maxima.as_chunks_mut().0[row % (GROUPS / BLOCK)];
+                    self.row(anchor, theta, error, groups);
+                }
+            }
+        }
+        largest(maxima) < LARGEST_BITS
+    }
+
+    /// A row of a full chunk.
+    #[inline(always)]
+    fn row(
+        &self,
+        anchor: &[f32; BLOCK],
+        theta: &[f32; BLOCK],
+        error: &mut [f32; BLOCK],
+        groups: &mut [f32; BLOCK],
+    ) {
+        for column in 0..BLOCK {
+            let value = self.factor * error[column] + (anchor[column] - theta[column]);
+            error[column] = value;
+            groups[column] = larger(groups[column], value.abs());
+        }
+    }
+
+    /// A chunk that is not full.
+    fn edge(&self, chunk: &Chunk, error: &mut [f32], anchor: &[f32], maxima: &mut Maxima) {
+        let rows = error.chunks_exact_mut(chunk.cols).zip(anchor.chunks_exact(chunk.cols));
+        for (row, (error, anchor)) in rows.enumerate() {
+            let theta = &self.input.theta[chunk.flat + row * chunk.stride..];
+            for ((error, anchor), theta) in error.iter_mut().zip(anchor).zip(theta) {
+                *error = self.factor * *error + (anchor - theta);
+            }
+        }
+        for some in error.chunks(GROUPS) {
+            for (most, value) in maxima.iter_mut().zip(some) {
+                *most = larger(*most, value.abs());
+            }
+        }
+    }
+
+    /// What will be asked for ahead of time: the memory of `chunk`, if it is a full one, whose part
+    /// of the error feedback begins at `error`.
+    #[inline(always)]
+    pub(crate) fn ahead<'s>(&self, chunk: Option<&Chunk>, error: &'s [f32]) -> Ahead<'s>
+    where
+        'a: 's,
+    {
+        let Some((chunk, stride)) = chunk.and_then(|chunk| Some((chunk, chunk.full_stride()?)))
+        else {
+            return Ahead { theta: &[], stride: 0, anchor: &[], error: &[] };
+        };
+        let first = chunk.canonical - self.start;
+        Ahead {
+            theta: &self.input.theta[chunk.flat..],
+            stride,
+            anchor: self.input.anchor[first..first + chunk.len()].as_chunks().0,
+            error: error[..chunk.len()].as_chunks().0,
+        }
+    }
+}
+
+/// The larger of two magnitudes, NaN above all.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    f32::from_bits(a.to_bits().max(b.to_bits()))
+}
+
+/// The rows of a full chunk, to be asked for before they are needed.
+pub(crate) struct Ahead<'a> {
+    theta: &'a [f32],
+    stride: usize,
+    anchor: &'a [[f32; BLOCK]],
+    error: &'a [[f32; BLOCK]],
+}
+
+impl Ahead<'_> {
+    /// Asks for the memory of row `row`.
+    #[inline(always)]
+    fn ask(&self, row: usize) {
+        let (Some(anchor), Some(error)) = (self.anchor.get(row), self.error.get(row)) else {
+            return;
+        };
+        if let Some(theta) = self.theta[row * self.stride..].first_chunk() {
+            simd::prefetch(theta);
+        }
+        simd::prefetch(anchor);
+        simd::prefetch(error);
+    }
+}
