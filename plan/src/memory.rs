@@ -142,10 +142,12 @@ pub fn weights(load: &Load<'_>) -> u64 {
     load.model.parameters() * (F32 + half_copy(load.precision))
 }
 
-/// Gradients summed over micro-batches in f32, and the bf16 gradients of one micro-batch: 4 P, or
-/// 6 P.
+/// Gradients summed over micro-batches in f32, and the two largest matrices' own before they are
+/// added (gate and up are one product): 4 P + 2 f h (4 or 6).
 pub fn gradients(load: &Load<'_>) -> u64 {
-    load.model.parameters() * (F32 + half_copy(load.precision))
+    let config = load.model.config();
+    let largest = 2 * u64::from(config.intermediate_size) * u64::from(config.hidden_size);
+    load.model.parameters() * F32 + largest * (F32 + half_copy(load.precision))
 }
 
 /// AdamW's two moments in f32: 8 P.
@@ -155,27 +157,31 @@ pub fn moments(load: &Load<'_>) -> u64 {
 
 /// What backward needs from forward, without recompute, for one micro-batch.
 ///
-/// Per token and layer, a the bytes of a computed value (4 or 2): both norms keep their input and
-/// the normalised input in f32 (16 h); the projections keep their inputs (2 a h); attention keeps
-/// turned queries, keys and values repeated for every query head, its output and that output laid
-/// out for the projection (5 a q), and, fused, no scores; the feed-forward layer keeps gate, up,
-/// the activated gate and the product (4 a f). Beside the layers: the embedding and the last norm
-/// (12 h), and the gradients in flight through one layer (a (4 f + 2 h)).
+/// Per token and layer, with a the bytes of a computed value (4 or 2) and v the width of the value
+/// heads: both norms keep their input and the normalised input in f32 (16 h); the projections keep
+/// their inputs (2 a h); attention keeps the projected and the turned queries and keys, the values,
+/// its output and that output laid out for the projection (a (4 q + 3 v)), and, fused, no scores;
+/// the feed-forward layer keeps gate, up, the activated gate and the product (4 a f). Beside the
+/// layers: the embedding, its gradient and the last norm (16 h), and the gradients in flight through
+/// one layer (a (4 f + 2 h)).
 pub fn activations(load: &Load<'_>) -> u64 {
     let config = load.model.config();
     let value = value_bytes(load.precision);
     let hidden = u64::from(config.hidden_size);
     let wide = u64::from(config.intermediate_size);
-    let layer = 16 * hidden + value * (2 * hidden + 5 * load.model.query_width() + 4 * wide);
-    let beside = 12 * hidden + value * (4 * wide + 2 * hidden);
+    let attention = 4 * load.model.query_width() + 3 * load.model.key_value_width();
+    let layer = 16 * hidden + value * (2 * hidden + attention + 4 * wide);
+    let beside = 16 * hidden + value * (4 * wide + 2 * hidden);
     tokens(load) * (u64::from(config.num_hidden_layers) * layer + beside)
 }
 
-/// Logits, their log-softmax and their gradient in f32, beside the computed logits and their
-/// gradient in bf16 where that is what computes: 12 V or 16 V a token.
+/// Logits, their log-softmax and what lies between in f32, beside their gradient in bf16 where that
+/// is what computes: 12 or 14 bytes a logit. The head takes rows by chunks of about 2²⁰ logits.
 pub fn logits(load: &Load<'_>) -> u64 {
+    const CHUNK: u64 = 1 << 20;
     let vocabulary = u64::from(load.model.config().vocab_size);
-    tokens(load) * vocabulary * (3 * F32 + 2 * half_copy(load.precision))
+    let at_a_time = (tokens(load) * vocabulary).min(CHUNK.max(vocabulary));
+    at_a_time * (3 * F32 + half_copy(load.precision))
 }
 
 /// θ at the start of the round, the rank's share: 4 P / ranks.
@@ -188,22 +194,20 @@ pub fn error_feedback(load: &Load<'_>) -> u64 {
     F32 * share(load)
 }
 
-/// The larger of what an inner step needs (a card's gradients staged in host memory for the
-/// all-reduce: 4 P where there is more than one rank) and what an exchange needs (the rank's share
-/// of Δ and of the aggregate, and of every contribution: 8 P / ranks and the contributions' bytes /
-/// ranks). The two are never at the same time.
+/// What an exchange needs: the rank's share of the new θ, all of θ as it is put together from the
+/// shares, and the rank's share of every contribution: 4 P + 4 P / ranks + contributions / ranks.
+/// Beside a card, the host's copies of θ, gradients and moments too: 16 P.
 pub fn buffers(load: &Load<'_>) -> u64 {
-    let staged = if load.on_cpu || load.ranks == 1 { 0 } else { F32 * load.model.parameters() };
-    let exchange = 2 * F32 * share(load) + load.contributions.div_ceil(load.ranks.into());
-    staged.max(exchange)
+    let all = F32 * load.model.parameters();
+    let staged = if load.on_cpu { 0 } else { 4 * all };
+    staged + all + F32 * share(load) + load.contributions.div_ceil(load.ranks.into())
 }
 
-/// What is there before the first tensor, and what is lost between them: 5% of the card for the
-/// allocator's fragmentation and the driver, and 640 MiB of CUDA context and kernels of libtorch and
-/// cuBLAS, or 256 MiB of a CPU process.
+/// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context and
+/// kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation; or 384 MiB
+/// of a CPU process.
 pub fn context(load: &Load<'_>) -> u64 {
-    let fixed = if load.on_cpu { 256 << 20 } else { 640 << 20 };
-    fixed + load.card_bytes / 20
+    if load.on_cpu { 384 << 20 } else { (640 << 20) + load.card_bytes / 20 }
 }
 
 fn tokens(load: &Load<'_>) -> u64 {
@@ -227,3 +231,6 @@ fn half_copy(precision: Precision) -> u64 {
         Precision::Bf16 => 2,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ mod cards;
 mod island;
 mod refusal;
 mod split;
+#[cfg(test)]
+mod tests;
 mod time;
 mod wire;
 

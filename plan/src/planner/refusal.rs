@@ -146,7 +146,8 @@ pub(super) fn model_too_large(island: &str, card: &Chosen, needed: u64) -> Refus
 /// large enough.
 fn larger(card: &Chosen, needed: u64) -> String {
     let smaller = "choose a smaller model or a shorter batch.sequenceLength";
-    let holds = gpu::CATALOGUE.iter().filter(|other| other.memory() > needed);
+    let gpus = gpu::CATALOGUE.iter().filter(|other| other.product != gpu::CPU);
+    let holds = gpus.filter(|other| other.memory() > needed);
     match holds.min_by_key(|other| other.memory_mib) {
         Some(other) if card.card.product != gpu::CPU => {
             format!("{smaller}, or cards of at least that much, such as {}", other.product)

@@ -8,7 +8,7 @@ const CHUNK: f64 = 4096.0;
 /// Bits a Rice-coded position takes above log2(chunk / k); measured: 7.5 at k = 64.
 const RICE_BITS: f64 = 1.5;
 /// Bits of scale, framing and checksums for each kept value; measured.
-const FRAMING_BITS: f64 = 0.35;
+const FRAMING_BITS: f64 = 0.5;
 
 /// Expected bytes of one contribution: for each kept value its position, sign and magnitude bits,
 /// and its part of the framing. An estimate: Rice codes vary with the positions.
