@@ -1,6 +1,6 @@
 //! Values to bytes and back: little-endian f32, whatever the alignment of the bytes.
 
-/// `out = incoming + own`, in this order of operands.
+/// `out = incoming + own`.
 pub(crate) fn add(out: &mut [u8], incoming: &[u8], own: &[f32]) {
     assert_lengths(out.len(), own.len());
     assert_lengths(incoming.len(), own.len());
@@ -11,11 +11,11 @@ pub(crate) fn add(out: &mut [u8], incoming: &[u8], own: &[f32]) {
     }
 }
 
-/// `own = incoming + own`, in this order of operands.
+/// `own += incoming`.
 pub(crate) fn add_assign(own: &mut [f32], incoming: &[u8]) {
     assert_lengths(incoming.len(), own.len());
     for (own, incoming) in own.iter_mut().zip(incoming.as_chunks::<4>().0) {
-        *own = f32::from_le_bytes(*incoming) + *own;
+        *own += f32::from_le_bytes(*incoming);
     }
 }
 

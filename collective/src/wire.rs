@@ -7,11 +7,17 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::v1;
 
-/// Largest payload of one message, in bytes. Measured: larger ones leave the caches.
-pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+/// Largest encoded message, a hello included; no HTTP/2 window is smaller.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
-/// Largest encoded message: payload, header fields and a hello.
-pub(crate) const MESSAGE_BYTES_MAX: usize = CHUNK_BYTES + (16 << 10);
+/// Largest payload of one message, in bytes. Larger ones were slower: they leave the caches.
+pub(crate) const CHUNK_BYTES: usize = MESSAGE_BYTES_MAX - HEADER_BYTES_MAX;
+
+/// Bounds gRPC's prefix, the header fields and the names in a hello.
+const HEADER_BYTES_MAX: usize = 4 << 10;
+
+/// Longest name of a run or an island.
+pub(crate) const NAME_BYTES_MAX: usize = 1 << 10;
 
 /// Largest byte string of [`crate::Group::all_gather_bytes`] and
 /// [`crate::Group::broadcast_bytes`]: they are for control data.

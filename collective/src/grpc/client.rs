@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status};
 
-use super::WINDOW_BYTES;
 use super::body::Messages;
 use super::flow::{Counted, Flow, Scan};
 use super::server::EPOCHS_HEADER;
@@ -87,12 +86,8 @@ async fn stream(dial: &Dial, body: Messages, flow: Arc<Flow>) -> Result<(), Comm
     let lost = |_| CommError::PeerLost { rank: dial.peer };
     let stream = reach(dial).await?;
     let io = TokioIo::new(Counted { stream, flow, scan: Scan::new() });
-    let (mut client, connection) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .handshake(io)
-        .await
-        .map_err(lost)?;
+    let (mut client, connection) =
+        http2::Builder::new(TokioExecutor::new()).handshake(io).await.map_err(lost)?;
     let connection = tokio::spawn(connection);
     let request = http::Request::post(format!("http://{}{PATH}", dial.address))
         .header(http::header::CONTENT_TYPE, "application/grpc")

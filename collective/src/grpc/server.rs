@@ -14,7 +14,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::WINDOW_BYTES;
+use super::FRAME_BYTES;
 use crate::CommError;
 use crate::group::GroupConfig;
 use crate::links::Arrival;
@@ -28,6 +28,7 @@ pub(crate) fn serve(
     listener: TcpListener,
     config: GroupConfig,
     inboxes: Vec<Option<mpsc::Sender<Arrival>>>,
+    window_bytes: u32,
 ) {
     let timeout = config.timeout;
     let service = Inboxes { config, inboxes: Mutex::new(inboxes), timeout };
@@ -38,9 +39,9 @@ pub(crate) fn serve(
         Ok::<_, std::io::Error>(stream)
     });
     let server = Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_frame_size(WINDOW_BYTES)
+        .initial_stream_window_size(window_bytes)
+        .initial_connection_window_size(window_bytes)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(1)
         .add_service(service)
         .serve_with_incoming(incoming);
