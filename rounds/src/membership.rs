@@ -61,9 +61,8 @@ impl State {
         if !undecided && recorded != Some(ready.theta_hash) {
             return Err(Refusal::ThetaDiffers { round });
         }
-        let island = &ready.who.island;
-        self.saved.votes.retain(|vote| vote.island != *island);
-        Ok(Verdict::yes(self.take_in(island, round, ready.theta_hash, MemberState::Ready)))
+        let (island, theta) = (&ready.who.island, ready.theta_hash);
+        Ok(Verdict::yes(self.take_in(island, round, theta, MemberState::Ready)))
     }
 
     pub(crate) fn applied(&mut self, applied: &Applied) -> Result<Verdict, Refusal> {
@@ -131,7 +130,8 @@ impl State {
         }
     }
 
-    /// Notes that a member holds θ of `round`, and lets it take part as `standing` if it can.
+    /// Notes that a member holds θ of `round`, and lets it take part as `standing` if it can. One
+    /// that agrees counts as a vote, so that a single other cannot turn the run away from it.
     fn take_in(
         &mut self,
         island: &str,
@@ -143,7 +143,7 @@ impl State {
         if let Some(member) = self.saved.members.get_mut(island) {
             (member.round, member.theta) = (round, theta);
         }
-        if round == current && self.start().theta.is_none() {
+        if round == current && self.start().theta.is_none_or(|agreed| agreed == theta) {
             self.vote(island, theta);
         }
         let Some(member) = self.saved.members.get(island) else { return "unknown" };
