@@ -1,5 +1,6 @@
-//! What users write: `ComputeIsland` and `TrainingRun` (`heteroloco.dev/v1alpha1`), and the way from
-//! their YAML to a plan's input. [`load`] is the entry for files; the operator starts from the types.
+//! What users write: `ComputeIsland` and `TrainingRun` (`heteroloco.dev/v1alpha1`), and the way
+//! from their YAML to a plan's input. [`load`] is the entry for files; the operator starts from the
+//! types.
 
 mod convert;
 pub mod crds;

@@ -1,7 +1,7 @@
 //! Values that stand as text in YAML: quantities, durations, percentages, decimals.
 //!
-//! Kubernetes wants no floats in an API, because clients round them differently. Each type keeps the
-//! text as it was written and is parsed once, where a resource becomes a plan's input.
+//! Kubernetes wants no floats in an API, because clients round them differently. Each type keeps
+//! the text as it was written and is parsed once, where a resource becomes a plan's input.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Bytes a data-parallel rank needs, by kind; each kind is a function with its formula.
 //!
-//! P is the model's number of parameters, h its width, q the width of its query heads, f that of the
-//! feed-forward layer, L its layers, V its vocabulary; b sequences of s tokens make a micro-batch.
+//! P is the model's number of parameters, h its width, q the width of its query heads, f that of
+//! the feed-forward layer, L its layers, V its vocabulary; b sequences of s tokens make a micro-batch.
 
 use crate::model::Llama;
 use crate::spec::Precision;
@@ -162,8 +162,8 @@ pub fn moments(load: &Load<'_>) -> u64 {
 /// their inputs (2 a h); attention keeps the projected and the turned queries and keys, the values,
 /// its output and that output laid out for the projection (a (4 q + 3 v)), and, fused, no scores;
 /// the feed-forward layer keeps gate, up, the activated gate and the product (4 a f). Beside the
-/// layers: the embedding, its gradient and the last norm (16 h), and the gradients in flight through
-/// one layer (a (4 f + 2 h)).
+/// layers: the embedding, its gradient and the last norm (16 h), and the gradients in flight
+/// through one layer (a (4 f + 2 h)).
 pub fn activations(load: &Load<'_>) -> u64 {
     let config = load.model.config();
     let value = value_bytes(load.precision);
@@ -203,9 +203,9 @@ pub fn buffers(load: &Load<'_>) -> u64 {
     staged + all + F32 * share(load) + load.contributions.div_ceil(load.ranks.into())
 }
 
-/// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context and
-/// kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation; or 384 MiB
-/// of a CPU process.
+/// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context
+/// and kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation; or
+/// 384 MiB of a CPU process.
 pub fn context(load: &Load<'_>) -> u64 {
     if load.on_cpu { 384 << 20 } else { (640 << 20) + load.card_bytes / 20 }
 }

@@ -240,8 +240,8 @@ impl Llama {
 
     /// FLOPs of forward and backward per token: 6 N + 12 L · (width of the query heads) · s, with N
     /// the parameters that multiply (the embedding look-up does not, the output head does, tied or
-    /// not) and s the sequence length. PaLM (Chowdhery et al. 2022), appendix B; Kaplan et al. 2020,
-    /// section 2.1. As there, the causal mask's saving of half the attention is not counted.
+    /// not) and s the sequence length. PaLM (Chowdhery et al. 2022), appendix B; Kaplan et al.
+    /// 2020, section 2.1. As there, the causal mask's saving of half the attention is not counted.
     pub fn flops_per_token(&self, sequence_length: u32) -> f64 {
         let layers = u64::from(self.config.num_hidden_layers);
         let head = u64::from(self.config.vocab_size) * u64::from(self.config.hidden_size);

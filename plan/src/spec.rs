@@ -182,3 +182,59 @@ pub enum DeviceSpec {
         speed: f64,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"{
+        "run": {
+            "name": "mini", "seed": 18446744073709551615,
+            "model": {
+                "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
+                "vocab_size": 320, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+                "rope_theta": 10000.0, "tie_word_embeddings": true, "initializer_range": 0.02
+            },
+            "data": "data", "sequenceLength": 64, "tokens": 1000, "referenceSteps": 30,
+            "totalRounds": 3,
+            "optimizer": {
+                "learningRate": 0.0003, "minLearningRateRatio": 0.1, "warmupSteps": 10,
+                "weightDecay": 0.1, "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "gradClip": 1.0
+            },
+            "sparse": {
+                "topK": 64, "valueBits": 2, "errorDecay": 0.95, "outerLearningRate": 1.0,
+                "rule": "counted", "retention": 0.5
+            },
+            "checkpointEveryRounds": 10, "evaluation": {"everyRounds": 5, "sequences": 8}
+        },
+        "island": {
+            "name": "lab", "index": 1, "islands": 3, "epoch": 2, "innerSteps": 7,
+            "ranks": [
+                {"product": "NVIDIA-GeForce-RTX-4090", "microBatches": 2, "microBatchSize": 4,
+                 "device": {"kind": "cpu", "threads": 1, "speed": 0.1669530065689742},
+                 "precision": "f32"},
+                {"product": "NVIDIA-H200", "microBatches": 1, "microBatchSize": 8,
+                 "device": {"kind": "cuda", "index": 3}, "precision": "bf16"}
+            ]
+        },
+        "rank": 0, "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
+        "collectiveListen": "127.0.0.1:0", "checkpointDir": "checkpoints/lab"
+    }"#;
+
+    #[test]
+    fn a_spec_survives_its_file_unchanged() {
+        let spec: WorkerSpec = serde_json::from_str(FILE).expect("a spec");
+        let again = serde_json::to_string(&spec).expect("plain data");
+        assert_eq!(serde_json::from_str::<WorkerSpec>(&again).expect("a spec"), spec);
+        assert_eq!(spec.island.ranks[1].device, DeviceSpec::Cuda { index: 3 });
+        assert_eq!(spec.run.seed, u64::MAX);
+    }
+
+    #[test]
+    fn a_field_that_nothing_knows_is_refused() {
+        let text = FILE.replace("\"rank\": 0", "\"rank\": 0, \"rnak\": 1");
+        let error = serde_json::from_str::<WorkerSpec>(&text).expect_err("unknown field");
+        assert!(error.to_string().contains("rnak"), "{error}");
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plan::request::{Execution, InnerSteps, Tokenizer};
 use plan::spec::Rule;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -197,4 +198,18 @@ fn every_example_is_read_and_planned() {
         seen += 1;
     }
     assert!(seen > 0);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        from in 0..RIGHT.len(), length in 0_usize..60, put in "[ -~\n]{0,20}",
+    ) {
+        let to = (from + length).min(RIGHT.len());
+        let text = format!("{}{put}{}", &RIGHT[..from], &RIGHT[to..]);
+        if let Err(problems) = read(&text) {
+            prop_assert!(!problems.0.is_empty());
+            prop_assert!(problems.0.iter().all(|problem| !problem.message.is_empty()));
+        }
+    }
 }

@@ -273,7 +273,8 @@ fn a_contribution_of_covenant_72b_is_smaller_than_the_papers() {
 
 prop_compose! {
     fn any_island()(
-        devices in prop::collection::vec((0..CATALOGUE.len(), 0_u32..3, 1_u32..4, 1_u64..200), 1..4),
+        devices in
+            prop::collection::vec((0..CATALOGUE.len(), 0_u32..3, 1_u32..4, 1_u64..200), 1..4),
     ) -> IslandRequest {
         let devices: Vec<_> = devices
             .into_iter()
