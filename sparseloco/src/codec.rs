@@ -282,3 +282,6 @@ impl Job for Accumulate<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -380,3 +380,6 @@ impl<'a> Planes<'a> {
         self.pass(code);
     }
 }
+
+#[cfg(test)]
+mod tests;

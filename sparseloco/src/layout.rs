@@ -333,3 +333,6 @@ impl Layout {
         span.start
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ mod pass;
 mod quantise;
 mod select;
 mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use codec::{CompressError, FrameId, PieceAt, PieceInput, PieceStats, WireError};
 pub use frame::{HEADER_BYTES, LARGEST, MAGIC, VERSION};

@@ -71,3 +71,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,3 +230,6 @@ impl Job for Step<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
