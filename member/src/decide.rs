@@ -3,7 +3,7 @@
 //! The view is a level, not an edge: a member that slept through several of them decides from the
 //! newest alone, and deciding twice from the same one gives the same directive.
 
-use rounds::types::{Commit, Contribution, Digest, MemberState, Phase, RunView};
+use rounds::types::{Commit, Contribution, Digest, MemberState, MemberView, Phase, RunView};
 
 /// Where an island stands by its own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum Directive {
     },
     /// The run is complete.
     Finish,
+    /// The run is complete, and nobody is left to take its θ from.
+    Miss,
     /// The run went back behind this island's round: start again from a checkpoint.
     Restart {
         /// The run's round.
@@ -71,24 +73,33 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         return Directive::Restart { round: view.round };
     }
     if me.needs_snapshot {
-        return Directive::Sync { round: view.round, hash: view.theta_hash };
+        return catch_up(view, me);
     }
     if view.round > me.round {
         return match view.commits.iter().find(|commit| commit.round == me.round) {
             Some(commit) => Directive::Apply { commit: commit.clone() },
-            None => Directive::Sync { round: view.round, hash: view.theta_hash },
+            None => catch_up(view, me),
         };
     }
     match (view.phase, member.state) {
         (Phase::Done, _) => Directive::Finish,
         (Phase::Waiting, _) => Directive::Wait { reason: view.reason.clone() },
-        (_, MemberState::Syncing) => Directive::Sync { round: view.round, hash: view.theta_hash },
+        (_, MemberState::Syncing) => catch_up(view, me),
         (Phase::Fetching, _) if !me.fetched => Directive::Fetch { set: view.closed.clone() },
         (Phase::Training, MemberState::Active) if !me.offered => {
             Directive::Train { round: view.round }
         }
         _ => Directive::Wait { reason: view.reason.clone() },
     }
+}
+
+/// Takes θ from whoever holds it. A run in progress may get a holder again; a complete one does not.
+fn catch_up(view: &RunView, me: &Standing) -> Directive {
+    let holds = |m: &&MemberView| m.island != me.island && m.round == view.round;
+    if view.phase == Phase::Done && view.members.iter().find(holds).is_none() {
+        return Directive::Miss;
+    }
+    Directive::Sync { round: view.round, hash: view.theta_hash }
 }
 
 /// Whether further inner steps of `round` are in vain: the round closed, or the run moved on.
@@ -98,8 +109,6 @@ pub fn is_closed(view: &RunView, round: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rounds::types::MemberView;
-
     use super::*;
 
     fn standing(round: u64) -> Standing {
@@ -194,6 +203,14 @@ mod tests {
         view.commits = vec![commit(3)];
         assert_eq!(decide(&view, &standing(3)), Directive::Apply { commit: commit(3) });
         assert_eq!(decide(&view, &standing(4)), Directive::Finish);
+    }
+
+    #[test]
+    fn a_complete_run_that_nobody_holds_any_more_is_missed() {
+        let mut view = view(Phase::Done, 40, MemberState::Syncing);
+        assert_eq!(decide(&view, &standing(3)), Directive::Miss);
+        view.members.push(MemberView { island: "b".into(), ..view.members[0].clone() });
+        assert_eq!(decide(&view, &standing(3)), Directive::Sync { round: 40, hash: None });
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub enum Turn {
     },
     /// The run has its tokens.
     Finished,
+    /// The run ended while the island was away, and nobody is left to take its θ from.
+    Missed,
     /// The island was asked to stop and has nothing more to give.
     Stopped,
 }
@@ -253,6 +255,7 @@ impl Member {
             }
             Directive::Wait { .. } => self.idle = true,
             Directive::Finish => return Ok(Some(Turn::Finished)),
+            Directive::Miss => return Ok(Some(Turn::Missed)),
             Directive::Restart { round } => {
                 let island = self.standing.round;
                 return Err(MemberError::Rewound { run: round, island });

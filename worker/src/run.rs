@@ -12,9 +12,9 @@ use member::{
 use plan::event::{IslandState, WorkerEvent};
 use plan::spec::{RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
-use sparseloco::{CodecParams, ValueBits};
 use sparseloco::layout::{Layout, TensorShape};
 use sparseloco::outer::{self, OuterParams};
+use sparseloco::{CodecParams, ValueBits};
 
 use crate::checkpoint::{self, Checkpoint, Part};
 use crate::error::RunError;
@@ -62,6 +62,10 @@ pub fn run(
                 rank.save()?;
                 rank.member.leave("the run is complete");
                 return Ok("the run is complete");
+            }
+            Turn::Missed => {
+                rank.member.leave("the run is complete");
+                return Ok("the run ended while this island was away");
             }
             Turn::Stopped => {
                 rank.save()?;
@@ -346,8 +350,7 @@ impl<'a> Rank<'a> {
         let parts = all.iter().map(|bytes| serde_json::from_slice(bytes));
         let parts = parts.collect::<Result<Vec<_>, _>>().map_err(RunError::Manifest)?;
         if self.leads() {
-            let mut manifest =
-                checkpoint::manifest(&self.spec.run, &self.spec.island.name, parts);
+            let mut manifest = checkpoint::manifest(&self.spec.run, &self.spec.island.name, parts);
             manifest.round = round;
             manifest.tokens = self.member.run_tokens();
             manifest.optimizer_steps = self.replica.optimizer_steps();

@@ -44,12 +44,12 @@ pub struct Trial {
     pub seed: u64,
 }
 
-/// A model small enough for hundreds of rounds on one core: 0.23 M parameters over bytes.
+/// A model small enough for hundreds of rounds on one core: 0.13 M parameters over bytes.
 pub fn model() -> LlamaConfig {
     LlamaConfig {
         hidden_size: 64,
         intermediate_size: 192,
-        num_hidden_layers: 4,
+        num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 4,
         head_dim: None,
@@ -93,14 +93,9 @@ struct Bench<'a> {
 }
 
 /// Runs one trial; the held-out loss after 0, `evaluate_every`, … rounds.
-pub fn train(
-    setting: &Setting,
-    corpus: &Corpus,
-    trial: &Trial,
-) -> anyhow::Result<Vec<(u64, f64)>> {
+pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Result<Vec<(u64, f64)>> {
     let mut bench = Bench::new(setting, corpus, trial)?;
-    let mut outer =
-        Outer::new(&trial.arm, bench.replica.tensors(), setting.islands as usize)?;
+    let mut outer = Outer::new(&trial.arm, bench.replica.tensors(), setting.islands as usize)?;
     let theta = bench.replica.theta()?.to_vec();
     outer.begin(&theta);
     let mut losses = vec![(0, bench.heldout()?)];
@@ -148,12 +143,17 @@ impl<'a> Bench<'a> {
     }
 
     /// Gradients of one island's batch of one step, added to what is there.
-    fn accumulate(&mut self, island: usize, round: u64, step: u32, shares: f64) -> anyhow::Result<()> {
-        let (length, batch) = (self.setting.sequence_length as usize, self.setting.sequences as usize);
-        let shape = StepShape {
-            inner_steps: self.setting.inner_steps,
-            sequences: self.setting.sequences,
-        };
+    fn accumulate(
+        &mut self,
+        island: usize,
+        round: u64,
+        step: u32,
+        shares: f64,
+    ) -> anyhow::Result<()> {
+        let (length, batch) =
+            (self.setting.sequence_length as usize, self.setting.sequences as usize);
+        let shape =
+            StepShape { inner_steps: self.setting.inner_steps, sequences: self.setting.sequences };
         let first = shape.first_sample(round, step);
         let mut tokens = vec![0u32; batch * (length + 1)];
         for (row, sample) in tokens.chunks_exact_mut(length + 1).zip(first..) {

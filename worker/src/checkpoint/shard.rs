@@ -80,7 +80,8 @@ pub fn write_part(
 }
 
 fn encode(values: &[&[f32]; 4]) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let bytes = values.map(|part| -> Vec<u8> { part.iter().flat_map(|v| v.to_le_bytes()).collect() });
+    let bytes =
+        values.map(|part| -> Vec<u8> { part.iter().flat_map(|v| v.to_le_bytes()).collect() });
     let views = Part::ALL.iter().zip(values).zip(&bytes).map(|((part, values), bytes)| {
         TensorView::new(Dtype::F32, vec![values.len()], bytes).map(|view| (part.name(), view))
     });

@@ -28,9 +28,9 @@ struct Arguments {
     results: PathBuf,
     #[arg(long, default_value_t = 150)]
     rounds: u64,
-    /// Rounds of the trials that choose the settings.
-    #[arg(long, default_value_t = 60)]
-    tuning_rounds: u64,
+    /// Inner steps of an island in the trials that choose the settings.
+    #[arg(long, default_value_t = 600)]
+    tuning_steps: u64,
     #[arg(long, default_value_t = 3)]
     seeds: u64,
     #[arg(long, value_delimiter = ',', default_value = "15,30")]
@@ -118,14 +118,17 @@ fn main() -> anyhow::Result<()> {
         };
         let mut table: Vec<(&str, Vec<Vec<(u64, f64)>>)> = Vec::new();
         for (name, choices) in arms() {
-            let tuning = setting(arguments.tuning_rounds);
+            let tuning = setting(arguments.tuning_steps / u64::from(inner_steps));
             let best = tune(&mut results, &corpus, &tuning, &choices)?;
             let curves = (0..arguments.seeds).map(|seed| {
                 let trial = Trial { seed, ..best.clone() };
                 results.get(&corpus, &setting(arguments.rounds), &trial)
             });
             let curves = curves.collect::<anyhow::Result<Vec<_>>>()?;
-            println!("H={inner_steps} {name}: {:?}, inner learning rate {}", best.arm, best.learning_rate);
+            println!(
+                "H={inner_steps} {name}: {:?}, inner learning rate {}",
+                best.arm, best.learning_rate
+            );
             table.push((name, curves));
         }
         report(inner_steps, &table);
@@ -169,8 +172,10 @@ fn report(inner_steps: u32, table: &[(&str, Vec<Vec<(u64, f64)>>)]) {
         table.iter().map(|(name, curves)| (*name, means(curves))).collect();
     println!("| round | {} |", means.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));
     println!("|---{}|", "|---".repeat(means.len()));
-    for round in means.iter().flat_map(|(_, m)| m.keys()).collect::<std::collections::BTreeSet<_>>() {
-        let cells = means.iter().map(|(_, m)| m.get(round).map_or("–".into(), |l| format!("{l:.4}")));
+    for round in means.iter().flat_map(|(_, m)| m.keys()).collect::<std::collections::BTreeSet<_>>()
+    {
+        let cells =
+            means.iter().map(|(_, m)| m.get(round).map_or("–".into(), |l| format!("{l:.4}")));
         println!("| {round} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
     let end = |wanted: &str| {
@@ -188,5 +193,8 @@ fn report(inner_steps: u32, table: &[(&str, Vec<Vec<(u64, f64)>>)]) {
     }
     let ours = end("counted");
     println!("figure convergence.h{inner_steps}.vs_dense_percent {:.2} %", percent(ours, dense));
-    println!("figure convergence.h{inner_steps}.vs_adamw_percent {:.2} %", percent(ours, end("adamw")));
+    println!(
+        "figure convergence.h{inner_steps}.vs_adamw_percent {:.2} %",
+        percent(ours, end("adamw"))
+    );
 }

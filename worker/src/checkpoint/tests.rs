@@ -1,0 +1,130 @@
+//! Checkpoints survive another sharding, and whatever happens to their files.
+
+use std::fs;
+use std::path::Path;
+
+use plan::model::LlamaConfig;
+use sparseloco::layout::{Layout, TensorShape};
+use tempfile::tempdir;
+
+use super::*;
+
+fn layout() -> Layout {
+    // Three pieces, the last of them not full.
+    let shape = vec![2560, 256];
+    Layout::new(&[TensorShape { name: "w".into(), shape }]).expect("a valid shape")
+}
+
+fn model() -> LlamaConfig {
+    serde_json::from_str(
+        r#"{"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 320,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "tie_word_embeddings": true, "initializer_range": 0.02}"#,
+    )
+    .expect("a valid model")
+}
+
+fn values(layout: &Layout, part: u32) -> Vec<f32> {
+    (0..layout.values()).map(|index| (index as f32) + part as f32 * 0.5).collect()
+}
+
+/// Writes a checkpoint of `round` cut over ranks at the given pieces.
+fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
+    let layout = layout();
+    let kinds: Vec<Vec<f32>> = (0..4).map(|part| values(&layout, part)).collect();
+    let parts = cuts.windows(2).zip(0..).map(|(cut, rank)| {
+        let span = cut[0]..cut[1];
+        let range = layout.span(span.clone());
+        let of = |kind: usize| &kinds[kind][range.clone()];
+        write_part(root, round, rank, (span, [of(0), of(1), of(2), of(3)])).expect("a part")
+    });
+    let manifest = Manifest {
+        format: FORMAT,
+        run: "run".into(),
+        island: "a".into(),
+        seed: 7,
+        round,
+        tokens: 100 * round,
+        optimizer_steps: round,
+        model: model(),
+        parts: parts.collect(),
+    };
+    commit(root, &manifest).expect("a manifest");
+    manifest
+}
+
+#[test]
+fn a_checkpoint_is_read_under_any_other_sharding() {
+    let root = tempdir().expect("a folder");
+    let layout = layout();
+    let last = layout.pieces();
+    assert!(last >= 3);
+    write(root.path(), 4, &[0, 1, last]);
+    let found = Checkpoint::open(root.path()).expect("a checkpoint");
+    for wanted in [0..last, 0..1, 1..last, 1..2] {
+        for (part, kind) in
+            [(Part::Theta, 0), (Part::Error, 1), (Part::Moment1, 2), (Part::Moment2, 3)]
+        {
+            let read = found.read(part, &layout, wanted.clone()).expect("values");
+            assert_eq!(read, values(&layout, kind)[layout.span(wanted.clone())]);
+        }
+    }
+}
+
+#[test]
+fn only_the_newest_checkpoints_are_kept_and_the_newest_is_taken() {
+    let root = tempdir().expect("a folder");
+    for round in [1, 2, 3, 10] {
+        write(root.path(), round, &[0, layout().pieces()]);
+    }
+    assert_eq!(Checkpoint::open(root.path()).expect("one").manifest().round, 10);
+    assert_eq!(complete(root.path()).expect("a list").len(), KEPT);
+}
+
+#[test]
+fn a_folder_without_a_manifest_is_no_checkpoint() {
+    let root = tempdir().expect("a folder");
+    assert!(Checkpoint::newest(root.path()).expect("no error").is_none());
+    assert!(Checkpoint::newest(&root.path().join("missing")).expect("no error").is_none());
+    write(root.path(), 3, &[0, layout().pieces()]);
+    fs::create_dir(folder_of(root.path(), 5)).expect("half a checkpoint");
+    assert_eq!(Checkpoint::open(root.path()).expect("one").manifest().round, 3);
+}
+
+#[test]
+fn a_truncated_or_changed_file_is_refused_and_the_older_checkpoint_taken() {
+    let root = tempdir().expect("a folder");
+    write(root.path(), 3, &[0, layout().pieces()]);
+    let newer = write(root.path(), 4, &[0, layout().pieces()]);
+    let file = folder_of(root.path(), 4).join(&newer.parts[0].file);
+    let mut bytes = fs::read(&file).expect("its bytes");
+    let half = bytes.len() / 2;
+    bytes[half] ^= 1;
+    fs::write(&file, &bytes).expect("changed");
+    let error = Checkpoint::open(&folder_of(root.path(), 4)).expect_err("changed");
+    assert!(error.to_string().contains("its contents are not those"), "{error}");
+    fs::write(&file, &bytes[..half]).expect("truncated");
+    let error = Checkpoint::open(&folder_of(root.path(), 4)).expect_err("truncated");
+    assert!(error.to_string().contains("instead of"), "{error}");
+    assert_eq!(Checkpoint::open(root.path()).expect("the older").manifest().round, 3);
+}
+
+#[test]
+fn a_damaged_only_checkpoint_is_an_error_and_not_a_fresh_start() {
+    let root = tempdir().expect("a folder");
+    write(root.path(), 3, &[0, layout().pieces()]);
+    fs::write(folder_of(root.path(), 3).join(MANIFEST), b"{}").expect("damaged");
+    let error = Checkpoint::newest(root.path()).expect_err("damaged");
+    assert!(error.to_string().contains("not a checkpoint's manifest"), "{error}");
+}
+
+#[test]
+fn a_manifest_cannot_name_files_outside_its_folder() {
+    let root = tempdir().expect("a folder");
+    let mut manifest = write(root.path(), 3, &[0, layout().pieces()]);
+    manifest.parts[0].file = "../round-00000003/rank-00000.safetensors".into();
+    commit(root.path(), &manifest).expect("a manifest");
+    let error = Checkpoint::open(root.path()).expect_err("outside");
+    assert!(error.to_string().contains("outside its folder"), "{error}");
+}
