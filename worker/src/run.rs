@@ -148,15 +148,15 @@ impl<'a> Rank<'a> {
         let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return Ok(fresh) };
         let found = Checkpoint::open(&checkpoint::folder_of(root, round))?;
         found.check(&self.spec.run)?;
-        let pieces = self.layout.pieces();
-        let all = |part| found.read(part, &self.layout, 0..pieces);
-        let (theta, first, second) = (all(Part::Theta)?, all(Part::Moment1)?, all(Part::Moment2)?);
         let error = found.read(Part::Error, &self.layout, span)?;
-        self.layout.scatter(0..pieces, &theta, self.replica.theta()?);
+        // One kind after the other: a second copy of all of them might not fit.
+        let pieces = self.layout.pieces();
+        let read = |part| found.read(part, &self.layout, 0..pieces);
+        self.layout.scatter(0..pieces, &read(Part::Theta)?, self.replica.theta()?);
         self.replica.store_theta()?;
         let (moment1, moment2) = self.replica.moments()?;
-        self.layout.scatter(0..pieces, &first, moment1);
-        self.layout.scatter(0..pieces, &second, moment2);
+        self.layout.scatter(0..pieces, &read(Part::Moment1)?, moment1);
+        self.layout.scatter(0..pieces, &read(Part::Moment2)?, moment2);
         self.replica.store_moments()?;
         self.replica.set_optimizer_steps(found.manifest().optimizer_steps);
         self.saved = Some(round);
@@ -288,7 +288,7 @@ impl<'a> Rank<'a> {
             });
         }
         let next = report.round + 1;
-        if next % u64::from(self.spec.run.checkpoint_every_rounds.max(1)) == 0
+        if next.is_multiple_of(u64::from(self.spec.run.checkpoint_every_rounds.max(1)))
             && let Err(error) = self.save()
         {
             // A full disk must not end a run whose state is whole in memory.
@@ -296,7 +296,7 @@ impl<'a> Rank<'a> {
             self.tell(IslandState::Training, next, &crate::error::chain(&error));
         }
         let every = u64::from(self.spec.run.evaluation.every_rounds.max(1));
-        if self.spec.island.index == 0 && next % every == 0 {
+        if self.spec.island.index == 0 && next.is_multiple_of(every) {
             self.evaluate()?;
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! Tests of the whole project, as one binary: its tree, its crates, its programs.
 
+// clippy.toml allows it in functions marked as tests, not in what they call.
+#![allow(clippy::unwrap_used)]
+
 mod arrows;
 mod linking;
 mod papers;
