@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-CACHE := $(or $(HETEROLOCO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/heteroloco)
+CACHE := $(abspath $(or $(HETEROLOCO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/heteroloco))
 LIBTORCH ?= $(CACHE)/libtorch-2.11.0-cpu
 PYTHON ?= python3
 VENV := $(CACHE)/bench-venv

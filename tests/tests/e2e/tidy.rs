@@ -17,13 +17,21 @@ fn files() -> Vec<String> {
     present.map(str::to_owned).collect()
 }
 
+/// Rust files that are modules of tests only, because `#[cfg(test)]` stands where they are declared.
+fn test_modules() -> Vec<String> {
+    let rust = files().into_iter().filter(|path| is_rust(path));
+    rust.flat_map(|path| rules::test_modules(&path, &read(&path).unwrap_or_default())).collect()
+}
+
+/// Binary files have no lines.
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(root().join(path)).ok()
+}
+
 fn check(keep: impl Fn(&str) -> bool, rule: impl Fn(&str, &str) -> Vec<String>) {
-    let mut problems = Vec::new();
-    for path in files().into_iter().filter(|path| keep(path)) {
-        // Binary files have no lines.
-        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
-        problems.extend(rule(&path, &text));
-    }
+    let kept = files().into_iter().filter(|path| keep(path));
+    let problems = kept.filter_map(|path| Some(rule(&path, &read(&path)?)));
+    let problems: Vec<_> = problems.flatten().collect();
     assert!(problems.is_empty(), "{} to mend:\n{}", problems.len(), problems.join("\n"));
 }
 
@@ -33,7 +41,8 @@ fn is_rust(path: &str) -> bool {
 
 #[test]
 fn every_rust_file_keeps_the_house_rules() {
-    check(is_rust, rules::rust);
+    let tests = test_modules();
+    check(is_rust, |path, text| rules::rust(path, text, &tests));
 }
 
 #[test]
@@ -53,5 +62,6 @@ fn the_pure_crates_touch_no_file_clock_or_network() {
         is_rust(path)
             && ["plan/src/", "rounds/src/", "sparseloco/src/"].iter().any(|p| path.starts_with(p))
     };
-    check(pure, rules::purity);
+    let tests = test_modules();
+    check(pure, |path, text| rules::purity(path, text, &tests));
 }

@@ -49,8 +49,8 @@ const IMPURE: [&str; 7] = [
     "Instant::now",
 ];
 
-/// All the rules for one Rust file.
-pub(super) fn rust(path: &str, text: &str) -> Vec<String> {
+/// All the rules for one Rust file; `tests` are the files that are modules of tests.
+pub(super) fn rust(path: &str, text: &str, tests: &[String]) -> Vec<String> {
     let mut problems = Vec::new();
     if !text.starts_with("//!") {
         problems.push(format!("{path}:1: open with `//!` and say what the file is"));
@@ -61,7 +61,7 @@ pub(super) fn rust(path: &str, text: &str) -> Vec<String> {
     };
     let mut functions = Functions { path, problems: &mut problems };
     functions.visit_file(&file);
-    let tests = Tests::of(path, &file);
+    let tests = Tests::of(path, &file, tests);
     let production = (1..=text.lines().count()).filter(|line| !tests.hold(*line)).count();
     if production > FILE_LINES {
         problems.push(format!(
@@ -73,6 +73,21 @@ pub(super) fn rust(path: &str, text: &str) -> Vec<String> {
     problems
 }
 
+/// The modules that a file declares for tests only, as paths without `.rs`.
+pub(super) fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let Ok(file) = syn::parse_file(text) else { return Vec::new() };
+    let stem = path.strip_suffix(".rs").unwrap_or(path);
+    let (folder, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+    let base = if ["lib", "main", "mod"].contains(&name) { folder } else { stem };
+    let modules = file.items.iter().filter_map(|item| match item {
+        Item::Mod(module) if module.content.is_none() && module.attrs.iter().any(is_test) => {
+            Some(format!("{base}/{}", module.ident))
+        }
+        _ => None,
+    });
+    modules.collect()
+}
+
 /// Lines too long to be read beside others.
 pub(super) fn columns(path: &str, text: &str) -> Vec<String> {
     let long = text.lines().zip(1..).filter(|(line, _)| line.chars().count() > COLUMNS);
@@ -80,9 +95,9 @@ pub(super) fn columns(path: &str, text: &str) -> Vec<String> {
 }
 
 /// Effects in a crate that must have none.
-pub(super) fn purity(path: &str, text: &str) -> Vec<String> {
+pub(super) fn purity(path: &str, text: &str, tests: &[String]) -> Vec<String> {
     let Ok(file) = syn::parse_file(text) else { return Vec::new() };
-    let tests = Tests::of(path, &file);
+    let tests = Tests::of(path, &file, tests);
     let remedy = "this crate is pure: have it passed in";
     words(path, text, &IMPURE.map(|word| (word, remedy)), |line| !tests.hold(line))
 }
@@ -157,9 +172,13 @@ enum Tests {
 }
 
 impl Tests {
-    fn of(path: &str, file: &syn::File) -> Self {
+    fn of(path: &str, file: &syn::File, modules: &[String]) -> Self {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name == "tests.rs" || folder.split('/').any(|part| part == "tests") {
+        let declared = modules.iter().any(|module| {
+            let below = path.strip_prefix(module.as_str());
+            below.is_some_and(|below| below == ".rs" || below.starts_with('/'))
+        });
+        if declared || name == "tests.rs" || folder.split('/').any(|part| part == "tests") {
             return Self::All;
         }
         let ranges = file.items.iter().filter(|item| attributes(item).iter().any(is_test));
@@ -196,7 +215,7 @@ fn is_test(attribute: &Attribute) -> bool {
 fn a_file_that_keeps_the_rules_passes() {
     let text =
         "//! Adds.\n\nfn add() {}\n\n#[cfg(test)]\nmod tests {\n    fn t() { x.unwrap(); }\n}\n";
-    assert!(rust("a/src/b.rs", text).is_empty());
+    assert!(rust("a/src/b.rs", text, &[]).is_empty());
 }
 
 #[test]
@@ -214,7 +233,7 @@ fn each_broken_rule_is_named_with_file_and_line() {
         ),
     ];
     for (text, expected) in cases {
-        let problems = rust("a/src/b.rs", &text);
+        let problems = rust("a/src/b.rs", &text, &[]);
         assert!(problems.iter().any(|p| p.starts_with(expected)), "{expected}: {problems:?}");
     }
 }
@@ -222,6 +241,10 @@ fn each_broken_rule_is_named_with_file_and_line() {
 #[test]
 fn effects_are_found_in_production_and_allowed_in_tests() {
     let text = "//! A.\nuse std::fs;\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
-    assert_eq!(purity("plan/src/a.rs", text).len(), 1);
-    assert!(purity("plan/src/a/tests.rs", text).is_empty());
+    let in_tests = "//! A.\n#[cfg(test)]\nmod laws;\nmod step;\n";
+    assert_eq!(purity("plan/src/a.rs", text, &[]).len(), 1);
+    assert!(purity("plan/src/a/tests.rs", text, &[]).is_empty());
+    let tests = test_modules("plan/src/a.rs", in_tests);
+    assert!(purity("plan/src/a/laws.rs", text, &tests).is_empty());
+    assert_eq!(purity("plan/src/a/step.rs", text, &tests).len(), 1);
 }
