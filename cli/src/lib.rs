@@ -1,4 +1,5 @@
-//! The command `heteroloco`: plan a run, prepare its data, run it on this machine, use what it made.
+//! The command `heteroloco`: plan a run, prepare its data, run it on this machine, use what it
+//! made.
 
 pub mod args;
 pub mod corpus;

@@ -101,7 +101,8 @@ async fn any(mut interrupt: Signal, mut terminate: Signal, parent: oneshot::Rece
 }
 
 /// Told when standard input ends, which the kernel sees to when the parent dies; never where no
-/// parent asked for it. A thread of its own, because a pending read would keep a runtime from ending.
+/// parent asked for it. A thread of its own, because a pending read would keep a runtime from
+/// ending.
 fn parent_gone() -> anyhow::Result<oneshot::Receiver<()>> {
     let (gone, told) = oneshot::channel();
     if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {

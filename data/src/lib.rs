@@ -1,8 +1,8 @@
 //! Training data: text in, token shards out, and the rule by which every island finds its samples.
 //!
-//! [`prepare`] turns files into a corpus folder, [`Corpus`] reads one, [`Sampler`] says which tokens
-//! an island trains on. `docs/data.md` describes the folder and the assignment for those who want to
-//! recompute either with other tools.
+//! [`prepare`] turns files into a corpus folder, [`Corpus`] reads one, [`Sampler`] says which
+//! tokens an island trains on. `docs/data.md` describes the folder and the assignment for those who
+//! want to recompute either with other tools.
 
 mod corpus;
 mod documents;

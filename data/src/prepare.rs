@@ -220,8 +220,8 @@ struct Written {
 }
 
 impl Job<'_> {
-    /// Writes the shards. Where the draw holds nothing out of few documents, the one with the lowest
-    /// draw is held out instead.
+    /// Writes the shards. Where the draw holds nothing out of few documents, the one with the
+    /// lowest draw is held out instead.
     fn run(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Written, PrepareError> {
         let threshold = self.options.validation.threshold();
         let mut written = self.pass(threshold, progress)?;

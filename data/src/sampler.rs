@@ -2,13 +2,14 @@
 //!
 //! The training tokens are cut into windows of `sequence_length` tokens (a sample reads one token
 //! more, the last target). For each data epoch a keyed permutation orders the windows; position `p`
-//! of that order belongs to island `p mod islands`. So within a data epoch no window is given twice,
-//! whatever the number of islands, and windows that do not divide evenly are left out, other ones
-//! each epoch. Islands of unlike speed go through their own positions at their own pace.
+//! of that order belongs to island `p mod islands`. So within a data epoch no window is given
+//! twice, whatever the number of islands, and windows that do not divide evenly are left out, other
+//! ones each epoch. Islands of unlike speed go through their own positions at their own pace.
 //!
-//! An island numbers its samples by round and step ([`StepShape::first_sample`]) as if it had always
-//! run its present plan, so no state has to survive a crash. A committed round's record gives tokens
-//! and steps, hence the sequences of a step; the island's epoch names the plan and its inner steps.
+//! An island numbers its samples by round and step ([`StepShape::first_sample`]) as if it had
+//! always run its present plan, so no state has to survive a crash. A committed round's record
+//! gives tokens and steps, hence the sequences of a step; the island's epoch names the plan and its
+//! inner steps.
 
 const FEISTEL_ROUNDS: usize = 8;
 

@@ -273,8 +273,8 @@ fn token_ids(tokenizer: &Value) -> BTreeMap<&str, u32> {
     ids
 }
 
-/// The byte tokenizer in Hugging Face's words: byte-level BPE over 256 symbols without a merge, with
-/// ids chosen so that each symbol's id is its byte.
+/// The byte tokenizer in Hugging Face's words: byte-level BPE over 256 symbols without a merge,
+/// with ids chosen so that each symbol's id is its byte.
 fn byte_tokenizer_json() -> Value {
     let vocab: BTreeMap<String, u32> =
         (0..=255u8).map(|byte| (byte_symbol(byte).to_string(), u32::from(byte))).collect();

@@ -93,7 +93,8 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
     }
 }
 
-/// Takes θ from whoever holds it. A run in progress may get a holder again; a complete one does not.
+/// Takes θ from whoever holds it. A run in progress may get a holder again; a complete one does
+/// not.
 fn catch_up(view: &RunView, me: &Standing) -> Directive {
     let holds = |m: &&MemberView| m.island != me.island && m.round == view.round;
     if view.phase == Phase::Done && view.members.iter().find(holds).is_none() {

@@ -3,8 +3,8 @@
 //! Every rank of an island runs a [`Member`] in lockstep with the others. Rank 0, the leader, alone
 //! speaks with the coordinator; what it hears reaches the others through the island's collective
 //! group, and every rank derives the same directive from it ([`decide`]). Each rank owns a span of
-//! the canonical order of parameters: it compresses, serves, fetches and applies just that span, and
-//! an all-gather puts θ together again. World size 1 is the same code.
+//! the canonical order of parameters: it compresses, serves, fetches and applies just that span,
+//! and an all-gather puts θ together again. World size 1 is the same code.
 //!
 //! Nothing here knows of libtorch: parameters are a flat `&mut [f32]` behind [`Theta`].
 

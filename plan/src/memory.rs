@@ -1,7 +1,8 @@
 //! Bytes a data-parallel rank needs, by kind; each kind is a function with its formula.
 //!
 //! P is the model's number of parameters, h its width, q the width of its query heads, f that of
-//! the feed-forward layer, L its layers, V its vocabulary; b sequences of s tokens make a micro-batch.
+//! the feed-forward layer, L its layers, V its vocabulary; b sequences of s tokens make a
+//! micro-batch.
 
 use crate::model::Llama;
 use crate::spec::Precision;

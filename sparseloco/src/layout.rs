@@ -200,7 +200,8 @@ impl Layout {
             offset: self.values,
             first_chunk: self.chunks,
         };
-        // Bytes of the buffer must be countable too, and no chunk is empty, so `chunks` cannot wrap.
+        // Bytes of the buffer must be countable too, and no chunk is empty, so `chunks` cannot
+        // wrap.
         self.values = self.values.checked_add(size).ok_or_else(too_large)?;
         self.values.checked_mul(size_of::<f32>()).ok_or_else(too_large)?;
         self.chunks += rows.div_ceil(BLOCK) * tensor.chunks_across();

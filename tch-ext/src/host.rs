@@ -35,10 +35,11 @@ pub fn host_slice(tensor: &mut Tensor) -> Result<&mut [f32], HostError> {
     if count == 0 {
         return Ok(&mut []);
     }
-    // SAFETY: the tensor is f32, on the CPU and contiguous, so `data_ptr` points to `count` initialised
-    // f32 (any bits are a valid f32), aligned by libtorch's allocator. The storage lives as long as
-    // the tensor, which stays mutably borrowed for as long as the slice. Other tensors that share the
-    // storage can only be used through libtorch calls; who holds them must not make any while
-    // holding the slice, as the crates above ensure by keeping them in one struct borrowed mutably.
+    // SAFETY: the tensor is f32, on the CPU and contiguous, so `data_ptr` points to `count`
+    // initialised f32 (any bits are a valid f32), aligned by libtorch's allocator. The storage
+    // lives as long as the tensor, which stays mutably borrowed for as long as the slice. Other
+    // tensors that share the storage can only be used through libtorch calls; who holds them must
+    // not make any while holding the slice, as the crates above ensure by keeping them in one
+    // struct borrowed mutably.
     Ok(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })
 }

@@ -68,8 +68,8 @@ pub struct Guard {
     export: Option<Export>,
 }
 
-/// Sets up the process's logs (`RUST_LOG` filters, `HETEROLOCO_LOG=json` gives JSON lines) and, when
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` is set, the export of its traces by OTLP over gRPC.
+/// Sets up the process's logs (`RUST_LOG` filters, `HETEROLOCO_LOG=json` gives JSON lines) and,
+/// when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, the export of its traces by OTLP over gRPC.
 ///
 /// # Errors
 /// A variable has a value that is not understood, or it was called before.
@@ -110,8 +110,8 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The export of traces, with a runtime of its own: it goes on while the program's is busy, and ends
-/// after it.
+/// The export of traces, with a runtime of its own: it goes on while the program's is busy, and
+/// ends after it.
 #[derive(Debug)]
 pub(crate) struct Export {
     provider: SdkTracerProvider,

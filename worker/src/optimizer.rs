@@ -189,7 +189,8 @@ struct Slices<'a> {
 }
 
 /// One step's constants:
-/// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← (1 − ηλ)θ − η/c₁ · m / (√v/√c₂ + ε), cᵢ = 1 − βᵢᵗ.
+/// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← (1 − ηλ)θ − η/c₁ · m / (√v/√c₂ + ε), cᵢ = 1 −
+/// βᵢᵗ.
 #[derive(Clone, Copy)]
 struct Pass {
     clip: f32,

@@ -1,7 +1,7 @@
 //! Training of the same model on the same tokens under different outer optimisers, in one process.
 //!
-//! Islands take turns on one replica: θ, AdamW's moments and the residual of each are swapped in and
-//! out. What they exchange goes through the real codec and the real outer step.
+//! Islands take turns on one replica: θ, AdamW's moments and the residual of each are swapped in
+//! and out. What they exchange goes through the real codec and the real outer step.
 
 mod outer;
 

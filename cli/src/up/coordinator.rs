@@ -7,8 +7,8 @@ use plan::planner::RunPlan;
 use rounds::config::RunConfig;
 use serde::{Deserialize, Serialize};
 
-/// A member that is not heard of for so long is no member any more. Members renew their lease from a
-/// thread of their own, so this covers a busy machine, not a long step.
+/// A member that is not heard of for so long is no member any more. Members renew their lease from
+/// a thread of their own, so this covers a busy machine, not a long step.
 const LEASE: Duration = Duration::from_secs(15);
 /// Longest time in which the members fetch each other's contributions.
 const FETCH_DEADLINE: Duration = Duration::from_secs(120);

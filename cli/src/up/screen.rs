@@ -1,5 +1,5 @@
-//! What people see while a run goes on: bars on a terminal, plain lines elsewhere, or every record as
-//! JSON. What is said is decided in [`super::lines`]; here it is only put somewhere.
+//! What people see while a run goes on: bars on a terminal, plain lines elsewhere, or every record
+//! as JSON. What is said is decided in [`super::lines`]; here it is only put somewhere.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};

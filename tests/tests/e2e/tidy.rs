@@ -17,7 +17,8 @@ fn files() -> Vec<String> {
     present.map(str::to_owned).collect()
 }
 
-/// Rust files that are modules of tests only, because `#[cfg(test)]` stands where they are declared.
+/// Rust files that are modules of tests only, because `#[cfg(test)]` stands where they are
+/// declared.
 fn test_modules() -> Vec<String> {
     let rust = files().into_iter().filter(|path| is_rust(path));
     rust.flat_map(|path| rules::test_modules(&path, &read(&path).unwrap_or_default())).collect()

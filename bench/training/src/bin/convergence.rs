@@ -1,8 +1,8 @@
 //! `make bench-convergence`: held-out loss of SparseLoCo against dense outer optimisers and against
 //! data parallel, at equal tokens and seeds.
 //!
-//! Every arm's settings are chosen on a seed that is not reported. Finished trials are kept in a file
-//! and not repeated, so the benchmark can be interrupted.
+//! Every arm's settings are chosen on a seed that is not reported. Finished trials are kept in a
+//! file and not repeated, so the benchmark can be interrupted.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
