@@ -31,8 +31,8 @@ pub enum CorpusRefused {
     Tokenizer(#[source] TokenizerError),
     /// It has too little text to train on.
     #[error(
-        "failed to use the data in {}: it has {tokens} training tokens, and one sequence of the run \
-         takes {needed}; prepare more text with `heteroloco data prepare`",
+        "failed to use the data in {}: it has {tokens} training tokens, and one sequence of the \
+         run takes {needed}; prepare more text with `heteroloco data prepare`",
         folder.display()
     )]
     TooShort {

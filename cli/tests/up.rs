@@ -59,7 +59,8 @@ if [ "$rank" = 0 ]; then
   echo '{"event": "evaluation", "round": 0, "heldoutLoss": 5.5}'
   echo '{"event": "round", "round": 0, "tokens": 500000, "islands": 2, "loss": 3.5,
     "thetaHash": "ab", "contributionBytes": 1200, "contributionValues": 1000, "bytesSent": 1250,
-    "bytesReceived": 1250, "computeSeconds": 1, "exchangeSeconds": 1, "waitingSeconds": 0}' | tr '\n' ' '
+    "bytesReceived": 1250, "computeSeconds": 1, "exchangeSeconds": 1,
+    "waitingSeconds": 0}' | tr '\n' ' '
   echo
   echo '{"event": "finished", "reason": "the run is complete"}'
 fi

@@ -278,7 +278,12 @@ fn token_ids(tokenizer: &Value) -> BTreeMap<&str, u32> {
 fn byte_tokenizer_json() -> Value {
     let vocab: BTreeMap<String, u32> =
         (0..=255u8).map(|byte| (byte_symbol(byte).to_string(), u32::from(byte))).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let byte_level = json!({
+        "type": "ByteLevel",
+        "add_prefix_space": false,
+        "trim_offsets": true,
+        "use_regex": false,
+    });
     json!({
         "version": "1.0",
         "truncation": null,

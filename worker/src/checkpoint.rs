@@ -2,8 +2,9 @@
 //!
 //! A checkpoint is a folder `round-00000012` with one safetensors file for each rank and, written
 //! last, `manifest.json`. A folder without a manifest is no checkpoint. Values lie in the canonical
-//! order of `sparseloco::layout` and files hold consecutive pieces of it, so a checkpoint can be read
-//! under any other sharding. Tokenizer and `config.json` lie beside them as Hugging Face names them.
+//! order of `sparseloco::layout` and files hold consecutive pieces of it, so a checkpoint can be
+//! read under any other sharding. Tokenizer and `config.json` lie beside them as Hugging Face names
+//! them.
 
 mod shard;
 #[cfg(test)]
@@ -41,7 +42,10 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// There is no complete checkpoint.
-    #[error("failed to find a checkpoint in {}: no folder round-… there has a {MANIFEST}", path.display())]
+    #[error(
+        "failed to find a checkpoint in {}: no folder round-… there has a {MANIFEST}",
+        path.display()
+    )]
     None {
         /// Where it was looked for.
         path: PathBuf,
@@ -153,11 +157,12 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Checkpoi
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().inspect_err(|_| {
-        // The error is told already; what is left over is removed where it can be.
-        let _ = fs::remove_file(&temporary);
-    })
-    .map_err(CheckpointError::io("write", path))
+    write()
+        .inspect_err(|_| {
+            // The error is told already; what is left over is removed where it can be.
+            let _ = fs::remove_file(&temporary);
+        })
+        .map_err(CheckpointError::io("write", path))
 }
 
 /// Makes a checkpoint complete: its manifest, then nothing older than the kept ones.

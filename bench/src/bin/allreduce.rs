@@ -30,7 +30,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [2, 4])]
     worlds: Vec<u32>,
     /// Sizes of the buffer in KiB.
-    #[arg(long, value_delimiter = ',', default_values_t = [4, 1 << 10, 16 << 10, 64 << 10, 256 << 10])]
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 1_024, 16_384, 65_536, 262_144])]
     kib: Vec<usize>,
     /// Measurements of each size; the median counts.
     #[arg(long, default_value_t = 9)]

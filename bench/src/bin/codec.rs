@@ -12,8 +12,8 @@ use safetensors::{Dtype, SafeTensors};
 use sparseloco::codec::{Compress, compress_with, verify_piece};
 use sparseloco::outer::{Apply, apply_with};
 use sparseloco::{
-    CodecParams, FrameId, InstructionSet, Layout, OuterParams, PieceAt, PieceInput, PieceState, Rule,
-    TensorShape, ValueBits, Weighted,
+    CodecParams, FrameId, InstructionSet, Layout, OuterParams, PieceAt, PieceInput, PieceState,
+    Rule, TensorShape, ValueBits, Weighted,
 };
 
 const ERROR_DECAY: f32 = 0.95;
@@ -89,7 +89,7 @@ impl Source {
         let values = (args.gib * f64::from(1 << 30) / 4.0) as usize;
         let once = match args.delta.as_slice() {
             [] => {
-                println!("data: synthetic (normal, spread over rows and columns); no --delta given");
+                println!("data: synthetic (normal, spread over rows and columns); no --delta");
                 synthetic()
             }
             files => {
@@ -342,10 +342,8 @@ impl<'a> Bench<'a> {
                 .iter()
                 .map(|frames| Weighted { weight: 1 << 20, bytes: &frames[piece as usize] })
                 .collect();
-            let state = PieceState {
-                anchor: &mut self.anchor[span.clone()],
-                error: &mut self.error[span],
-            };
+            let state =
+                PieceState { anchor: &mut self.anchor[span.clone()], error: &mut self.error[span] };
             let at = PieceAt { layout: &self.layout, params: &self.params, piece };
             apply_with(best(), Apply { at, outer, set: &set, own: Some(0), state })?;
         }

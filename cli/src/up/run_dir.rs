@@ -64,8 +64,10 @@ pub enum RunDirError {
     #[error("failed to read the state of the earlier run in {0}")]
     BadState(String, #[source] serde_json::Error),
     /// What is asked for is another run.
-    #[error("failed to resume: these settings differ from the run's own and cannot change in it: {}",
-        list(.0))]
+    #[error(
+        "failed to resume: these settings differ from the run's own and cannot change in it: {}",
+        list(.0)
+    )]
     Changed(Vec<Change>),
 }
 

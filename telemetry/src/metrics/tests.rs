@@ -25,7 +25,10 @@ fn a_worker_reports_with_its_labels() {
         r#"heteroloco_round{run="demo",island="a"} 3"#,
         r#"heteroloco_step_seconds_count{run="demo",island="a"} 1"#,
         r#"heteroloco_step_seconds_bucket{run="demo",island="a",le="0.04"} 1"#,
-        r#"heteroloco_network_bytes_total{run="demo",island="a",direction="sent",peer="island"} 120"#,
+        concat!(
+            r#"heteroloco_network_bytes_total{run="demo",island="a","#,
+            r#"direction="sent",peer="island"} 120"#,
+        ),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
