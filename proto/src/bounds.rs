@@ -5,19 +5,19 @@ use rounds::types::Digest;
 use crate::error::{Problem, ProtoError};
 
 /// Bytes of a run's or an island's name: Kubernetes' bound on an object's name.
-pub const NAME_BYTES_MAX: usize = 253;
+pub(crate) const NAME_BYTES_MAX: usize = 253;
 /// Bytes of `host:port`.
-pub const ADDRESS_BYTES_MAX: usize = NAME_BYTES_MAX + 6;
+pub(crate) const ADDRESS_BYTES_MAX: usize = NAME_BYTES_MAX + 6;
 /// Bytes of a reason or a trace context.
-pub const REASON_BYTES_MAX: usize = 4096;
+pub(crate) const REASON_BYTES_MAX: usize = 4096;
 /// Ranks of one island.
-pub const RANKS_MAX: usize = 4096;
+pub(crate) const RANKS_MAX: usize = 4096;
 /// Members in a view.
-pub const MEMBERS_MAX: usize = 1024;
+pub(crate) const MEMBERS_MAX: usize = rounds::config::MEMBERS_MAX as usize;
 /// Contributions of one round.
-pub const CONTRIBUTIONS_MAX: usize = MEMBERS_MAX;
+pub(crate) const CONTRIBUTIONS_MAX: usize = MEMBERS_MAX;
 /// Commits in a view.
-pub const COMMITS_MAX: usize = 64;
+pub(crate) const COMMITS_MAX: usize = 64;
 /// Bytes of one message to or from the coordinator.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 

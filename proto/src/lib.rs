@@ -14,8 +14,5 @@ mod views;
 #[path = "gen/heteroloco.v1.rs"]
 pub mod v1;
 
-pub use bounds::{
-    ADDRESS_BYTES_MAX, COMMITS_MAX, CONTRIBUTIONS_MAX, MEMBERS_MAX, MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX, RANKS_MAX, REASON_BYTES_MAX,
-};
+pub use bounds::MESSAGE_BYTES_MAX;
 pub use error::{Problem, ProtoError};

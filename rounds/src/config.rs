@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest accepted time of any rule: 30 days.
 const LONGEST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// Most members that a view carries.
-const MEMBERS_MAX: u32 = 1024;
+/// Most members that any run may have, and a view carries.
+pub const MEMBERS_MAX: u32 = 1024;
 /// Bytes of the run's name: Kubernetes' bound on an object's name.
 const NAME_BYTES_MAX: usize = 253;
 

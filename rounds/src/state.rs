@@ -11,11 +11,11 @@ use crate::types::{
 };
 
 /// Commits that a view carries.
-pub const COMMITS_KEPT: usize = 8;
+pub(crate) const COMMITS_KEPT: usize = 8;
 /// Rounds whose start (hash of θ, tokens) is kept, so that the run can go back to it.
-pub const STARTS_KEPT: u64 = 1024;
+pub(crate) const STARTS_KEPT: u64 = 1024;
 /// Island names, for each possible member, whose newest epoch is remembered.
-pub const NAMES_PER_MEMBER: usize = 8;
+pub(crate) const NAMES_PER_MEMBER: usize = 8;
 
 /// Milliseconds on a clock that never goes back; its zero means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,12 +217,12 @@ impl State {
     }
 
     /// The newest epoch seen of an island.
-    pub fn newest_epoch(&self, island: &str) -> Option<u64> {
+    pub(crate) fn newest_epoch(&self, island: &str) -> Option<u64> {
         self.saved.epochs.get(island).copied()
     }
 
     /// Whether the island is a member with this epoch.
-    pub fn is_member(&self, island: &str, epoch: u64) -> bool {
+    pub(crate) fn is_member(&self, island: &str, epoch: u64) -> bool {
         self.saved.members.get(island).is_some_and(|member| member.epoch == epoch)
     }
 

@@ -349,8 +349,12 @@ impl Honest {
     }
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn no_sequence_of_calls_breaks_a_run(calls in calls()) {
@@ -366,6 +370,10 @@ proptest! {
         prop_assert_eq!(runs[0].state.saved(), runs[1].state.saved());
         prop_assert_eq!(&runs[0].record, &runs[1].record);
     }
+}
+
+proptest! {
+    #![proptest_config(cases(25))]
 
     /// Whatever has happened, three islands that do as asked get rounds committed with all three.
     #[test]
@@ -374,7 +382,7 @@ proptest! {
         run.play(&calls);
         let mut honest = ["a", "b", "c"].map(|island| Honest::new(island, NEWEST));
         let mut complete = 0;
-        for _ in 0..200 {
+        for _ in 0..120 {
             for island in &mut honest {
                 island.act(&mut run).unwrap();
             }
