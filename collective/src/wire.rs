@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::v1;
 
-/// Largest encoded message, a hello included; no HTTP/2 window is smaller.
+/// Largest encoded message, a hello included.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// Largest payload of one message, in bytes. Larger ones were slower: they leave the caches.
