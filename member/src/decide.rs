@@ -14,10 +14,10 @@ pub struct Standing {
     pub epoch: u64,
     /// The round whose θ it holds.
     pub round: u64,
-    /// It has offered, or was refused, in this round.
+    /// It has made its contribution to this round.
     pub offered: bool,
-    /// It holds everything of this round's closed set and has said so.
-    pub fetched: bool,
+    /// The closed set of this round that it has said it holds whole, by digest.
+    pub fetched: Option<Vec<Digest>>,
     /// Its θ was found to differ, or lost: only a snapshot helps.
     pub needs_snapshot: bool,
 }
@@ -30,6 +30,8 @@ pub enum Directive {
         /// The round.
         round: u64,
     },
+    /// Offer the round's contribution again: the coordinator does not have it (any more).
+    OfferAgain,
     /// Fetch what the closed set lacks here, then report.
     Fetch {
         /// The closed set.
@@ -85,19 +87,30 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         (Phase::Done, _) => Directive::Finish,
         (Phase::Waiting, _) => Directive::Wait { reason: view.reason.clone() },
         (_, MemberState::Syncing) => catch_up(view, me),
-        (Phase::Fetching, _) if !me.fetched => Directive::Fetch { set: view.closed.clone() },
+        (Phase::Fetching, _) if !holds_closed_set(view, me) => {
+            Directive::Fetch { set: view.closed.clone() }
+        }
         (Phase::Training, MemberState::Active) if !me.offered => {
             Directive::Train { round: view.round }
         }
+        // Repeating an offer is harmless, so a view from before the offer does no harm either.
+        (Phase::Training, MemberState::Active) if !member.offered => Directive::OfferAgain,
         _ => Directive::Wait { reason: view.reason.clone() },
     }
+}
+
+/// A set may be closed anew after members were lost, so holding one says nothing of another.
+fn holds_closed_set(view: &RunView, me: &Standing) -> bool {
+    me.fetched.as_ref().is_some_and(|held| view.closed.iter().map(|c| &c.digest).eq(held))
 }
 
 /// Takes θ from whoever holds it. A run in progress may get a holder again; a complete one does
 /// not.
 fn catch_up(view: &RunView, me: &Standing) -> Directive {
-    let holds = |m: &&MemberView| m.island != me.island && m.round == view.round;
-    if view.phase == Phase::Done && view.members.iter().find(holds).is_none() {
+    let holds = |m: &MemberView| {
+        m.island != me.island && m.round == view.round && m.state != MemberState::Syncing
+    };
+    if view.phase == Phase::Done && !view.members.iter().any(holds) {
         return Directive::Miss;
     }
     Directive::Sync { round: view.round, hash: view.theta_hash }
@@ -118,7 +131,7 @@ mod tests {
             epoch: 1,
             round,
             offered: false,
-            fetched: false,
+            fetched: None,
             needs_snapshot: false,
         }
     }
@@ -155,6 +168,9 @@ mod tests {
         let view = view(Phase::Training, 3, MemberState::Active);
         assert_eq!(decide(&view, &standing(3)), Directive::Train { round: 3 });
         let offered = Standing { offered: true, ..standing(3) };
+        assert_eq!(decide(&view, &offered), Directive::OfferAgain);
+        let mut view = view;
+        view.members[0].offered = true;
         assert_eq!(decide(&view, &offered), Directive::Wait { reason: "because".into() });
     }
 
@@ -168,8 +184,10 @@ mod tests {
     fn a_closed_set_is_fetched_until_it_is_complete() {
         let view = view(Phase::Fetching, 3, MemberState::Active);
         assert_eq!(decide(&view, &standing(3)), Directive::Fetch { set: vec![] });
-        let fetched = Standing { fetched: true, ..standing(3) };
+        let fetched = Standing { fetched: Some(vec![]), ..standing(3) };
         assert!(matches!(decide(&view, &fetched), Directive::Wait { .. }));
+        let another = Standing { fetched: Some(vec![Digest([1; 32])]), ..standing(3) };
+        assert_eq!(decide(&view, &another), Directive::Fetch { set: vec![] });
     }
 
     #[test]
@@ -211,6 +229,8 @@ mod tests {
         let mut view = view(Phase::Done, 40, MemberState::Syncing);
         assert_eq!(decide(&view, &standing(3)), Directive::Miss);
         view.members.push(MemberView { island: "b".into(), ..view.members[0].clone() });
+        assert_eq!(decide(&view, &standing(3)), Directive::Miss, "its θ may be wrong");
+        view.members[1].state = MemberState::Ready;
         assert_eq!(decide(&view, &standing(3)), Directive::Sync { round: 40, hash: None });
     }
 

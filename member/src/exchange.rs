@@ -86,14 +86,22 @@ impl Member {
             steps,
             loss: (trained.loss_sum / trained.tokens.max(1) as f64) as f32,
         };
-        if let Some(session) = &self.session {
-            let offer = session.offer(round, contribution, trained.stop);
-            if !self.runtime.block_on(offer)? {
-                tracing::info!(round, "The round closed before this island's offer.");
-            }
-        }
+        self.offer = Some((contribution, trained.stop));
+        self.make_offer()?;
         self.standing.offered = true;
         self.report.exchange_seconds += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// The leader commits to the round's contribution; saying it twice does no harm.
+    pub(crate) fn make_offer(&mut self) -> Result<(), MemberError> {
+        let round = self.standing.round;
+        if let (Some(session), Some((contribution, leaving))) = (&self.session, &self.offer) {
+            let offer = session.offer(round, contribution.clone(), *leaving);
+            if !self.runtime.block_on(offer)?.unwrap_or(false) {
+                tracing::info!(round, "This island's offer came too late for its round.");
+            }
+        }
         Ok(())
     }
 
@@ -131,13 +139,14 @@ impl Member {
                 serde_json::from_slice(&bytes).map_err(MemberError::Leader)?;
             common.retain(|island| held.contains(island));
         }
-        self.standing.fetched = common.len() == set.len();
+        let complete = common.len() == set.len();
+        self.standing.fetched = complete.then(|| set.iter().map(|c| c.digest).collect());
         if let Some(session) = &self.session {
             let report = session.fetched(self.standing.round, common.into_iter().collect());
             self.runtime.block_on(report)?;
         }
         self.report.exchange_seconds += started.elapsed().as_secs_f64();
-        Ok(self.standing.fetched)
+        Ok(complete)
     }
 
     fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
@@ -161,11 +170,14 @@ impl Member {
         self.apply_span(commit);
         self.standing.round += 1;
         self.standing.offered = false;
-        self.standing.fetched = false;
+        self.standing.fetched = None;
+        self.offer = None;
         let hash = self.theta_hash()?;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session {
-            let agrees = self.runtime.block_on(session.applied(commit.round, hash, None))?;
+            let applied = self.runtime.block_on(session.applied(commit.round, hash, None))?;
+            // A coordinator that forgot the island learns of its θ when it joins again.
+            let agrees = applied.unwrap_or(true);
             if !agrees {
                 tracing::warn!(round = commit.round, "This island's θ differs from the others'.");
             }
@@ -268,7 +280,8 @@ impl Member {
         self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
         self.standing.round = round;
         self.standing.offered = false;
-        self.standing.fetched = false;
+        self.standing.fetched = None;
+        self.offer = None;
         self.standing.needs_snapshot = false;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use collective::{CommError, Endpoint, Group, GroupConfig};
 use proto::v1::Identity;
-use rounds::types::{Digest, RankAddress, RunView};
+use rounds::types::{Contribution, Digest, RankAddress, RunView};
 use serde::{Deserialize, Serialize};
 use sparseloco::codec::FrameId;
 use sparseloco::layout::Layout;
@@ -94,6 +94,8 @@ pub struct Member {
     pub(crate) standing: Standing,
     pub(crate) error: Vec<f32>,
     pub(crate) report: RoundReport,
+    /// The leader's offer of this round, and whether the island leaves after it.
+    pub(crate) offer: Option<(Contribution, bool)>,
     ranks: Vec<RankAddress>,
     stop: Arc<AtomicBool>,
     stop_since: Option<Instant>,
@@ -138,7 +140,7 @@ impl Member {
             epoch: config.epoch,
             round: 0,
             offered: false,
-            fetched: false,
+            fetched: None,
             needs_snapshot: false,
         };
         Ok(Member {
@@ -146,6 +148,7 @@ impl Member {
             session: (config.rank == 0).then_some(session),
             error: Vec::new(),
             report: RoundReport::default(),
+            offer: None,
             stop_since: None,
             view: None,
             idle: false,
@@ -244,6 +247,10 @@ impl Member {
         match directive {
             Directive::Join => self.join()?,
             Directive::Train { round } => return Ok(Some(Turn::Train { round })),
+            Directive::OfferAgain => {
+                self.make_offer()?;
+                self.idle = true;
+            }
             Directive::Fetch { set } => self.idle = !self.fetch(&set)?,
             Directive::Apply { commit } => {
                 return Ok(self.apply(&commit, theta)?.map(Turn::Applied));
@@ -267,7 +274,7 @@ impl Member {
     /// Whether an island that is to stop gains nothing by following `directive`.
     fn may_stop(&self, directive: &Directive) -> bool {
         match directive {
-            Directive::Fetch { .. } | Directive::Apply { .. } => false,
+            Directive::Fetch { .. } | Directive::Apply { .. } | Directive::OfferAgain => false,
             Directive::Wait { .. } => !self.standing.offered,
             _ => true,
         }

@@ -92,6 +92,14 @@ fn is_transient(code: Code) -> bool {
     )
 }
 
+/// A lease that ended is no error: the island joins again.
+fn unless_unknown<T>(answer: Result<T, SessionError>) -> Result<Option<T>, SessionError> {
+    match answer {
+        Err(SessionError::Refused { status, .. }) if status.code() == Code::NotFound => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
 /// Makes `attempt` until it is answered, refused, or `patience` is over.
 async fn persist<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
     call: &'static str,
@@ -221,13 +229,14 @@ impl Session {
         self.views.borrow().clone()
     }
 
-    /// Offers a contribution; false when the round is closed.
+    /// Offers a contribution; false when the round is closed, nothing when the coordinator does not
+    /// know the island (any more): the next view shows that, too, and leads to another join.
     pub(crate) async fn offer(
         &self,
         round: u64,
         contribution: Contribution,
         leaving: bool,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<Option<bool>, SessionError> {
         let message = OfferRequest {
             who: Some(self.who.clone()),
             round,
@@ -238,26 +247,27 @@ impl Session {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.offer(request).await }
         });
-        Ok(response.await?.accepted)
+        Ok(unless_unknown(response.await)?.map(|response| response.accepted))
     }
 
-    /// Reports the contributions that the whole island holds.
+    /// Reports the contributions that the whole island holds; to an ignorant coordinator in vain.
     pub(crate) async fn fetched(&self, round: u64, have: Vec<String>) -> Result<(), SessionError> {
         let message = FetchedRequest { who: Some(self.who.clone()), round, have };
         let response = persist("report what was fetched", self.patience, || {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.fetched(request).await }
         });
-        response.await.map(|_| ())
+        unless_unknown(response.await).map(|_| ())
     }
 
-    /// Reports θ after `round`; false when it differs from the others'.
+    /// Reports θ after `round`; false when it differs from the others', nothing when the coordinator
+    /// does not know the island.
     pub(crate) async fn applied(
         &self,
         round: u64,
         hash: Digest,
         heldout_loss: Option<f32>,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<Option<bool>, SessionError> {
         let message = AppliedRequest {
             who: Some(self.who.clone()),
             round,
@@ -268,7 +278,7 @@ impl Session {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.applied(request).await }
         });
-        Ok(response.await?.agrees)
+        Ok(unless_unknown(response.await)?.map(|response| response.agrees))
     }
 
     /// Says that the island holds θ of `round`.
