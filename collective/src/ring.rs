@@ -213,3 +213,63 @@ fn copy(pool: &Pool, values: &[f32]) -> Bytes {
 fn piece(block: usize, range: &Range<usize>, payload: Bytes) -> Piece {
     Piece { block: block as u64, offset: (range.start * 4) as u64, payload }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pieces(layout: &Layout<'_>, world: usize) -> Vec<Range<usize>> {
+        let blocks = 0..layout.blocks();
+        let all = blocks.flat_map(|block| (0..world).map(move |piece| (block, piece)));
+        all.map(|(block, piece)| layout.piece(block, piece)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn even_pieces_tile_the_buffer_in_order(length in 0..5_000_000_usize, world in 1..9_usize) {
+            let mut end = 0;
+            for piece in pieces(&Layout::Even { length, world }, world) {
+                prop_assert_eq!(piece.start, end);
+                prop_assert!(piece.len() <= CHUNK_VALUES);
+                end = piece.end;
+            }
+            prop_assert_eq!(end, length);
+        }
+
+        #[test]
+        fn given_pieces_tile_each_range(lengths in prop::collection::vec(0..300_000_usize, 1..5)) {
+            let mut start = 0;
+            let ranges: Vec<_> = lengths
+                .iter()
+                .map(|length| {
+                    start += length;
+                    start - length..start
+                })
+                .collect();
+            let layout = Layout::Given { ranges: &ranges };
+            for (index, range) in ranges.iter().enumerate() {
+                let mut end = range.start;
+                for block in 0..layout.blocks() {
+                    let piece = layout.piece(block, index);
+                    prop_assert_eq!(piece.start, end);
+                    prop_assert!(piece.len() <= CHUNK_VALUES);
+                    end = piece.end;
+                }
+                prop_assert_eq!(end, range.end);
+            }
+        }
+
+        #[test]
+        fn a_piece_visits_all_ranks_and_is_complete_at_the_rank_of_its_number(world in 2..9_usize) {
+            for piece in 0..world {
+                let holders: Vec<_> = (0..world)
+                    .map(|hop| (0..world).find(|rank| piece_sent(*rank, world, hop) == piece))
+                    .collect();
+                let expected: Vec<_> = (1..=world).map(|hop| Some((piece + hop) % world)).collect();
+                prop_assert_eq!(holders, expected);
+            }
+        }
+    }
+}

@@ -478,6 +478,27 @@ fn groups_come_and_go_many_times_and_never_lose_the_last_bytes() {
 }
 
 #[test]
+fn an_island_comes_back_at_its_old_addresses_after_a_good_end_and_after_a_failure() {
+    let mut addresses = vec!["127.0.0.1:0".to_owned(); 3];
+    for epoch in 0..6 {
+        let ends: Vec<_> = addresses.iter().map(|listen| Endpoint::bind(listen).unwrap()).collect();
+        addresses = ends.iter().map(|end| end.address().to_string()).collect();
+        let faults = if epoch % 2 == 0 { Faults::new() } else { Faults::new().kill(1, 1) };
+        thread::scope(|scope| {
+            for (rank, end) in (0..3).zip(ends) {
+                let (addresses, faults) = (&addresses, faults.clone());
+                scope.spawn(move || {
+                    let config = GroupConfig { epoch, ..config(rank, 3, LONG) };
+                    let mut group = end.connect_with(config, addresses, faults).unwrap();
+                    group.all_reduce(&mut [1.0; 1000]).unwrap();
+                    assert_eq!(group.all_reduce(&mut [1.0; 1000]).is_ok(), epoch % 2 == 0);
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn a_rank_that_is_busy_elsewhere_still_gets_what_a_rank_that_left_had_sent() {
     let groups = over_grpc(2, LONG, &Faults::new());
     let (left, wait) = std::sync::mpsc::channel::<()>();
