@@ -64,15 +64,22 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(low) >> shift | (u64::from(high) << 1) << (63 - shift)
 }
 
-/// `count` bits from bit `at` on, at most 25; zeros past the end.
+/// `count` bits from bit `at` on, at most 16; zeros past the end.
 #[inline(always)]
 pub(crate) fn field(bytes: &[u8], at: usize, count: u32) -> u32 {
-    let (byte, shift) = (at / 8, at % 8);
-    let four = match bytes.get(byte..).and_then(|rest| rest.first_chunk::<4>()) {
-        Some(four) => *four,
-        None => tail(bytes, byte),
-    };
-    u32::from_le_bytes(four) >> shift & ((1 << count) - 1)
+    word(bytes, at) as u32 & ((1 << count) - 1)
+}
+
+/// Eight fields of `width` bits, at most 12, from bit `at` on; zeros past the end.
+#[inline(always)]
+pub(crate) fn eight_fields(bytes: &[u8], at: usize, width: u32) -> [u32; 8] {
+    let words = [word(bytes, at), word(bytes, at + 4 * width as usize)];
+    let mask = (1u64 << width) - 1;
+    let mut fields = [0; 8];
+    for (lane, field) in fields.iter_mut().enumerate() {
+        *field = (words[lane / 4] >> (lane % 4 * width as usize) & mask) as u32;
+    }
+    fields
 }
 
 #[cold]

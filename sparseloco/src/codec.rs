@@ -9,8 +9,8 @@
 //! e ← a − m                     what quantising lost is fed back too
 //! ```
 
-use crate::frame::{self, Frame, FrameWriter};
-use crate::layout::{CHUNK, Chunk, Layout};
+use crate::frame::{self, ChunkValues, Frame, FrameWriter};
+use crate::layout::{Chunk, Layout};
 use crate::message::Sender;
 use crate::params::{ChunkCode, CodecParams};
 use crate::pass::Pass;
@@ -190,7 +190,7 @@ pub fn accumulate_piece(
 /// every bit of it means something. Never panics and allocates next to nothing.
 pub fn verify_piece(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<PieceStats, WireError> {
     let codes = frame::codes(at);
-    let frame = Frame::parse(at, &codes, bytes)?;
+    let frame = Frame::parse(InstructionSet::best(), at, &codes, bytes)?;
     frame::check_id(id, bytes)?;
     Ok(PieceStats { values: frame.values() })
 }
@@ -204,14 +204,14 @@ pub fn verify_piece(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<Piece
 /// When `error` does not have the length of the piece.
 pub fn restore_piece(at: PieceAt<'_>, bytes: &[u8], error: &mut [f32]) -> Result<(), WireError> {
     let codes = frame::codes(at);
-    let mut reader = Frame::parse(at, &codes, bytes)?.reader();
+    let mut reader = Frame::parse(InstructionSet::best(), at, &codes, bytes)?.reader();
     assert_eq!(error.len(), at.layout.piece(at.piece).values.len(), "values of the piece");
-    let (mut positions, mut values) = ([0; CHUNK], [0.0; CHUNK]);
+    let mut values = ChunkValues::new();
     let mut rest = error;
     for code in &codes {
         let (chunk, after) = rest.split_at_mut(code.len);
-        reader.chunk(code, &mut positions, &mut values);
-        for (&position, value) in positions.iter().zip(&values).take(code.kept) {
+        reader.chunk(code, &mut values);
+        for (&position, value) in values.positions().iter().zip(values.values()) {
             chunk[usize::from(position)] += value;
         }
         rest = after;

@@ -5,24 +5,26 @@
 
 use crate::aggregate::{ChunkSum, shares};
 use crate::codec::{PieceAt, WireError};
-use crate::frame::{self, Frame, Planes};
+use crate::frame::{self, ChunkValues, Frame, Planes};
 use crate::layout::CHUNK;
 use crate::limit;
 use crate::params::{ChunkCode, CodecParams};
-use crate::simd::{InstructionSet, Job, Simd};
+use crate::simd::{self, InstructionSet, Job, Simd};
 
 /// How contributions v₁ … vₙ with shares sᵢ = wᵢ / Σ w become one update u.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// u = Σ sᵢ vᵢ: the mean over all islands (SparseLoCo, equation 2, weighted by tokens).
     Paper,
-    /// At position p of a matrix, u\[p\] = Σ sᵢ vᵢ\[p\] / max(S, [`crate::aggregate::LEAST_SHARE`]) where S is the sum
-    /// of the shares of those that sent p: the mean over its senders, with a bound on what one of
-    /// many may decide alone. A vector has the plain mean, as under [`Rule::Paper`].
+    /// At position p of a matrix, u\[p\] = Σ sᵢ vᵢ\[p\] / max(S, [`LEAST_SHARE`]) where S is the
+    /// sum of the shares of those that sent p: the mean over its senders, with a bound on what one
+    /// of many may decide alone. A vector has the plain mean, as under [`Rule::Paper`].
     ///
     /// What arrived from others need not be sent again. Where this island did not send p, its
-    /// residual shrinks toward zero by the part of u with its sign: e\[p\] ← e\[p\] − clamp(u\[p\],
-    /// min(e\[p\], 0), max(e\[p\], 0)).
+    /// residual shrinks toward zero by the part of u with its sign:
+    /// e\[p\] ← e\[p\] − clamp(u\[p\], min(e\[p\], 0), max(e\[p\], 0)).
+    ///
+    /// [`LEAST_SHARE`]: crate::aggregate::LEAST_SHARE
     Counted,
 }
 
@@ -126,7 +128,7 @@ pub fn apply_with(instructions: InstructionSet, apply: Apply<'_>) -> Result<(), 
         .iter()
         .enumerate()
         .map(|(index, contribution)| {
-            Frame::parse(at, &codes, contribution.bytes)
+            Frame::parse(instructions, at, &codes, contribution.bytes)
                 .map_err(|source| ApplyError::Frame { index, source })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -205,18 +207,21 @@ impl Job for Step<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) {
         let mut sum = ChunkSum::new(self.outer.rule);
-        let (mut positions, mut values) = ([0; CHUNK], [0.0; CHUNK]);
+        let mut values = ChunkValues::new();
         let mut own = Vec::with_capacity(CHUNK);
         let (mut anchor, mut error) = (self.state.anchor, self.state.error);
         let chunks = self.at.layout.piece_chunks(self.at.piece).zip(self.codes);
         for (index, (chunk, code)) in chunks.enumerate() {
             let (this_anchor, rest_anchor) = anchor.split_at_mut(code.len);
             let (this_error, rest_error) = error.split_at_mut(code.len);
+            // There is time to fetch these while the contributions are decoded.
+            this_anchor.as_chunks().0.iter().for_each(simd::prefetch);
+            this_error.as_chunks().0.iter().for_each(simd::prefetch);
             sum.start(chunk.kind);
             own.clear();
             for (nth, reader) in self.readers.iter_mut().enumerate() {
-                reader.chunk(code, &mut positions, &mut values);
-                let (positions, values) = (&positions[..code.kept], &values[..code.kept]);
+                reader.chunk(code, &mut values);
+                let (positions, values) = (values.positions(), values.values());
                 sum.add(self.shares[nth], self.scales.of(nth, index), positions, values);
                 if self.own == Some(nth) {
                     own.extend_from_slice(positions);
