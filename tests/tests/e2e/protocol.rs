@@ -1,5 +1,5 @@
-//! The round between islands, in this process: a real coordinator, real members over loopback, and a
-//! trainer that any laptop can follow. Members are killed at every point of a round.
+//! The round between islands, in this process: a real coordinator, real members over loopback, and
+//! a trainer that any laptop can follow. Members are killed at every point of a round.
 
 mod faults;
 mod hostile;

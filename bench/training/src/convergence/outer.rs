@@ -3,9 +3,9 @@
 use anyhow::Context;
 use plan::model::TensorSpec;
 use sparseloco::codec::compress_piece;
-use sparseloco::{CodecParams, FrameId, PieceAt, PieceInput, ValueBits};
 use sparseloco::layout::{Layout, TensorShape};
 use sparseloco::outer::{OuterParams, PieceState, Rule, Weighted, apply_piece, local_start};
+use sparseloco::{CodecParams, FrameId, PieceAt, PieceInput, ValueBits};
 
 /// An outer optimiser with its settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +134,9 @@ impl Outer {
                     *anchor -= alpha * (delta + momentum * *velocity);
                 }
             }
-            Arm::Sparse { rule, alpha, .. } => self.sparse_step(OuterParams { rule, alpha }, tokens)?,
+            Arm::Sparse { rule, alpha, .. } => {
+                self.sparse_step(OuterParams { rule, alpha }, tokens)?
+            }
         }
         Ok(())
     }
