@@ -4,18 +4,19 @@
 mod link;
 
 fn main() {
-    for file in ["cpp/shim.cpp", "cpp/shim.h"] {
-        println!("cargo::rerun-if-changed={file}");
-    }
+    println!("cargo::rerun-if-changed=cpp");
     let include = link::libtorch().join("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .opt_level(3)
         .warnings(false)
+        // Loops vectorise only if nobody looks at errno or floating-point traps; `omp` is how
+        // libtorch itself spreads work over its threads.
+        .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
         .include(include.join("torch/csrc/api/include"))
         .include(include)
-        .file("cpp/shim.cpp")
+        .files(["cpp/kernels.cpp", "cpp/ops.cpp", "cpp/shim.cpp"])
         .compile("tch_ext");
     link::emit();
 }

@@ -10,7 +10,10 @@
 
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <vector>
+
+#include "ops.h"
 
 namespace {
 
@@ -62,6 +65,42 @@ char* tch_ext_fused_adamw(
         settings->beta2, settings->weight_decay, settings->epsilon, /*amsgrad=*/false,
         /*maximize=*/false);
   });
+}
+
+char* tch_ext_product(const at::Tensor* x, const at::Tensor* weight, at::Tensor** out) {
+  return guarded([&] { *out = new at::Tensor(tch_ext::product(*x, *weight)); });
+}
+
+char* tch_ext_linear(const at::Tensor* x, const at::Tensor* weight, at::Tensor** out) {
+  return guarded([&] { *out = new at::Tensor(tch_ext::linear(*x, *weight)); });
+}
+
+char* tch_ext_norm(
+    const at::Tensor* x, const at::Tensor* delta, const at::Tensor* weight, double epsilon,
+    at::Tensor** out, at::Tensor** sum) {
+  return guarded([&] {
+    const auto added = delta == nullptr ? std::nullopt : std::optional<at::Tensor>(*delta);
+    auto [normed, total] = tch_ext::norm(*x, added, *weight, epsilon);
+    auto first = std::make_unique<at::Tensor>(std::move(normed));
+    *sum = new at::Tensor(std::move(total));
+    *out = first.release();
+  });
+}
+
+char* tch_ext_gate(const at::Tensor* both, at::Tensor** out) {
+  return guarded([&] { *out = new at::Tensor(tch_ext::gate(*both)); });
+}
+
+char* tch_ext_attention(
+    const at::Tensor* const* tensors, const int64_t* shape, at::Tensor** out) {
+  return guarded([&] {
+    *out = new at::Tensor(tch_ext::attention(
+        *tensors[0], *tensors[1], *tensors[2], {shape[0], shape[1], shape[2]}));
+  });
+}
+
+char* tch_ext_cross_entropy(at::Tensor* logits, const at::Tensor* targets, double* loss) {
+  return guarded([&] { *loss = tch_ext::cross_entropy(*logits, *targets); });
 }
 
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out) {

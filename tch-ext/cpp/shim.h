@@ -29,6 +29,18 @@ struct TchExtAdamW {
 // One fused AdamW step on tensors of one device; `step` counts from 1.
 char* tch_ext_fused_adamw(at::Tensor* const* tensors, double step, const TchExtAdamW* settings);
 
+// What `ops.h` declares. `out` and `sum` receive tensors that the caller owns; `delta` may be null.
+char* tch_ext_product(const at::Tensor* x, const at::Tensor* weight, at::Tensor** out);
+char* tch_ext_linear(const at::Tensor* x, const at::Tensor* weight, at::Tensor** out);
+char* tch_ext_norm(
+    const at::Tensor* x, const at::Tensor* delta, const at::Tensor* weight, double epsilon,
+    at::Tensor** out, at::Tensor** sum);
+char* tch_ext_gate(const at::Tensor* both, at::Tensor** out);
+// `tensors`: mixed, cosine, sine; `shape`: batch, heads, key_value_heads.
+char* tch_ext_attention(
+    const at::Tensor* const* tensors, const int64_t* shape, at::Tensor** out);
+char* tch_ext_cross_entropy(at::Tensor* logits, const at::Tensor* targets, double* loss);
+
 // Whether CUDA device `index` computes in bf16 (Ampere and later).
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out);
 

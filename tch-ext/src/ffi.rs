@@ -22,6 +22,35 @@ unsafe extern "C" {
         step: f64,
         settings: *const AdamW,
     ) -> *mut c_char;
+    pub(crate) fn tch_ext_product(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn tch_ext_linear(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn tch_ext_norm(
+        x: *const C_tensor,
+        delta: *const C_tensor,
+        weight: *const C_tensor,
+        epsilon: f64,
+        out: *mut *mut C_tensor,
+        sum: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn tch_ext_gate(both: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    pub(crate) fn tch_ext_attention(
+        tensors: *const *const C_tensor,
+        shape: *const i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn tch_ext_cross_entropy(
+        logits: *mut C_tensor,
+        targets: *const C_tensor,
+        loss: *mut f64,
+    ) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_has_bf16(index: i64, out: *mut bool) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64)
     -> *mut c_char;

@@ -1,13 +1,16 @@
-//! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are views
-//! of one buffer, fused AdamW, memory statistics; and CPU tensors as slices. Home of `unsafe`.
+//! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are
+//! views of one buffer, fused AdamW, memory statistics; the operations of a LLaMA layer fused for
+//! the CPU; and CPU tensors as slices. Home of `unsafe`.
 
 mod ffi;
 mod host;
+mod ops;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
 
 pub use crate::host::{HostError, host_slice};
+pub use crate::ops::{AttentionShape, attention, cross_entropy, gate, linear, norm, product};
 
 /// libtorch refused an operation.
 #[derive(Debug, thiserror::Error)]

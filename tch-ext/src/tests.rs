@@ -78,3 +78,26 @@ fn a_machine_without_cuda_says_so() {
         assert!(cuda_has_bf16(0).is_err());
     }
 }
+
+#[test]
+fn shapes_that_do_not_fit_are_errors_and_not_wild_reads() {
+    let options = (Kind::Float, Device::Cpu);
+    let matrix = |rows: i64, columns: i64| Tensor::zeros([rows, columns], options);
+    let shape = |heads| AttentionShape { batch: 1, heads, key_value_heads: 1 };
+    let table = matrix(4, 2);
+    assert!(product(&matrix(2, 3), &matrix(2, 4)).is_err());
+    assert!(linear(&matrix(2, 3).to_kind(Kind::Double), &matrix(2, 3)).is_err());
+    assert!(norm(&matrix(2, 3), None, &Tensor::zeros([4], options), 1e-5).is_err());
+    let delta = matrix(1, 3);
+    assert!(norm(&matrix(2, 3), Some(&delta), &Tensor::zeros([3], options), 1e-5).is_err());
+    assert!(gate(&matrix(2, 3)).is_err());
+    assert!(attention(&matrix(4, 8), (&table, &table), shape(2)).is_ok());
+    assert!(attention(&matrix(5, 8), (&table, &table), shape(2)).is_err());
+    assert!(attention(&matrix(4, 8), (&table, &table), shape(3)).is_err());
+    let targets = |targets: &[i64]| Tensor::from_slice(targets);
+    assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0, 2])).is_ok());
+    assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0, 3])).is_err());
+    assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0, -1])).is_err());
+    assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0])).is_err());
+    assert!(cross_entropy(&mut matrix(2, 3).tr(), &targets(&[0, 1, 1])).is_err());
+}

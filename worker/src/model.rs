@@ -1,8 +1,9 @@
-//! One rank's model on one device: parameters, gradients, optimiser state and the computations of an
-//! inner step. LLaMA as Hugging Face's `LlamaForCausalLM` computes it.
+//! One rank's model on one device: parameters, gradients, optimiser state and the computations of
+//! an inner step. LLaMA as Hugging Face's `LlamaForCausalLM` computes it.
 
 mod head;
 mod network;
+mod ops;
 
 use std::thread::ThreadId;
 
@@ -175,9 +176,10 @@ impl Replica {
     }
 
     /// Forward and backward of `batch` sequences of `seq` inputs, given as `batch * (seq + 1)`
-    /// tokens. Adds `scale` times the gradient of the summed loss to the flat gradient; with `scale`
-    /// = 1 / (tokens of the step over all ranks) the sum over micro-batches and ranks is the
-    /// gradient of the mean loss. Returns the loss in nats, summed over the tokens and unscaled.
+    /// tokens. Adds `scale` times the gradient of the summed loss to the flat gradient; with
+    /// `scale` = 1 / (tokens of the step over all ranks) the sum over micro-batches and ranks is
+    /// the gradient of the mean loss. Returns the loss in nats, summed over the tokens and
+    /// unscaled.
     ///
     /// # Errors
     /// Tokens that make no such batch, or libtorch refused; the flat gradient is then undefined.

@@ -2,38 +2,38 @@
 //! vocabulary, the largest thing there is for a small model) never exist as a whole, and their
 //! gradient takes their own place.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::model::ModelError;
+use super::ModelError;
+use super::ops::Ops;
 use crate::parameters::Leaf;
 
-/// Logits that exist at a time.
-const CHUNK: i64 = 1 << 20;
+/// Logits that exist at a time: on the CPU what fits its cache, elsewhere what keeps a card busy.
+const FUSED_CHUNK: i64 = 1 << 20;
+const COMPOSED_CHUNK: i64 = 1 << 26;
 
-/// Cross-entropy of `hidden` [tokens, width] against `targets` [tokens].
+/// Cross-entropy of hidden states [tokens, width] against targets [tokens].
 #[derive(Debug)]
 pub(super) struct Head {
     /// [vocabulary, width].
     pub(super) leaf: Leaf,
-    /// Kind of the products.
-    pub(super) kind: Kind,
+    /// How it computes.
+    pub(super) ops: Ops,
 }
 
 impl Head {
     /// Logits [tokens, vocabulary] in f32.
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let weight = self.leaf.value.f_detach()?.f_to_kind(self.kind)?;
-        Ok(hidden.f_to_kind(self.kind)?.f_mm(&weight.f_tr()?)?.f_to_kind(Kind::Float)?)
+        self.ops.product(hidden, &self.leaf.value.f_detach()?)
     }
 
     /// The summed loss in nats. Runs under `no_grad`.
     pub(super) fn loss(&self, hidden: &Tensor, targets: &Tensor) -> Result<f64, ModelError> {
-        let mut loss = Tensor::f_zeros([1], (Kind::Double, hidden.device()))?;
+        let mut total = 0.0;
         for (hidden, targets) in self.chunks(hidden, targets)? {
-            let log_p = self.logits(&hidden)?.f_internal_log_softmax(-1, false)?;
-            let _ = loss.f_sub_(&picked(&log_p, &targets)?)?;
+            total += self.ops.cross_entropy(self.logits(&hidden)?, &targets)?.0;
         }
-        Ok(loss.f_double_value(&[0])?)
+        Ok(total)
     }
 
     /// The summed loss in nats, and the gradient with respect to `hidden` of `scale` times it. Adds
@@ -44,37 +44,19 @@ impl Head {
         targets: &Tensor,
         scale: f64,
     ) -> Result<(f64, Tensor), ModelError> {
-        let mut loss = Tensor::f_zeros([1], (Kind::Double, hidden.device()))?;
-        let weight = self.leaf.value.f_detach()?.f_to_kind(self.kind)?;
+        let weight = self.leaf.value.f_detach()?;
+        let mut own = self.leaf.gradient.shallow_clone();
+        let mut total = 0.0;
         let mut gradients = Vec::new();
         for (hidden, targets) in self.chunks(hidden, targets)? {
-            let mut log_p = self.logits(&hidden)?.f_internal_log_softmax(-1, false)?;
-            let _ = loss.f_sub_(&picked(&log_p, &targets)?)?;
-            // d loss / d logits = softmax - one-hot, in the logits' place.
-            let column = targets.f_unsqueeze(1)?;
-            let minus_one = Tensor::f_full([1], -1.0, (Kind::Float, hidden.device()))?;
-            let _ = log_p.f_exp_()?;
-            let _ = log_p.f_scatter_add_(1, &column, &minus_one.f_expand_as(&column)?)?;
-            let slope = log_p.f_to_kind(self.kind)?;
-            let scaled = (&hidden * scale).f_to_kind(self.kind)?;
-            self.add_gradient(&slope, &scaled)?;
-            gradients.push(slope.f_mm(&weight)?.f_to_kind(Kind::Float)?.f_mul_scalar_(scale)?);
+            let (loss, slope) = self.ops.cross_entropy(self.logits(&hidden)?, &targets)?;
+            total += loss;
+            // The scale goes where the values are fewest.
+            let scaled = hidden.f_mul_scalar(scale)?;
+            let _ = own.f_add_(&self.ops.product(&slope.f_tr()?, &scaled.f_tr()?)?)?;
+            gradients.push(self.ops.product(&slope, &weight.f_tr()?)?.f_mul_scalar_(scale)?);
         }
-        let gradient = match gradients.len() {
-            1 => gradients.remove(0),
-            _ => Tensor::f_cat(&gradients, 0)?,
-        };
-        Ok((loss.f_double_value(&[0])?, gradient))
-    }
-
-    fn add_gradient(&self, slope: &Tensor, hidden: &Tensor) -> Result<(), ModelError> {
-        let mut total = self.leaf.gradient.shallow_clone();
-        if self.kind == Kind::Float {
-            let _ = total.f_addmm_(&slope.f_tr()?, hidden)?;
-        } else {
-            let _ = total.f_add_(&slope.f_tr()?.f_mm(hidden)?)?;
-        }
-        Ok(())
+        Ok((total, Tensor::f_cat(&gradients, 0)?))
     }
 
     fn chunks(
@@ -82,13 +64,9 @@ impl Head {
         hidden: &Tensor,
         targets: &Tensor,
     ) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
-        let rows = (CHUNK / self.leaf.value.size()[0]).max(1);
+        let values = if self.ops == Ops::Fused { FUSED_CHUNK } else { COMPOSED_CHUNK };
+        let rows = (values / self.leaf.value.size()[0]).max(1);
         let (hidden, targets) = (hidden.f_split(rows, 0)?, targets.f_split(rows, 0)?);
         Ok(hidden.into_iter().zip(targets).collect())
     }
-}
-
-/// Σ over rows of the value that `targets` names, in f64.
-fn picked(log_p: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
-    Ok(log_p.f_gather(1, &targets.f_unsqueeze(1)?, false)?.f_sum(Kind::Double)?)
 }

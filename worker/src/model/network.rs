@@ -2,9 +2,11 @@
 //! layer is a unit that takes and returns the residual stream.
 
 use plan::model::Llama;
-use tch::{Kind, Tensor};
+use tch::Tensor;
+use tch_ext::AttentionShape;
 
 use super::head::Head;
+use super::ops::{Ops, Rotary};
 use super::{Batch, Compute, ModelError};
 use crate::parameters::{Leaf, Leaves};
 
@@ -32,23 +34,21 @@ struct Layer {
     down: Leaf,
 }
 
-/// Numbers that every layer needs.
+/// What every layer needs to know.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     heads: i64,
     key_value_heads: i64,
-    head_dim: i64,
-    width: i64,
     epsilon: f64,
-    kind: Kind,
+    ops: Ops,
 }
 
-/// Rotary position embedding (Su et al. 2021) in Hugging Face's layout: the first half of a head is
-/// turned with its second half. Tables are [positions, head_dim].
+/// The residual stream [tokens, width] between layers. What the last layer adds is kept apart, so
+/// that the addition and the norm after it are one pass.
 #[derive(Debug)]
-struct Rotary {
-    cosine: Tensor,
-    sine: Tensor,
+struct Residual {
+    stream: Tensor,
+    delta: Option<Tensor>,
 }
 
 impl Network {
@@ -63,21 +63,20 @@ impl Network {
         let shape = Shape {
             heads: config.num_attention_heads.into(),
             key_value_heads: config.num_key_value_heads.into(),
-            head_dim: model.query_width() as i64 / i64::from(config.num_attention_heads),
-            width: config.hidden_size.into(),
             epsilon: config.rms_norm_eps,
-            kind: compute.kind,
+            ops: Ops::new(compute),
         };
         let positions = config.max_position_embeddings.into();
+        let head_dim = model.query_width() as i64 / shape.heads;
         Ok(Self {
             embedding: leaf("model.embed_tokens")?,
             layers: (0..config.num_hidden_layers)
                 .map(|index| Layer::new(index, leaves))
                 .collect::<Result<_, _>>()?,
             norm: leaf("model.norm")?,
-            head: Head { leaf: leaf(head)?, kind: compute.kind },
+            head: Head { leaf: leaf(head)?, ops: shape.ops },
             shape,
-            rotary: Rotary::new(positions, shape.head_dim, config.rope_theta, compute)?,
+            rotary: Rotary::new(positions, head_dim, config.rope_theta, compute.device)?,
         })
     }
 
@@ -111,6 +110,13 @@ impl Network {
         self.head.logits(&hidden.f_narrow(0, length - positions, positions)?)
     }
 
+    /// Takes the path of the cards, so that a machine without one tests it.
+    #[cfg(test)]
+    pub(super) fn compose(&mut self, kind: tch::Kind) {
+        self.shape.ops = Ops::Composed(kind);
+        self.head.ops = self.shape.ops;
+    }
+
     /// The residual stream [tokens, width] before the first layer, a leaf of the graph.
     fn embed(&self, inputs: &Tensor) -> Result<Tensor, ModelError> {
         Ok(self.embedding.value.f_detach()?.f_index_select(0, inputs)?)
@@ -119,11 +125,11 @@ impl Network {
     /// The normed residual stream [tokens, width] after the last layer.
     fn hidden(&self, embedded: &Tensor, batch: i64, length: i64) -> Result<Tensor, ModelError> {
         let rotary = self.rotary.first(length)?;
-        let mut stream = embedded.shallow_clone();
+        let mut residual = Residual { stream: embedded.shallow_clone(), delta: None };
         for layer in &self.layers {
-            stream = layer.forward(&stream, self.shape, &rotary, batch)?;
+            residual = layer.forward(&residual, self.shape, &rotary, batch)?;
         }
-        self.shape.norm(&stream, &self.norm)
+        Ok(self.shape.norm(&residual, &self.norm)?.0)
     }
 }
 
@@ -147,99 +153,29 @@ impl Layer {
         })
     }
 
-    /// The residual stream after this layer. `stream` is [tokens, width].
+    /// The residual stream after this layer.
     fn forward(
         &self,
-        stream: &Tensor,
+        residual: &Residual,
         shape: Shape,
         rotary: &Rotary,
         batch: i64,
-    ) -> Result<Tensor, ModelError> {
-        let normed = shape.norm(stream, &self.input_norm)?;
-        let mixed = shape.linear(&normed, &self.query_key_value)?;
-        let attended = shape.attention(&mixed, rotary, batch)?;
-        let stream = stream.f_add(&shape.linear(&attended, &self.output)?)?;
-        let normed = shape.norm(&stream, &self.post_norm)?;
-        let gated = shape.gate(&shape.linear(&normed, &self.gate_up)?)?;
-        Ok(stream.f_add(&shape.linear(&gated, &self.down)?)?)
+    ) -> Result<Residual, ModelError> {
+        let Shape { heads, key_value_heads, ops, .. } = shape;
+        let (normed, stream) = shape.norm(residual, &self.input_norm)?;
+        let mixed = ops.linear(&normed, &self.query_key_value)?;
+        let shape_of_heads = AttentionShape { batch, heads, key_value_heads };
+        let attended = ops.attention(&mixed, rotary, shape_of_heads)?;
+        let delta = Some(ops.linear(&attended, &self.output)?);
+        let (normed, stream) = shape.norm(&Residual { stream, delta }, &self.post_norm)?;
+        let gated = ops.gate(&ops.linear(&normed, &self.gate_up)?)?;
+        Ok(Residual { stream, delta: Some(ops.linear(&gated, &self.down)?) })
     }
 }
 
 impl Shape {
-    /// x · w / √(mean(x²) + ε) in f32 (Zhang and Sennrich 2019).
-    fn norm(self, stream: &Tensor, weight: &Leaf) -> Result<Tensor, ModelError> {
-        let width = [self.width];
-        Ok(stream.f_rms_norm(width.as_slice(), Some(&weight.value), Some(self.epsilon))?)
-    }
-
-    /// x Wᵀ in the kind of the products.
-    fn linear(self, x: &Tensor, weight: &Leaf) -> Result<Tensor, ModelError> {
-        let weight = weight.value.f_to_kind(self.kind)?;
-        Ok(x.f_to_kind(self.kind)?.f_linear(&weight, None::<&Tensor>)?)
-    }
-
-    /// silu(gate) · up (Shazeer 2020) of [tokens, 2 · intermediate].
-    fn gate(self, gate_up: &Tensor) -> Result<Tensor, ModelError> {
-        let parts = gate_up.f_chunk(2, -1)?;
-        Ok(parts[0].f_silu()?.f_mul(&parts[1])?)
-    }
-
-    /// Causal attention over [tokens, (heads + 2 · key_value_heads) · head_dim] with queries and keys
-    /// turned by their positions; [tokens, heads · head_dim].
-    fn attention(self, mixed: &Tensor, rotary: &Rotary, batch: i64) -> Result<Tensor, ModelError> {
-        let length = mixed.size()[0] / batch;
-        let all = self.heads + 2 * self.key_value_heads;
-        let heads = mixed.f_view([batch, length, all, self.head_dim])?.f_transpose(1, 2)?;
-        let sizes = [self.heads, self.key_value_heads, self.key_value_heads];
-        let parts = heads.f_split_with_sizes(sizes.as_slice(), 1)?;
-        let query = rotary.turn(&parts[0], self.kind)?;
-        let key = rotary.turn(&parts[1], self.kind)?;
-        let attended = Tensor::f_scaled_dot_product_attention(
-            &query,
-            &key,
-            &parts[2],
-            None::<&Tensor>,
-            0.0,
-            true,
-            None,
-            self.heads != self.key_value_heads,
-        )?;
-        Ok(attended.f_transpose(1, 2)?.f_reshape([batch * length, self.heads * self.head_dim])?)
-    }
-}
-
-impl Rotary {
-    fn new(
-        positions: i64,
-        head_dim: i64,
-        theta: f64,
-        compute: Compute,
-    ) -> Result<Self, ModelError> {
-        let options = (Kind::Float, tch::Device::Cpu);
-        let exponents = Tensor::f_arange_start_step(0, head_dim, 2, options)?;
-        let powers = Tensor::f_pow_scalar(theta, &exponents.f_div_scalar(head_dim as f64)?)?;
-        let frequencies = powers.f_reciprocal()?;
-        let angles = Tensor::f_arange(positions, options)?.f_outer(&frequencies)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
-        Ok(Self {
-            cosine: angles.f_cos()?.f_to_device(compute.device)?,
-            sine: angles.f_sin()?.f_to_device(compute.device)?,
-        })
-    }
-
-    /// The tables of the first `length` positions.
-    fn first(&self, length: i64) -> Result<Self, ModelError> {
-        Ok(Self {
-            cosine: self.cosine.f_narrow(0, 0, length)?,
-            sine: self.sine.f_narrow(0, 0, length)?,
-        })
-    }
-
-    /// Turns [batch, heads, length, head_dim]; in f32, then `kind`.
-    fn turn(&self, heads: &Tensor, kind: Kind) -> Result<Tensor, ModelError> {
-        let halves = heads.f_chunk(2, -1)?;
-        let turned = Tensor::f_cat(&[&halves[1].f_neg()?, &halves[0]], -1)?;
-        let sum = heads.f_mul(&self.cosine)?.f_add(&turned.f_mul(&self.sine)?)?;
-        Ok(sum.f_to_kind(kind)?)
+    /// The norm of the residual stream, and the stream with all additions made.
+    fn norm(self, residual: &Residual, weight: &Leaf) -> Result<(Tensor, Tensor), ModelError> {
+        self.ops.norm(&residual.stream, residual.delta.as_ref(), weight, self.epsilon)
     }
 }
