@@ -3,7 +3,7 @@
 
 use plan::event::{IslandState, WorkerEvent};
 
-use super::event::{Begin, Body, RankEvent, Record, UpEvent};
+use super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::state::{Activity, Island, RunState};
 use crate::show;
 
@@ -128,7 +128,9 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
         "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} rounds"
     ));
     lines.extend(begin.islands.iter().map(|island| {
-        format!("  {}: {}, {} inner steps a round", island.name, island.cards, island.inner_steps)
+        let plural = if island.inner_steps == 1 { "" } else { "s" };
+        let IslandBegin { name, cards, inner_steps } = island;
+        format!("  {name}: {cards}, {inner_steps} inner step{plural} a round")
     }));
     lines
 }

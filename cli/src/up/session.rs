@@ -254,7 +254,9 @@ impl Session {
     }
 
     fn take_line(&mut self, who: Who, line: &str) -> Result<(), SessionError> {
-        let Who::Rank { ref island, epoch, rank } = who else { return Ok(()) };
+        let Who::Rank { ref island, epoch, rank } = who else {
+            return self.take_coordinator_line(line);
+        };
         let island = island.clone();
         let Ok(event) = serde_json::from_str::<WorkerEvent>(line) else {
             let line: String = line.chars().take(SHOWN).collect();
@@ -265,6 +267,12 @@ impl Session {
             self.failures.insert(who, error.clone());
         }
         self.record(Body::Rank(RankEvent { island, rank, epoch, event }))
+    }
+
+    fn take_coordinator_line(&mut self, line: &str) -> Result<(), SessionError> {
+        let Ok(Told::Listening { address }) = serde_json::from_str(line) else { return Ok(()) };
+        let address = format!("http://{address}");
+        self.record(Body::Up(UpEvent::CoordinatorStarted { address }))
     }
 
     /// Why a process ended: what it said, or the end of its log where it broke without a word.

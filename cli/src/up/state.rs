@@ -1,11 +1,14 @@
 //! What is known of a run: a fold over its [`Record`]s, from which the screen and the summary are
 //! made. Folding the records of earlier sessions first makes a resumed run's figures whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plan::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, RankEvent, Record, UpEvent};
+
+/// Rounds over which the run's speed is taken.
+const SPEED_ROUNDS: usize = 16;
 
 /// A run as its records tell it.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +25,10 @@ pub struct RunState {
     pub tokens: u64,
     /// Seconds of all sessions, as far as records reach.
     pub wall: f64,
-    /// The time of the newest session's first and last record, Unix seconds.
-    session: Option<(f64, f64)>,
-    /// When and at how many tokens the newest session's first round was seen, for its speed.
-    speed_from: Option<(f64, u64)>,
+    /// The time of the newest session's last record, Unix seconds.
+    session: Option<f64>,
+    /// When the newest session's first step or last rounds were seen, and the run's tokens then.
+    recent: VecDeque<(f64, u64)>,
 }
 
 /// One island.
@@ -107,7 +110,7 @@ impl RunState {
         if let Body::Up(UpEvent::Begin(begin)) = &record.body {
             self.begin_session(begin, record.at);
         }
-        if let Some((_, last)) = &mut self.session {
+        if let Some(last) = &mut self.session {
             self.wall += (record.at - *last).max(0.0);
             *last = last.max(record.at);
         }
@@ -117,11 +120,11 @@ impl RunState {
         }
     }
 
-    /// Tokens per second of the newest session, over committed rounds.
+    /// Tokens per second over the last committed rounds of the newest session.
     pub fn tokens_per_second(&self) -> Option<f64> {
-        let ((since, tokens), (_, now)) = (self.speed_from?, self.session?);
-        let seconds = now - since;
-        (self.tokens > tokens && seconds > 0.0).then(|| (self.tokens - tokens) as f64 / seconds)
+        let ((since, before), (until, after)) = (self.recent.front()?, self.recent.back()?);
+        let seconds = until - since;
+        (after > before && seconds > 0.0).then(|| (after - before) as f64 / seconds)
     }
 
     /// Seconds until the run has its tokens, at the newest session's speed.
@@ -131,8 +134,8 @@ impl RunState {
     }
 
     fn begin_session(&mut self, begin: &Begin, at: f64) {
-        self.session = Some((at, at));
-        self.speed_from = None;
+        self.session = Some(at);
+        self.recent.clear();
         for named in &begin.islands {
             let island = self.islands.entry(named.name.clone()).or_default();
             island.cards.clone_from(&named.cards);
@@ -172,17 +175,16 @@ impl RunState {
             WorkerEvent::State { state, round, .. } => {
                 island.activity = Activity::Working(*state);
                 island.round = *round;
-                if *state == IslandState::Training {
-                    self.speed_from.get_or_insert((at, tokens));
+                if *state == IslandState::Training && self.recent.is_empty() {
+                    self.recent.push_back((at, tokens));
                 }
             }
             WorkerEvent::Step { round, step, tokens: made, seconds, .. } => {
                 island.round = *round;
                 island.step = *step;
                 island.note_speed(*made as f64 / seconds.max(1e-9));
-                self.speed_from.get_or_insert((at, tokens));
             }
-            WorkerEvent::Round { .. } => self.apply_round(record),
+            WorkerEvent::Round { .. } => self.apply_round(record, at),
             WorkerEvent::Evaluation { round, heldout_loss } => {
                 self.heldout.insert(*round, *heldout_loss);
             }
@@ -198,7 +200,7 @@ impl RunState {
         }
     }
 
-    fn apply_round(&mut self, record: &RankEvent) {
+    fn apply_round(&mut self, record: &RankEvent, at: f64) {
         let WorkerEvent::Round {
             round,
             tokens,
@@ -216,6 +218,12 @@ impl RunState {
         else {
             return;
         };
+        if *tokens > self.tokens {
+            self.recent.push_back((at, *tokens));
+        }
+        if self.recent.len() > SPEED_ROUNDS {
+            self.recent.pop_front();
+        }
         self.tokens = *tokens;
         let name = &record.island;
         let entry = self.rounds.entry(*round).or_default();

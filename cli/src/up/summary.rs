@@ -160,7 +160,11 @@ impl Summary {
         let round = show::bytes(self.wire.bytes_per_round);
         let one = show::bytes(self.wire.contribution_bytes);
         writeln!(out, "  wire          {round} a round, {one} a contribution:")?;
-        writeln!(out, "                {ratio:.0} × less than f32, {bits:.2} bits a kept value")
+        writeln!(out, "                {ratio:.0} × less than f32, {bits:.2} bits a kept value")?;
+        if self.islands.values().any(|island| island.restarts > 0) {
+            writeln!(out, "                (with the copies of θ for islands that came back)")?;
+        }
+        Ok(())
     }
 
     fn write_islands(&self, out: &mut String) -> std::fmt::Result {

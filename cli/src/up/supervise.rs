@@ -232,8 +232,8 @@ impl Supervisor {
         let mut actions = Vec::new();
         match event {
             Event::RankExited { island, epoch, rank, exit, detail } => {
-                let detail = Ended { rank, exit, detail };
-                self.rank_exited(&island, epoch, &detail, now, &mut actions);
+                let ended = Ended { epoch, rank, exit, detail };
+                self.rank_exited(&island, &ended, now, &mut actions);
             }
             Event::CoordinatorExited { exit, detail } => {
                 self.coordinator_exited(exit, &detail, now, &mut actions);
@@ -263,17 +263,11 @@ impl Supervisor {
         islands.chain(coordinator).chain(phase).min()
     }
 
-    fn rank_exited(
-        &mut self,
-        name: &str,
-        epoch: u64,
-        ended: &Ended,
-        now: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    fn rank_exited(&mut self, name: &str, ended: &Ended, now: Duration, actions: &mut Vec<Action>) {
         let stopping = !matches!(self.phase, Phase::Running);
         let policy = self.policy;
-        let Some(island) = self.islands.get_mut(name).filter(|i| i.epoch == epoch) else { return };
+        let island = self.islands.get_mut(name).filter(|island| island.epoch == ended.epoch);
+        let Some(island) = island else { return };
         match &mut island.state {
             State::Running { alive, leave_by } => {
                 alive.remove(&ended.rank);
@@ -503,6 +497,7 @@ impl Island {
 
 /// The end of one rank.
 struct Ended {
+    epoch: u64,
     rank: u32,
     exit: Exit,
     detail: String,

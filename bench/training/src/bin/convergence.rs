@@ -39,26 +39,24 @@ struct Arguments {
     islands: u32,
 }
 
+/// Held-out loss after so many rounds, at every evaluation of a trial.
+type Curve = Vec<(u64, f64)>;
+
 /// Finished trials by their description.
 struct Results {
     path: PathBuf,
-    known: BTreeMap<String, Vec<(u64, f64)>>,
+    known: BTreeMap<String, Curve>,
 }
 
 impl Results {
     fn open(path: &Path) -> anyhow::Result<Results> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines = text.lines().map(serde_json::from_str::<(String, Vec<(u64, f64)>)>);
+        let lines = text.lines().map(serde_json::from_str::<(String, Curve)>);
         let known = lines.collect::<Result<_, _>>().context("failed to read earlier results")?;
         Ok(Results { path: path.into(), known })
     }
 
-    fn get(
-        &mut self,
-        corpus: &Corpus,
-        setting: &Setting,
-        trial: &Trial,
-    ) -> anyhow::Result<Vec<(u64, f64)>> {
+    fn get(&mut self, corpus: &Corpus, setting: &Setting, trial: &Trial) -> anyhow::Result<Curve> {
         let key = format!("{setting:?} {trial:?}");
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
@@ -67,8 +65,7 @@ impl Results {
             eprintln!("{trial:?}: {error:#}");
             vec![(setting.rounds, f64::INFINITY)]
         });
-        let finite: Vec<(u64, f64)> =
-            losses.iter().map(|(round, loss)| (*round, loss.min(99.0))).collect();
+        let finite: Curve = losses.iter().map(|(round, loss)| (*round, loss.min(99.0))).collect();
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
         writeln!(file, "{}", serde_json::to_string(&(&key, &finite))?)?;
         self.known.insert(key, finite.clone());
@@ -116,7 +113,7 @@ fn main() -> anyhow::Result<()> {
             heldout_sequences: 256,
             evaluate_every: 25,
         };
-        let mut table: Vec<(&str, Vec<Vec<(u64, f64)>>)> = Vec::new();
+        let mut table: Vec<(&str, Vec<Curve>)> = Vec::new();
         for (name, choices) in arms() {
             let tuning = setting(arguments.tuning_steps / u64::from(inner_steps));
             let best = tune(&mut results, &corpus, &tuning, &choices)?;
@@ -158,7 +155,7 @@ fn tune(
 }
 
 /// Mean over seeds at each evaluated round.
-fn means(curves: &[Vec<(u64, f64)>]) -> BTreeMap<u64, f64> {
+fn means(curves: &[Curve]) -> BTreeMap<u64, f64> {
     let mut sums: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     for (round, loss) in curves.iter().flatten() {
         let sum = sums.entry(*round).or_default();
@@ -167,7 +164,7 @@ fn means(curves: &[Vec<(u64, f64)>]) -> BTreeMap<u64, f64> {
     sums.into_iter().map(|(round, (sum, count))| (round, sum / count)).collect()
 }
 
-fn report(inner_steps: u32, table: &[(&str, Vec<Vec<(u64, f64)>>)]) {
+fn report(inner_steps: u32, table: &[(&str, Vec<Curve>)]) {
     let means: Vec<(&str, BTreeMap<u64, f64>)> =
         table.iter().map(|(name, curves)| (*name, means(curves))).collect();
     println!("| round | {} |", means.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));

@@ -1,0 +1,101 @@
+//! Runs that end before their time and go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::place::{Place, two_islands};
+
+const TOKENS: u64 = 20_000;
+
+/// A run that was stopped by Ctrl-C after its first rounds; what it told.
+fn stopped(place: &Place) -> Vec<Value> {
+    place.manifests(TOKENS, &two_islands());
+    let mut running = place.up(&[]);
+    running.wait_for_round("a");
+    running.wait_for_round("b");
+    running.interrupt();
+    let (records, code, complaints) = running.end();
+    assert_eq!(code, 130, "{complaints}");
+    assert_eq!(records.last().unwrap()["outcome"]["kind"], "stopped");
+    records
+}
+
+fn rounds(records: &[Value]) -> impl Iterator<Item = u64> {
+    records.iter().filter(|r| r["event"] == "round").map(|r| r["round"].as_u64().unwrap())
+}
+
+/// The parts of the newest checkpoint of an island.
+fn newest_parts(place: &Place, island: &str) -> Vec<PathBuf> {
+    let list = |folder: &Path| fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let newest = list(&place.path(format!("runs/tiny/checkpoints/{island}"))).max().unwrap();
+    list(&newest).filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
+}
+
+#[test]
+fn a_stopped_run_goes_on_where_it_was_and_reaches_its_end() {
+    let place = Place::new();
+    let before = stopped(&place);
+    let last = rounds(&before).max().unwrap();
+    let (after, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 0, "{complaints}");
+    assert_eq!(rounds(&after).min(), Some(last + 1));
+    let summary = &after.last().unwrap()["summary"];
+    assert_eq!(summary["replicasIdentical"], true, "{summary}");
+    assert!(summary["tokens"].as_u64() >= Some(TOKENS), "{summary}");
+    assert_eq!(summary["heldoutFirst"][0], 0, "{summary}");
+}
+
+#[test]
+fn a_run_whose_processes_all_died_at_once_goes_on_from_its_checkpoints() {
+    let place = Place::new();
+    place.manifests(TOKENS, &two_islands());
+    let mut running = place.up(&[]);
+    for island in ["a", "b"] {
+        let is = |record: &Value| record["event"] == "checkpoint" && record["island"] == island;
+        running.wait_for("checkpoint", is);
+    }
+    running.wait_for_round("a");
+    running.kill_everything();
+    let (records, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 0, "{complaints}");
+    let summary = &records.last().unwrap()["summary"];
+    assert_eq!(summary["replicasIdentical"], true, "{summary}");
+    assert!(summary["tokens"].as_u64() >= Some(TOKENS), "{summary}");
+}
+
+#[test]
+fn checkpoints_that_are_damaged_or_of_another_model_are_refused_and_kept() {
+    let place = Place::new();
+    stopped(&place);
+
+    place.edit("intermediate_size: 64", "intermediate_size: 128");
+    let (_, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 2, "{complaints}");
+    assert!(complaints.contains("model.intermediate_size (was 64, now 128)"), "{complaints}");
+
+    // The run folder agrees with the manifests; only the checkpoints' own word is left.
+    let state = place.path("runs/tiny/run.json");
+    let original = fs::read_to_string(&state).unwrap();
+    let (was, is) = ("\"intermediate_size\": 64", "\"intermediate_size\": 128");
+    assert!(original.contains(was), "{original}");
+    fs::write(&state, original.replace(was, is)).unwrap();
+    let (_, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 2, "{complaints}");
+    assert!(complaints.contains("it is of another model"), "{complaints}");
+    place.edit("intermediate_size: 128", "intermediate_size: 64");
+    fs::write(&state, original).unwrap();
+
+    let parts = newest_parts(&place, "b");
+    assert_eq!(parts.len(), 2, "{parts:?}");
+    let whole = fs::read(&parts[0]).unwrap();
+    fs::write(&parts[0], &whole[..whole.len() / 2]).unwrap();
+    let (_, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 2, "{complaints}");
+    assert!(complaints.contains("failed to use the checkpoint file"), "{complaints}");
+    fs::write(&parts[0], whole).unwrap();
+
+    let (_, code, complaints) = place.up(&["--resume"]).end();
+    assert_eq!(code, 0, "{complaints}");
+}
