@@ -260,8 +260,8 @@ impl Session {
         unless_unknown(response.await).map(|_| ())
     }
 
-    /// Reports θ after `round`; false when it differs from the others', nothing when the coordinator
-    /// does not know the island.
+    /// Reports θ after `round`; false when it differs from the others', nothing when the
+    /// coordinator does not know the island.
     pub(crate) async fn applied(
         &self,
         round: u64,

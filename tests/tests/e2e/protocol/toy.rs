@@ -381,8 +381,7 @@ fn follow(
                 }
             }
             Turn::Applied(report) => {
-                let hash = report.theta_hash.expect("a hash");
-                island.hashes.insert(report.round, hash);
+                island.hashes.insert(report.round, report.theta_hash.expect("a hash"));
                 island.sets.insert(report.round, report.islands);
                 reached(report.round + 1);
                 if config.rank == 0 {
