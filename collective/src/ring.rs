@@ -30,7 +30,7 @@ use crate::wire::{CHUNK_BYTES, Operation};
 
 /// Blocks that a rank has started and not finished. Not more than a link's queue holds: then
 /// there is always a link with room, and the ring cannot stand still.
-const BLOCKS_UNDER_WAY: usize = 4;
+const BLOCKS_UNDER_WAY: usize = 3;
 const _: () = assert!(BLOCKS_UNDER_WAY <= QUEUE_MESSAGES);
 
 const CHUNK_VALUES: usize = CHUNK_BYTES / size_of::<f32>();

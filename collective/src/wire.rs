@@ -8,9 +8,10 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::v1;
 
 /// Largest encoded message, a hello included.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 384 << 10;
 
-/// Largest payload of one message, in bytes. Larger ones were slower: they leave the caches.
+/// Largest payload of one message, in bytes. Smaller ones cost more per byte, larger ones leave the
+/// caches.
 pub(crate) const CHUNK_BYTES: usize = MESSAGE_BYTES_MAX - HEADER_BYTES_MAX;
 
 /// Bounds gRPC's prefix, the header fields and the names in a hello.

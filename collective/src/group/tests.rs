@@ -14,7 +14,7 @@ use crate::Endpoint;
 const SHORT: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(20);
 /// Values of a chunk.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = crate::wire::CHUNK_BYTES / 4;
 
 fn config(rank: u32, world_size: u32, timeout: Duration) -> GroupConfig {
     GroupConfig {

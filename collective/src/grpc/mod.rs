@@ -20,9 +20,9 @@ use crate::{CommError, wire};
 
 pub(crate) use client::Carrier;
 
-/// HTTP/2 windows of a stream and of its connection, between ranks of one machine: a few messages.
+/// HTTP/2 windows of a stream and of its connection, between ranks of one machine: two messages.
 /// Larger ones leave the caches, and with a single one the sender waits for the receiver.
-const WINDOW_BYTES_LOOPBACK: u32 = 3 * wire::MESSAGE_BYTES_MAX as u32;
+const WINDOW_BYTES_LOOPBACK: u32 = 2 * wire::MESSAGE_BYTES_MAX as u32;
 
 /// The same over a network: its bandwidth times its delay, such as 100 Gbit/s over 0.3 ms.
 const WINDOW_BYTES_NETWORK: u32 = 4 << 20;
