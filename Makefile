@@ -83,7 +83,7 @@ gen-check: gen ## Fail when a generated file differs from what is committed
 
 .PHONY: fuzz
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
-	cd sparseloco && cargo +nightly fuzz run decode -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	cd sparseloco && cargo +nightly fuzz run frame -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
@@ -106,7 +106,7 @@ bench-step: setup bench-venv ## One rank's training step against PyTorch eager
 .PHONY: bench-convergence
 bench-convergence: data ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)
 	cargo run --locked --release -p bench-training --bin convergence -- \
-	  --data "$(SHARDS)" --results runs/convergence
+	  --data "$(SHARDS)" --results runs/convergence.jsonl
 
 .PHONY: bench-venv
 bench-venv: $(VENV)/.complete ## Put PyTorch and transformers, for comparison, into the cache folder
