@@ -15,7 +15,7 @@ fn manifests_that_cannot_work_are_refused_with_what_to_change() {
         ("innerSteps: 3", "inerSteps: 3", "inerSteps"),
         ("hidden_size: 32", "hidden_size: 33", "hidden_size"),
         ("name: b", "name: a", "islands need unlike names"),
-        ("vocab_size: 257", "vocab_size: 100", "set vocab_size to at least 257"),
+        ("vocab_size: 257", "vocab_size: 100", "raise vocab_size"),
         ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H1000", "NVIDIA-H1000"),
         ("path: data", "path: nowhere", "heteroloco data prepare"),
     ];
@@ -70,6 +70,8 @@ fn data_without_text_and_data_of_another_tokenizer_are_refused() {
             "prepare",
             "--tokenizer",
             "byte",
+            "--validation",
+            "0%",
             "--out",
             out,
             "--input",
