@@ -33,7 +33,7 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     top_k: u32,
     /// How often each pass is timed; the median counts.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     repeats: usize,
 }
 
