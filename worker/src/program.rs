@@ -23,7 +23,7 @@ const SPEC_BYTES_MAX: u64 = 16 << 20;
 
 /// One rank of an island, and what else needs libtorch.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "heteroloco-worker", version, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -194,11 +194,15 @@ impl<'a> Rank<'a> {
             self.replica.store_gradients()?;
         }
         self.pace.begin();
-        self.replica.optimizer_step(learning_rate(
+        let rate = learning_rate(
             &self.spec.run.optimizer,
             self.schedule_position(round, step),
             (self.spec.run.total_rounds * u64::from(self.spec.run.reference_steps)) as f64,
-        ))?;
+        );
+        let norm = self.replica.optimizer_step(rate)?;
+        if !norm.is_finite() {
+            tracing::warn!(round, step, "The gradient is not finite: this step changed nothing.");
+        }
         self.pace.end();
         let tokens = u64::from(self.own().micro_batches)
             * u64::from(self.own().micro_batch_size)
