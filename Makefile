@@ -73,7 +73,7 @@ $(CACHE)/bin/cargo-deny:
 
 .PHONY: gen
 gen: ## Write the generated files again (wire types, CRDs)
-	cargo run --locked --quiet -p proto --example gen
+	cargo run --locked --quiet -p proto-generate
 	cargo run --locked --quiet -p api --example crds
 
 .PHONY: gen-check

@@ -51,7 +51,7 @@ fn describe(island: &IslandPlan) -> String {
         island.spec.ranks.len(),
         island.spec.inner_steps,
         seconds(island.step_seconds),
-        grouped(island.tokens_per_second as u64),
+        grouped(island.spec.tokens_per_second as u64),
         seconds(island.round_seconds()),
     );
     for line in table(&groups(island)) {
@@ -141,7 +141,7 @@ fn column(group: &Group<'_>) -> Vec<String> {
 }
 
 fn computes(spec: &RankSpec) -> String {
-    let precision = match spec.precision {
+    let precision = match spec.device.precision() {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
     };

@@ -173,11 +173,7 @@ impl Coordinator for Service {
         let span = info_span!("applied");
         let applied: Applied = read(request, &span)?;
         let (island, round) = (applied.who.island.clone(), applied.round);
-        let heldout_loss = applied.heldout_loss;
         let verdict = self.call(Event::Applied(applied), span).await?;
-        if let Some(heldout_loss) = heldout_loss {
-            tracing::info!(island, round, heldout_loss, "an island measured the held-out loss");
-        }
         if !verdict.yes {
             tracing::warn!(island, round, "{}", verdict.reason);
         }

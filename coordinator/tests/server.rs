@@ -114,12 +114,8 @@ impl Server {
     }
 
     async fn applied(&self, island: &str, theta: u8) -> bool {
-        let request = v1::AppliedRequest {
-            who: who(island),
-            round: 0,
-            theta_hash: vec![theta; 32],
-            heldout_loss: Some(2.5),
-        };
+        let request =
+            v1::AppliedRequest { who: who(island), round: 0, theta_hash: vec![theta; 32] };
         self.client.clone().applied(request).await.unwrap().into_inner().agrees
     }
 

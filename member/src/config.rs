@@ -33,6 +33,8 @@ pub struct MemberConfig {
     pub outer: OuterParams,
     /// H, for display.
     pub inner_steps: u32,
+    /// What the plan expects, for display.
+    pub tokens_per_second: f64,
     /// Bounds on every wait.
     pub timeouts: Timeouts,
 }

@@ -175,7 +175,7 @@ impl Member {
         let hash = self.theta_hash()?;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session {
-            let applied = self.runtime.block_on(session.applied(commit.round, hash, None))?;
+            let applied = self.runtime.block_on(session.applied(commit.round, hash))?;
             // A coordinator that forgot the island learns of its θ when it joins again.
             let agrees = applied.unwrap_or(true);
             if !agrees {

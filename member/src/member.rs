@@ -358,7 +358,7 @@ impl Member {
             layout_hash: self.layout_hash,
             round: self.standing.round,
             theta_hash,
-            tokens_per_second_milli: 0,
+            tokens_per_second_milli: (self.config.tokens_per_second * 1e3) as u64,
             inner_steps: self.config.inner_steps,
         };
         let Standing { island, epoch, .. } = &self.standing;

@@ -266,14 +266,9 @@ impl Session {
         &self,
         round: u64,
         hash: Digest,
-        heldout_loss: Option<f32>,
     ) -> Result<Option<bool>, SessionError> {
-        let message = AppliedRequest {
-            who: Some(self.who.clone()),
-            round,
-            theta_hash: hash.0.to_vec(),
-            heldout_loss,
-        };
+        let message =
+            AppliedRequest { who: Some(self.who.clone()), round, theta_hash: hash.0.to_vec() };
         let response = persist("report the applied round", self.patience, || {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.applied(request).await }

@@ -59,8 +59,6 @@ pub struct IslandPlan {
     pub ranks: Vec<RankPlan>,
     /// Seconds of an inner step.
     pub step_seconds: f64,
-    /// Tokens per second of inner steps.
-    pub tokens_per_second: f64,
     /// Tokens of a round.
     pub round_tokens: u64,
     /// Why it is so, a sentence each.

@@ -82,6 +82,22 @@ pub struct OptimizerSpec {
     pub grad_clip: f64,
 }
 
+/// What `TrainingRun` gives where nothing is said.
+impl Default for OptimizerSpec {
+    fn default() -> OptimizerSpec {
+        OptimizerSpec {
+            learning_rate: 3e-4,
+            min_learning_rate_ratio: 0.1,
+            warmup_steps: 500,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            grad_clip: 1.0,
+        }
+    }
+}
+
 /// SparseLoCo's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -134,6 +150,8 @@ pub struct IslandSpec {
     pub epoch: u64,
     /// H: inner steps of a round.
     pub inner_steps: u32,
+    /// What the island is expected to train on, in tokens a second.
+    pub tokens_per_second: f64,
     /// One entry for each data-parallel rank.
     pub ranks: Vec<RankSpec>,
 }
@@ -150,11 +168,9 @@ pub struct RankSpec {
     pub micro_batch_size: u32,
     /// Where it computes.
     pub device: DeviceSpec,
-    /// What it computes in; master weights, gradients and moments are f32 in any case.
-    pub precision: Precision,
 }
 
-/// What forward and backward compute in.
+/// What forward and backward compute in; master weights, gradients and moments are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -172,8 +188,10 @@ pub enum DeviceSpec {
     Cuda {
         /// Index within the process's visible devices.
         index: u32,
+        /// What it computes in.
+        precision: Precision,
     },
-    /// This machine's CPU.
+    /// This machine's CPU, which computes in f32.
     Cpu {
         /// Threads that libtorch uses.
         threads: u32,
@@ -181,6 +199,16 @@ pub enum DeviceSpec {
         /// speed is emulated. 1 does not slow down.
         speed: f64,
     },
+}
+
+impl DeviceSpec {
+    /// What the device computes in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            DeviceSpec::Cuda { precision, .. } => *precision,
+            DeviceSpec::Cpu { .. } => Precision::F32,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -210,12 +238,11 @@ mod tests {
         },
         "island": {
             "name": "lab", "index": 1, "islands": 3, "epoch": 2, "innerSteps": 7,
-            "ranks": [
+            "tokensPerSecond": 1234.5, "ranks": [
                 {"product": "NVIDIA-GeForce-RTX-4090", "microBatches": 2, "microBatchSize": 4,
-                 "device": {"kind": "cpu", "threads": 1, "speed": 0.1669530065689742},
-                 "precision": "f32"},
+                 "device": {"kind": "cpu", "threads": 1, "speed": 0.1669530065689742}},
                 {"product": "NVIDIA-H200", "microBatches": 1, "microBatchSize": 8,
-                 "device": {"kind": "cuda", "index": 3}, "precision": "bf16"}
+                 "device": {"kind": "cuda", "index": 3, "precision": "bf16"}}
             ]
         },
         "rank": 0, "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
@@ -227,7 +254,8 @@ mod tests {
         let spec: WorkerSpec = serde_json::from_str(FILE).expect("a spec");
         let again = serde_json::to_string(&spec).expect("plain data");
         assert_eq!(serde_json::from_str::<WorkerSpec>(&again).expect("a spec"), spec);
-        assert_eq!(spec.island.ranks[1].device, DeviceSpec::Cuda { index: 3 });
+        let cuda = DeviceSpec::Cuda { index: 3, precision: Precision::Bf16 };
+        assert_eq!(spec.island.ranks[1].device, cuda);
         assert_eq!(spec.run.seed, u64::MAX);
     }
 

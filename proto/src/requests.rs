@@ -241,12 +241,10 @@ impl TryFrom<v1::AppliedRequest> for Applied {
     type Error = ProtoError;
 
     fn try_from(wire: v1::AppliedRequest) -> Result<Applied, ProtoError> {
-        let heldout_loss = wire.heldout_loss.map(|loss| bounds::finite("heldout_loss", loss));
         Ok(Applied {
             who: who(wire.who)?,
             round: wire.round,
             theta_hash: bounds::digest("theta_hash", &wire.theta_hash)?,
-            heldout_loss: heldout_loss.transpose()?,
         })
     }
 }
@@ -257,7 +255,6 @@ impl From<Applied> for v1::AppliedRequest {
             who: Some(applied.who.into()),
             round: applied.round,
             theta_hash: applied.theta_hash.0.to_vec(),
-            heldout_loss: applied.heldout_loss,
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct Fetched {
 }
 
 /// An island applied a committed round.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// Who speaks.
     pub who: Identity,
@@ -93,8 +93,6 @@ pub struct Applied {
     pub round: u64,
     /// Hash of θ after it.
     pub theta_hash: Digest,
-    /// Held-out loss of θ after it in nats per token, where measured.
-    pub heldout_loss: Option<f32>,
 }
 
 /// An island leaves.

@@ -7,8 +7,8 @@ mod ops;
 
 use std::thread::ThreadId;
 
-use plan::model::{Llama, LlamaConfig, TensorSpec};
-use plan::spec::{DeviceSpec, OptimizerSpec};
+use plan::model::{Llama, LlamaConfig};
+use plan::spec::{DeviceSpec, OptimizerSpec, Precision};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::init;
@@ -32,6 +32,15 @@ pub enum ModelError {
         index: u32,
         /// How many there are.
         count: i64,
+    },
+    /// The plan says bf16, the card cannot.
+    #[error(
+        "failed to compute in bf16 on CUDA device {index}: it is older than Ampere; \
+         name the card's own product in the island, so that it is planned in f32"
+    )]
+    NoBf16 {
+        /// The index asked for.
+        index: u32,
     },
     /// Tensors that the network needs side by side are not.
     #[error("failed to find tensors side by side in the layout: {0}")]
@@ -88,20 +97,20 @@ impl Compute {
             DeviceSpec::Cpu { threads, .. } => {
                 Ok(Self { device: Device::Cpu, kind: Kind::Float, threads: threads.max(1) })
             }
-            DeviceSpec::Cuda { index } => Self::cuda(index),
+            DeviceSpec::Cuda { index, precision } => Self::cuda(index, precision),
         }
     }
 
-    fn cuda(index: u32) -> Result<Self, ModelError> {
+    fn cuda(index: u32, precision: Precision) -> Result<Self, ModelError> {
         let count = tch::Cuda::device_count();
         if i64::from(index) >= count {
             return Err(ModelError::Device { index, count });
         }
-        let has_bf16 = tch_ext::cuda_has_bf16(index)?;
-        if !has_bf16 {
-            tracing::warn!(index, "The card is older than Ampere: computing in f32, not bf16.");
-        }
-        let kind = if has_bf16 { Kind::BFloat16 } else { Kind::Float };
+        let kind = match precision {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 if tch_ext::cuda_has_bf16(index)? => Kind::BFloat16,
+            Precision::Bf16 => return Err(ModelError::NoBf16 { index }),
+        };
         Ok(Self { device: Device::Cuda(index as usize), kind, threads: 1 })
     }
 }
@@ -165,9 +174,9 @@ impl Replica {
         Ok(Self { model, layout, compute, network, theta, gradient, optimizer, prepared: None })
     }
 
-    /// The parameters in the order of the flat buffers, which is Hugging Face's.
-    pub fn tensors(&self) -> &[TensorSpec] {
-        self.layout.tensors()
+    /// Where the parameters lie in the flat buffers: in Hugging Face's order.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The model.

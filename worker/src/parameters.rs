@@ -3,6 +3,7 @@
 //! communication, compression, optimiser and checkpoint see plain slices.
 
 use plan::model::TensorSpec;
+use sparseloco::TensorShape;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::ModelError;
@@ -53,6 +54,18 @@ impl Layout {
             }
         }
         runs
+    }
+
+    /// The chunks of the tensors: the order in which contributions and checkpoints have them.
+    ///
+    /// # Errors
+    /// A tensor is empty or has more than two dimensions.
+    pub fn canonical(&self) -> Result<sparseloco::Layout, sparseloco::LayoutError> {
+        let shape = |tensor: &TensorSpec| TensorShape {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+        };
+        sparseloco::Layout::new(&self.tensors.iter().map(shape).collect::<Vec<_>>())
     }
 
     /// Offset and shape of tensors that lie side by side and, stacked by rows, are one matrix.

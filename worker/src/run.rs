@@ -12,7 +12,7 @@ use member::{
 use plan::event::{IslandState, WorkerEvent};
 use plan::spec::{RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
-use sparseloco::layout::{Layout, TensorShape};
+use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
 use sparseloco::{CodecParams, ValueBits};
 
@@ -88,12 +88,7 @@ impl<'a> Rank<'a> {
         let own = rank_spec(spec)?;
         let replica =
             Replica::new(&spec.run.model, spec.run.seed, &own.device, &spec.run.optimizer)?;
-        let shapes: Vec<TensorShape> = replica
-            .tensors()
-            .iter()
-            .map(|t| TensorShape { name: t.name.clone(), shape: t.shape.clone() })
-            .collect();
-        let layout = Arc::new(Layout::new(&shapes)?);
+        let layout = Arc::new(replica.layout().canonical()?);
         let member = Member::connect(member_config(spec)?, Arc::clone(&layout), stop)?;
         let pace = Pace::new(&own.device);
         let mut rank = Rank {
@@ -434,6 +429,7 @@ fn member_config(spec: &WorkerSpec) -> Result<MemberConfig, RunError> {
         codec,
         outer: OuterParams { rule, alpha: sparse.outer_learning_rate },
         inner_steps: spec.island.inner_steps,
+        tokens_per_second: spec.island.tokens_per_second,
         timeouts: Timeouts::default(),
     })
 }

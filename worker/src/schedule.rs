@@ -25,16 +25,7 @@ mod tests {
     use super::*;
 
     fn spec(warmup_steps: u64) -> OptimizerSpec {
-        OptimizerSpec {
-            learning_rate: 2.0,
-            min_learning_rate_ratio: 0.1,
-            warmup_steps,
-            weight_decay: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            grad_clip: 1.0,
-        }
+        OptimizerSpec { learning_rate: 2.0, warmup_steps, ..OptimizerSpec::default() }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context;
 use data::{Tokenizer, TokenizerChoice};
 use plan::model::LlamaConfig;
-use sparseloco::layout::TensorShape;
 
 use crate::checkpoint::{Checkpoint, Part};
 use crate::parameters::Layout;
@@ -33,13 +32,7 @@ impl Trained {
         let config = checkpoint.manifest().model.clone();
         let model = config.validate().context("failed to accept the checkpoint's model")?;
         let layout = Layout::new(model.tensors());
-        let shapes: Vec<TensorShape> = layout
-            .tensors()
-            .iter()
-            .map(|tensor| TensorShape { name: tensor.name.clone(), shape: tensor.shape.clone() })
-            .collect();
-        let pieces = sparseloco::layout::Layout::new(&shapes)
-            .context("failed to lay out the checkpoint's model")?;
+        let pieces = layout.canonical().context("failed to lay out the checkpoint's model")?;
         let all = 0..pieces.pieces();
         let mut theta = vec![0.0; layout.numel()];
         let canonical = checkpoint.read(Part::Theta, &pieces, all.clone())?;

@@ -6,7 +6,7 @@ use collective::Group;
 use plan::model::LlamaConfig;
 use plan::spec::{DeviceSpec, OptimizerSpec};
 use sparseloco::outer::{Dense, OuterParams, Rule, apply_dense};
-use sparseloco::{CodecParams, Layout, PieceAt, TensorShape, ValueBits};
+use sparseloco::{CodecParams, PieceAt, ValueBits};
 use worker::model::Replica;
 
 const LENGTH: usize = 32;
@@ -30,16 +30,8 @@ fn model() -> LlamaConfig {
 }
 
 fn replica() -> Replica {
-    let optimizer = OptimizerSpec {
-        learning_rate: 1e-3,
-        min_learning_rate_ratio: 0.1,
-        warmup_steps: 0,
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        grad_clip: 1.0,
-    };
+    let optimizer =
+        OptimizerSpec { learning_rate: 1e-3, warmup_steps: 0, ..OptimizerSpec::default() };
     Replica::new(&model(), 7, &DeviceSpec::Cpu { threads: 1, speed: 1.0 }, &optimizer)
         .expect("a replica")
 }
@@ -110,12 +102,7 @@ fn one_step_rounds_with_every_value_kept_are_data_parallel_sgd() {
     let rate = 0.05f32;
     let mut together = replica();
     let mut island = replica();
-    let shapes: Vec<TensorShape> = together
-        .tensors()
-        .iter()
-        .map(|tensor| TensorShape { name: tensor.name.clone(), shape: tensor.shape.clone() })
-        .collect();
-    let layout = Layout::new(&shapes).expect("a layout");
+    let layout = together.layout().canonical().expect("a layout");
     let all = 0..layout.pieces();
     let params = CodecParams::new(4096, ValueBits::Two, 1.0, 0.0).expect("parameters");
     let outer = OuterParams { rule: Rule::Paper, alpha: 1.0 };

@@ -63,16 +63,7 @@ pub fn model() -> LlamaConfig {
 }
 
 fn optimizer(learning_rate: f64) -> OptimizerSpec {
-    OptimizerSpec {
-        learning_rate,
-        min_learning_rate_ratio: 0.1,
-        warmup_steps: 50,
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        grad_clip: 1.0,
-    }
+    OptimizerSpec { learning_rate, warmup_steps: 50, ..OptimizerSpec::default() }
 }
 
 /// What an island keeps while another one computes.
@@ -95,7 +86,8 @@ struct Bench<'a> {
 /// Runs one trial; the held-out loss after 0, `evaluate_every`, … rounds.
 pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Result<Vec<(u64, f64)>> {
     let mut bench = Bench::new(setting, corpus, trial)?;
-    let mut outer = Outer::new(&trial.arm, bench.replica.tensors(), setting.islands as usize)?;
+    let layout = bench.replica.layout().canonical()?;
+    let mut outer = Outer::new(&trial.arm, layout, setting.islands as usize)?;
     let theta = bench.replica.theta()?.to_vec();
     outer.begin(&theta);
     let mut losses = vec![(0, bench.heldout()?)];

@@ -148,6 +148,7 @@ impl<'a> Planner<'a> {
         let step_seconds = slowest + time::all_reduce_seconds(cards.len(), &run.model);
         reasons.extend(explain(cards, shares));
         let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
+        let tokens_per_second = step_tokens / step_seconds;
         IslandPlan {
             spec: IslandSpec {
                 name: name.to_owned(),
@@ -155,11 +156,11 @@ impl<'a> Planner<'a> {
                 islands: 0,
                 epoch: 1,
                 inner_steps: 0,
+                tokens_per_second,
                 ranks: self.rank_specs(cards, shares),
             },
             ranks,
             step_seconds,
-            tokens_per_second: step_tokens / step_seconds,
             round_tokens: 0,
             reasons,
         }
@@ -174,13 +175,12 @@ impl<'a> Planner<'a> {
                 micro_batches: share.micro_batches,
                 micro_batch_size: share.micro_batch_size,
                 device: match card.cuda_index {
-                    Some(index) => DeviceSpec::Cuda { index },
+                    Some(index) => DeviceSpec::Cuda { index, precision: card.precision() },
                     None => DeviceSpec::Cpu {
                         threads: self.execution.threads(),
                         speed: self.speed(card),
                     },
                 },
-                precision: card.precision(),
             })
             .collect()
     }

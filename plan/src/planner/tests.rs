@@ -157,9 +157,8 @@ fn this_machines_cards_are_each_given_once_in_order() {
     let ranks = |at: usize| plan.islands[at].spec.ranks.iter();
     let devices: Vec<Vec<_>> =
         (0..2).map(|at| ranks(at).map(|rank| rank.device).collect()).collect();
-    let cuda = |index| DeviceSpec::Cuda { index };
+    let cuda = |index| DeviceSpec::Cuda { index, precision: Precision::Bf16 };
     assert_eq!(devices, [vec![cuda(0), cuda(2)], vec![cuda(3), cuda(1)]]);
-    assert!(ranks(0).all(|rank| rank.precision == Precision::Bf16));
     assert!(!plan.emulated);
 }
 
@@ -177,7 +176,7 @@ fn a_card_before_ampere_computes_in_f32_and_says_so() {
     let plan =
         plan_run(&run("llama-160m", 4), &[island("a", &[device("Tesla-T4", 1)])], &local(&cards))
             .expect("it fits");
-    assert_eq!(plan.islands[0].spec.ranks[0].precision, Precision::F32);
+    assert_eq!(plan.islands[0].spec.ranks[0].device.precision(), Precision::F32);
     assert!(plan.islands[0].reasons[0].contains("no bf16"), "{:?}", plan.islands[0].reasons);
 }
 

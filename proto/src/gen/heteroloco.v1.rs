@@ -198,7 +198,7 @@ pub struct FetchedRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchedResponse {}
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppliedRequest {
     #[prost(message, optional, tag = "1")]
     pub who: ::core::option::Option<Identity>,
@@ -207,9 +207,6 @@ pub struct AppliedRequest {
     pub round: u64,
     #[prost(bytes = "vec", tag = "3")]
     pub theta_hash: ::prost::alloc::vec::Vec<u8>,
-    /// Mean held-out loss in nats per token after the round, where the island measured it.
-    #[prost(float, optional, tag = "4")]
-    pub heldout_loss: ::core::option::Option<f32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppliedResponse {

@@ -79,8 +79,7 @@ fn every_message_survives_the_way_to_the_wire_and_back() {
     round_trip!(Ready { who: identity(), round: 2, theta_hash }, v1::ReadyRequest);
     let have = BTreeSet::from(["a".to_string(), "b".to_string()]);
     round_trip!(Fetched { who: identity(), round: 2, have }, v1::FetchedRequest);
-    let heldout_loss = Some(1.5);
-    let applied = Applied { who: identity(), round: 2, theta_hash, heldout_loss };
+    let applied = Applied { who: identity(), round: 2, theta_hash };
     round_trip!(applied, v1::AppliedRequest);
     round_trip!(Leave { who: identity(), reason: "told to".into() }, v1::LeaveRequest);
     let meet = Meet {

@@ -159,7 +159,7 @@ impl Run {
             What::Applied => {
                 let round = round.saturating_sub(1);
                 let theta_hash = theta(round + 1, call.honest);
-                Event::Applied(Applied { who, round, theta_hash, heldout_loss: None })
+                Event::Applied(Applied { who, round, theta_hash })
             }
             What::Leave => Event::Leave(Leave { who, reason: String::new() }),
             What::Act | What::Tick | What::Restart => Event::Tick,
@@ -329,7 +329,7 @@ impl Honest {
 
     fn apply(&mut self, run: &mut Run) -> Result<(), Refusal> {
         let (round, theta_hash) = (self.round, theta(self.round + 1, true));
-        let applied = Applied { who: self.who(), round, theta_hash, heldout_loss: None };
+        let applied = Applied { who: self.who(), round, theta_hash };
         run.call(Event::Applied(applied))?;
         (self.round, self.theta) = (round + 1, theta_hash);
         Ok(())

@@ -190,8 +190,7 @@ fn fetching(island: &str, round: u64, have: &[&str]) -> Event {
 }
 
 fn applying(island: &str, round: u64, theta_hash: Digest) -> Event {
-    let heldout_loss = None;
-    Event::Applied(Applied { who: who(island, 1), round, theta_hash, heldout_loss })
+    Event::Applied(Applied { who: who(island, 1), round, theta_hash })
 }
 
 fn being_ready(island: &str, round: u64, theta_hash: Digest) -> Event {

@@ -23,16 +23,7 @@ fn config(tied: bool) -> LlamaConfig {
 }
 
 fn optimizer() -> OptimizerSpec {
-    OptimizerSpec {
-        learning_rate: 1e-2,
-        min_learning_rate_ratio: 0.1,
-        warmup_steps: 0,
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        grad_clip: 1.0,
-    }
+    OptimizerSpec { learning_rate: 1e-2, warmup_steps: 0, ..OptimizerSpec::default() }
 }
 
 fn cpu(threads: u32) -> DeviceSpec {
@@ -59,7 +50,8 @@ fn logits_are_those_of_an_independent_reference_in_f64() {
         let mut replica = replica(tied);
         let tokens = tokens(1, 12);
         let theta = replica.theta().unwrap().to_vec();
-        let expected = reference::logits(&config(tied), replica.tensors(), &theta, &tokens);
+        let expected =
+            reference::logits(&config(tied), replica.layout().tensors(), &theta, &tokens);
         let logits = replica.logits(&tokens, tokens.len()).unwrap();
         let worst = logits.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs());
         assert!(worst.fold(0.0, f64::max) < 2e-5, "tied: {tied}");
@@ -76,7 +68,7 @@ fn the_loss_is_the_cross_entropy_of_the_reference() {
     let theta = replica.theta().unwrap().to_vec();
     let expected: f64 = tokens
         .chunks(seq + 1)
-        .map(|row| reference::loss(&config(false), replica.tensors(), &theta, row))
+        .map(|row| reference::loss(&config(false), replica.layout().tensors(), &theta, row))
         .sum();
     assert!((replica.loss(&tokens, batch, seq).unwrap() - expected).abs() < 1e-4);
     let trained = replica.forward_backward(&tokens, batch, seq, 0.5).unwrap();
@@ -92,7 +84,7 @@ fn gradients_are_those_of_finite_differences() {
         replica.forward_backward(&tokens, 1, 9, scale).unwrap();
         let gradient = replica.gradients().unwrap().to_vec();
         let theta: Vec<f32> = replica.theta().unwrap().to_vec();
-        let tensors = replica.tensors().to_vec();
+        let tensors = replica.layout().tensors().to_vec();
         let layout = Layout::new(tensors.clone());
         // Some values of every tensor; the reference is f64, so small steps are safe.
         for (tensor, range) in layout.ranges() {
@@ -241,7 +233,12 @@ fn batches_that_make_no_sense_are_refused_with_a_reason() {
 #[test]
 fn a_card_that_is_not_there_is_an_error_that_says_so() {
     if tch::Cuda::device_count() == 0 {
-        let result = Replica::new(&config(true), 1, &DeviceSpec::Cuda { index: 3 }, &optimizer());
+        let result = Replica::new(
+            &config(true),
+            1,
+            &DeviceSpec::Cuda { index: 3, precision: Precision::F32 },
+            &optimizer(),
+        );
         let reason = result.unwrap_err().to_string();
         assert!(reason.contains("CUDA device 3: libtorch sees 0"), "{reason}");
     }

@@ -13,16 +13,7 @@ fn layout() -> Layout {
 }
 
 fn spec(grad_clip: f64) -> OptimizerSpec {
-    OptimizerSpec {
-        learning_rate: 0.0,
-        min_learning_rate_ratio: 0.0,
-        warmup_steps: 0,
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        grad_clip,
-    }
+    OptimizerSpec { grad_clip, ..OptimizerSpec::default() }
 }
 
 /// Values of both signs that differ from step to step.

@@ -58,16 +58,7 @@ fn replica(trained: &Trained) -> anyhow::Result<Replica> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get) as u32;
     let device = DeviceSpec::Cpu { threads, speed: 1.0 };
     // Nothing is trained here: the optimiser's settings do not matter.
-    let optimizer = OptimizerSpec {
-        learning_rate: 0.0,
-        min_learning_rate_ratio: 0.0,
-        warmup_steps: 0,
-        weight_decay: 0.0,
-        beta1: 0.0,
-        beta2: 0.0,
-        epsilon: 0.0,
-        grad_clip: 0.0,
-    };
+    let optimizer = OptimizerSpec::default();
     let mut replica = Replica::new(&trained.config, 0, &device, &optimizer)?;
     replica.theta()?.copy_from_slice(&trained.theta);
     replica.store_theta()?;

@@ -141,16 +141,8 @@ struct Ours {
 impl Ours {
     fn new(arguments: &Arguments, case: &Case) -> Result<Self> {
         let device = DeviceSpec::Cpu { threads: arguments.threads, speed: 1.0 };
-        let optimizer = OptimizerSpec {
-            learning_rate: 1e-3,
-            min_learning_rate_ratio: 0.1,
-            warmup_steps: 0,
-            weight_decay: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            grad_clip: 1.0,
-        };
+        let optimizer =
+            OptimizerSpec { learning_rate: 1e-3, warmup_steps: 0, ..OptimizerSpec::default() };
         // Repeatable and of no meaning: a step's time does not depend on the text.
         let count = case.batch * (case.length + 1);
         let vocabulary = u64::from(case.config.vocab_size);
@@ -162,7 +154,7 @@ impl Ours {
 
     fn export(&mut self, folder: &Path) -> Result<()> {
         let config = self.replica.model().config().clone();
-        let layout = Layout::new(self.replica.tensors().to_vec());
+        let layout = self.replica.layout().clone();
         create_empty(folder)?;
         write_companions(folder, &config, &Tokenizer::Byte)?;
         write_parameters(folder, &layout, self.replica.theta()?, 100 << 20)?;

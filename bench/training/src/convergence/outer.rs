@@ -1,9 +1,8 @@
 //! The outer optimisers that are compared.
 
 use anyhow::Context;
-use plan::model::TensorSpec;
 use sparseloco::codec::compress_piece;
-use sparseloco::layout::{Layout, TensorShape};
+use sparseloco::layout::Layout;
 use sparseloco::outer::{OuterParams, PieceState, Rule, Weighted, apply_piece, local_start};
 use sparseloco::{CodecParams, FrameId, PieceAt, PieceInput, ValueBits};
 
@@ -48,13 +47,8 @@ pub struct Outer {
 }
 
 impl Outer {
-    /// State for `islands` islands of a model with these tensors.
-    pub fn new(arm: &Arm, tensors: &[TensorSpec], islands: usize) -> anyhow::Result<Outer> {
-        let shapes: Vec<TensorShape> = tensors
-            .iter()
-            .map(|t| TensorShape { name: t.name.clone(), shape: t.shape.clone() })
-            .collect();
-        let layout = Layout::new(&shapes)?;
+    /// State for `islands` islands of a model with this layout.
+    pub fn new(arm: &Arm, layout: Layout, islands: usize) -> anyhow::Result<Outer> {
         let retention = match arm {
             Arm::Sparse { retention, .. } => *retention,
             _ => 0.0,

@@ -281,6 +281,7 @@ impl Cluster {
             codec: codec(),
             outer: OuterParams { rule: self.rule, alpha: 1.0 },
             inner_steps: STEPS,
+            tokens_per_second: 1.0,
             timeouts: Timeouts {
                 group: Duration::from_secs(30),
                 coordinator: Duration::from_secs(20),

@@ -1,9 +1,10 @@
-//! Writes `src/gen/` from the `.proto` files: `make gen`. No protoc is needed.
+//! Writes `proto/src/gen/` from the `.proto` files: `make gen`. No protoc is needed. A program of its
+//! own, because `proto` does not compile while what is generated lags behind what uses it.
 
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no folder above")?;
     let files = ["coordinator", "exchange", "collective"]
         .map(|name| root.join(format!("heteroloco/v1/{name}.proto")));
     let descriptors = protox::compile(files, [root])?;
