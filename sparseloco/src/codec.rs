@@ -14,7 +14,6 @@ use crate::layout::{Chunk, Layout};
 use crate::message::Sender;
 use crate::params::{ChunkCode, CodecParams};
 use crate::pass::Pass;
-use crate::select::GROUPS;
 use crate::simd::{InstructionSet, Job, Simd};
 
 /// What a frame belongs to.
@@ -170,22 +169,6 @@ pub fn compress_with(
     set.run(compress)
 }
 
-/// The round was closed without this island: e ← a, and nothing is sent.
-///
-/// # Errors
-/// As for [`compress_piece`].
-///
-/// # Panics
-/// When a slice does not have the length that the layout gives it.
-pub fn accumulate_piece(
-    at: PieceAt<'_>,
-    input: PieceInput<'_>,
-    error: &mut [f32],
-) -> Result<(), CompressError> {
-    check_lengths(at, input, error);
-    InstructionSet::best().run(Accumulate { at, input, error })
-}
-
 /// Checks a frame from outside: that it is whole, of this run, round, layout and piece, and that
 /// every bit of it means something. Never panics and allocates next to nothing.
 pub fn verify_piece(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<PieceStats, WireError> {
@@ -239,47 +222,17 @@ impl Job for Compress<'_> {
         let mut rest = error;
         for (index, chunk) in chunks.iter().enumerate() {
             let (this, after) = rest.split_at_mut(chunk.len());
-            if !pass.chunk(
-                chunk,
-                this,
-                &mut sender.maxima,
-                pass.ahead(chunks.get(index + 1), after),
-            ) {
+            let ahead = pass.ahead(chunks.get(index + 1), after);
+            if !pass.chunk(chunk, this, &mut sender.maxima, &ahead) {
                 return Err(CompressError::NotFinite { piece: at.piece, chunk: index });
             }
-            sender.send(simd, ChunkCode::new(at.params, chunk.len()), this, &mut writer);
+            let code = ChunkCode::new(at.params, chunk.len());
+            sender.send(simd, code, this, &mut writer, &ahead);
             rest = after;
         }
         let stats = PieceStats { values: writer.values() };
         writer.finish(at, id, out);
         Ok(stats)
-    }
-}
-
-struct Accumulate<'a> {
-    at: PieceAt<'a>,
-    input: PieceInput<'a>,
-    error: &'a mut [f32],
-}
-
-impl Job for Accumulate<'_> {
-    type Output = Result<(), CompressError>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Self::Output {
-        let Accumulate { at, input, error } = self;
-        let chunks: Vec<Chunk> = at.layout.piece_chunks(at.piece).collect();
-        let pass = Pass::new(at, input);
-        let mut maxima = [0.0; GROUPS];
-        let mut rest = error;
-        for (index, chunk) in chunks.iter().enumerate() {
-            let (this, after) = rest.split_at_mut(chunk.len());
-            if !pass.chunk(chunk, this, &mut maxima, pass.ahead(chunks.get(index + 1), after)) {
-                return Err(CompressError::NotFinite { piece: at.piece, chunk: index });
-            }
-            rest = after;
-        }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::bits::BitWriter;
 use crate::codec::{FrameId, PieceAt, WireError};
 use crate::layout::PIECE_CHUNKS;
 use crate::params::{ChunkCode, ValueBits};
+use crate::pass::Ahead;
 use crate::quantise::Levels;
 
 pub(crate) use read::{ChunkValues, Frame, Planes};
@@ -68,6 +69,7 @@ impl FrameWriter {
         positions: &[u16],
         values: &[f32],
         levels: Levels,
+        ahead: &Ahead<'_>,
     ) {
         self.values += positions.len();
         self.scales.extend_from_slice(&levels.low.to_le_bytes());
@@ -85,7 +87,8 @@ impl FrameWriter {
         let mut lows = std::mem::take(&mut self.lows);
         let mut unary = std::mem::take(&mut self.unary);
         let mut next = 0;
-        for &position in positions {
+        for (row, &position) in positions.iter().enumerate() {
+            ahead.ask_theta(row);
             let gap = u32::from(position) - next;
             next = u32::from(position) + 1;
             lows.put(u64::from(gap & ((1 << code.rice) - 1)), code.rice);

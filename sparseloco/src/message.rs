@@ -3,6 +3,7 @@
 use crate::frame::FrameWriter;
 use crate::layout::CHUNK;
 use crate::params::{ChunkCode, ValueBits};
+use crate::pass::Ahead;
 use crate::quantise::{self, LANES, Levels, widen};
 use crate::select::{GROUPS, Maxima, Selection};
 use crate::simd::{ROW, Simd};
@@ -36,16 +37,17 @@ impl Sender {
         code: ChunkCode,
         error: &mut [f32],
         writer: &mut FrameWriter,
+        ahead: &Ahead<'_>,
     ) {
         let (rows, rest) = error.as_chunks();
         if rest.is_empty() {
-            self.selection.top(simd, rows, &self.maxima, code.kept);
+            self.selection.top(simd, rows, &self.maxima, code.kept, ahead);
         } else {
             let whole = error.len().next_multiple_of(ROW);
             self.padded[..error.len()].copy_from_slice(error);
             self.padded[error.len()..whole].fill(0.0);
             let rows = self.padded[..whole].as_chunks().0;
-            self.selection.top(simd, rows, &self.maxima, code.kept);
+            self.selection.top(simd, rows, &self.maxima, code.kept, ahead);
         }
         let positions = self.selection.positions();
         let values = &mut self.values[..positions.len()];
@@ -53,7 +55,7 @@ impl Sender {
             *value = error[usize::from(position)];
         }
         let levels = levels(values, &mut self.magnitudes, writer.value_bits());
-        writer.chunk(code, positions, values, levels);
+        writer.chunk(code, positions, values, levels, ahead);
         for value in values.iter_mut() {
             *value -= sent(*value, levels);
         }

@@ -1,12 +1,17 @@
 //! The pass over memory: e ← a = (β − λ)e + (θ₀ − θ), chunk after chunk.
 //!
-//! It is bound by memory, so while it works on a row it asks for the same row of the next chunk.
+//! It is bound by memory. A core has few requests under way at a time, so the next chunk's memory is
+//! asked for bit by bit while this one is worked on: its anchor here, its residual during selection,
+//! its θ while positions are written.
 
 use crate::codec::{PieceAt, PieceInput};
 use crate::frame::LARGEST_BITS;
 use crate::layout::{BLOCK, Chunk};
 use crate::select::{GROUPS, Maxima, largest};
 use crate::simd;
+
+/// Rows until the groups repeat.
+const ROWS: usize = GROUPS / BLOCK;
 
 /// What the passes over the chunks of a piece have in common.
 #[derive(Clone, Copy)]
@@ -33,7 +38,7 @@ impl<'a> Pass<'a> {
         chunk: &Chunk,
         error: &mut [f32],
         maxima: &mut Maxima,
-        ahead: Ahead<'_>,
+        ahead: &Ahead<'_>,
     ) -> bool {
         maxima.fill(0.0);
         let first = chunk.canonical - self.start;
@@ -42,13 +47,19 @@ impl<'a> Pass<'a> {
         match chunk.full_stride() {
             None => self.edge(chunk, error, anchor, maxima),
             Some(stride) => {
-                let rows = error.as_chunks_mut().0.iter_mut().zip(anchor.as_chunks().0);
-                for (row, (error, anchor)) in rows.enumerate() {
-                    ahead.ask(row);
-                    let theta = theta[row * stride..].first_chunk().expect("a row of θ");
-                    let groups = &mut maxima.as_chunks_mut().0[row % (GROUPS / BLOCK)];
-                    self.row(anchor, theta, error, groups);
+                // A copy, so that it can stay in registers.
+                let mut groups = [[0.0; BLOCK]; ROWS];
+                let (errors, _) = error.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<ROWS>();
+                let (anchors, _) = anchor.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
+                for (four, (errors, anchors)) in errors.iter_mut().zip(anchors).enumerate() {
+                    for row in 0..ROWS {
+                        ahead.ask_anchor(four * ROWS + row);
+                        let theta = &theta[(four * ROWS + row) * stride..];
+                        let theta = theta.first_chunk().expect("a row of θ");
+                        self.row(&anchors[row], theta, &mut errors[row], &mut groups[row]);
+                    }
                 }
+                maxima.copy_from_slice(groups.as_flattened());
             }
         }
         largest(maxima) < LARGEST_BITS
@@ -122,16 +133,29 @@ pub(crate) struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
-    /// Asks for the memory of row `row`.
+    /// Asks for row `row` of θ.
     #[inline(always)]
-    fn ask(&self, row: usize) {
-        let (Some(anchor), Some(error)) = (self.anchor.get(row), self.error.get(row)) else {
-            return;
-        };
-        if let Some(theta) = self.theta[row * self.stride..].first_chunk() {
+    pub(crate) fn ask_theta(&self, row: usize) {
+        if row < self.anchor.len()
+            && let Some(theta) = self.theta[row * self.stride..].first_chunk()
+        {
             simd::prefetch(theta);
         }
-        simd::prefetch(anchor);
-        simd::prefetch(error);
+    }
+
+    /// Asks for row `row` of the anchor.
+    #[inline(always)]
+    pub(crate) fn ask_anchor(&self, row: usize) {
+        if let Some(anchor) = self.anchor.get(row) {
+            simd::prefetch(anchor);
+        }
+    }
+
+    /// Asks for row `row` of the error feedback.
+    #[inline(always)]
+    pub(crate) fn ask_error(&self, row: usize) {
+        if let Some(error) = self.error.get(row) {
+            simd::prefetch(error);
+        }
     }
 }

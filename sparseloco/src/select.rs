@@ -6,6 +6,7 @@
 //! among those alone.
 
 use crate::layout::CHUNK;
+use crate::pass::Ahead;
 use crate::simd::{MAGNITUDE, ROW, Simd};
 
 /// Groups of a chunk: value i is in group i mod 256.
@@ -46,9 +47,16 @@ impl Selection {
     /// Keeps the `k` largest of `rows`, whose groups' maxima are `maxima`. Padding is zeros at the
     /// end, which lose against every value.
     #[inline(always)]
-    pub(crate) fn top<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], maxima: &Maxima, k: usize) {
+    pub(crate) fn top<S: Simd>(
+        &mut self,
+        simd: S,
+        rows: &[[f32; ROW]],
+        maxima: &Maxima,
+        k: usize,
+        ahead: &Ahead<'_>,
+    ) {
         let floor = floor(simd, maxima, k);
-        self.collect(simd, rows, floor);
+        self.collect(simd, rows, floor, ahead);
         let padded = self.found.next_multiple_of(ROW);
         let values = rows.as_flattened();
         for (to, &from) in self.magnitudes.iter_mut().zip(&self.candidates[..self.found]) {
@@ -64,9 +72,10 @@ impl Selection {
 
     /// Makes candidates of all values of at least `floor`.
     #[inline(always)]
-    fn collect<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], floor: u32) {
+    fn collect<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], floor: u32, ahead: &Ahead<'_>) {
         let mut found = 0;
         for (row, values) in rows.iter().enumerate().take(CHUNK / ROW) {
+            ahead.ask_error(row);
             let mut bits = simd.at_least(values, MAGNITUDE, floor);
             let count = bits.count_ones() as usize;
             let mut next = || {
@@ -126,13 +135,9 @@ fn floor<S: Simd>(simd: S, maxima: &Maxima, k: usize) -> u32 {
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         let count = count_at_least(simd, maxima, middle);
-        if count < k {
-            high = middle;
-        } else {
-            low = middle;
-            if count <= enough {
-                break;
-            }
+        (low, high) = half(low, middle, high, count < k);
+        if (k..=enough).contains(&count) {
+            break;
         }
     }
     low
@@ -149,13 +154,16 @@ fn threshold<S: Simd>(simd: S, magnitudes: &[f32], floor: u32, k: usize) -> (u32
         if count == k {
             return (middle, None);
         }
-        if count < k {
-            high = middle;
-        } else {
-            low = middle;
-        }
+        (low, high) = half(low, middle, high, count < k);
     }
     (low, Some(k - count_at_least(simd, magnitudes, low + 1)))
+}
+
+/// The lower or the upper half. Chance decides which, so no branch may.
+#[inline(always)]
+fn half(low: u32, middle: u32, high: u32, lower: bool) -> (u32, u32) {
+    let select = std::hint::select_unpredictable::<u32>;
+    (select(lower, low, middle), select(lower, middle, high))
 }
 
 /// The bits of the largest of `magnitudes`.

@@ -61,21 +61,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Seconds that this thread has been running on a CPU, so that a busy machine does not count; wall
-/// time where the kernel does not tell.
-fn clock(start: Instant) -> f64 {
-    std::fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .map_or_else(|| start.elapsed().as_secs_f64(), |nanoseconds| nanoseconds as f64 * 1e-9)
-}
-
 /// Runs `work` and returns what it gives and the seconds that it took.
 fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let epoch = Instant::now();
-    let start = clock(epoch);
+    let start = Instant::now();
     let result = work();
-    (result, clock(epoch) - start)
+    (result, start.elapsed().as_secs_f64())
 }
 
 /// What is compressed: tensors and as many pseudo-gradients as there are files.

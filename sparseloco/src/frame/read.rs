@@ -8,6 +8,9 @@ use crate::params::{ChunkCode, ValueBits};
 use crate::quantise::widen;
 use crate::simd::{InstructionSet, Job, Simd};
 
+/// Values that are read at once.
+const LANES: usize = 16;
+
 /// What a chunk's head says: its magnitudes and how many values have the higher one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Head {
@@ -219,7 +222,7 @@ impl<'a> Planes<'a> {
     #[inline(always)]
     pub(crate) fn chunk(&mut self, code: &ChunkCode, chunk: &mut ChunkValues) {
         chunk.kept = code.kept;
-        self.values(&mut chunk.values[..code.kept]);
+        self.values(code.kept, chunk.values.as_chunks_mut().0);
         let ones = &mut chunk.positions[..code.kept];
         self.ones(ones);
         for (nth, eight) in chunk.lows.as_chunks_mut().0.iter_mut().enumerate() {
@@ -239,17 +242,18 @@ impl<'a> Planes<'a> {
 
     /// Reads the next values of the sign and magnitude planes.
     #[inline(always)]
-    fn values(&mut self, values: &mut [f32]) {
+    fn values(&mut self, kept: usize, values: &mut [[f32; LANES]]) {
         let head = self.head();
-        for (nth, some) in values.chunks_mut(64).enumerate() {
-            let signs = word(self.bytes, self.signs + nth * 64);
+        let (low, other) = (head.low.to_bits(), head.low.to_bits() ^ head.high.to_bits());
+        for (nth, some) in values.iter_mut().take(kept.div_ceil(LANES)).enumerate() {
+            let signs = field(self.bytes, self.signs + nth * LANES, LANES as u32);
             let magnitudes = match self.value_bits {
                 ValueBits::One => 0,
-                ValueBits::Two => word(self.bytes, self.magnitudes + nth * 64),
+                ValueBits::Two => field(self.bytes, self.magnitudes + nth * LANES, LANES as u32),
             };
             for (bit, value) in some.iter_mut().enumerate() {
-                let level = if magnitudes >> bit & 1 == 0 { head.low } else { head.high };
-                *value = f32::from_bits(level.to_bits() | ((signs >> bit & 1) as u32) << 31);
+                let high = (magnitudes >> bit & 1).wrapping_neg();
+                *value = f32::from_bits(low ^ (other & high) | (signs >> bit & 1) << 31);
             }
         }
     }

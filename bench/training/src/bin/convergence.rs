@@ -83,7 +83,7 @@ fn arms() -> Vec<(&'static str, Vec<Arm>)> {
     let sparse = |rule, alpha, retention| Arm::Sparse { rule, alpha, retention };
     vec![
         ("adamw", vec![Arm::DataParallel]),
-        ("dense-sgd", [0.7, 1.0].map(|alpha| Arm::DenseSgd { alpha }).to_vec()),
+        ("dense-sgd", [0.7, 1.0, 1.5].map(|alpha| Arm::DenseSgd { alpha }).to_vec()),
         (
             "diloco",
             [(0.4, 0.9), (0.7, 0.9), (0.7, 0.6), (1.0, 0.4)]
@@ -93,7 +93,9 @@ fn arms() -> Vec<(&'static str, Vec<Arm>)> {
         ("paper", [1.0, 2.0].map(|alpha| sparse(Rule::Paper, alpha, 0.0)).to_vec()),
         (
             "counted",
-            [(1.0, 0.0), (1.0, 0.5)].map(|(alpha, λ)| sparse(Rule::Counted, alpha, λ)).to_vec(),
+            [(1.0, 0.0), (1.0, 0.5), (1.5, 0.5), (2.0, 0.5)]
+                .map(|(alpha, λ)| sparse(Rule::Counted, alpha, λ))
+                .to_vec(),
         ),
     ]
 }
