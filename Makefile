@@ -13,6 +13,7 @@ HETEROLOCO := $(TARGET)/release/heteroloco
 PROGRAMS := -p cli -p coordinator -p worker
 # Shards of other text go to another folder, named after the text's path.
 SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' ' -f1))
+DELTAS := runs/pseudo-gradients
 GENERATED := proto/src/gen crds
 CARGO_DENY := 0.20.2
 
@@ -91,8 +92,15 @@ fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs
 bench: bench-codec bench-allreduce bench-step bench-convergence ## Run every benchmark
 
 .PHONY: bench-codec
-bench-codec: setup ## The codec's speed and size, on pseudo-gradients of a real run
-	cargo run --locked --release -p bench --bin codec
+bench-codec: $(DELTAS) ## The codec's speed and size, on pseudo-gradients of a real run
+	cargo run --locked --release -p bench --bin codec -- \
+	  $(foreach island,0 1 2 3,--delta $(DELTAS)/island-$(island)/model.safetensors)
+
+$(DELTAS): | data
+	@rm -rf "$@.new"
+	cargo run --locked --release -p bench-training --bin pseudo-gradients -- \
+	  --data "$(SHARDS)" --out "$@.new"
+	@mv "$@.new" "$@"
 
 .PHONY: bench-allreduce
 bench-allreduce: bench-venv ## The gRPC ring all-reduce against PyTorch's Gloo

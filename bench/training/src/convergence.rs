@@ -10,6 +10,7 @@ use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
 use plan::model::LlamaConfig;
 use plan::spec::{DeviceSpec, OptimizerSpec};
 use worker::model::Replica;
+use worker::parameters::Layout;
 use worker::schedule::learning_rate;
 
 pub use outer::{Arm, Outer};
@@ -85,7 +86,7 @@ struct Bench<'a> {
 
 /// Runs one trial; the held-out loss after 0, `evaluate_every`, … rounds.
 pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Result<Vec<(u64, f64)>> {
-    let mut bench = Bench::new(setting, corpus, trial)?;
+    let mut bench = Bench::new(&model(), setting, corpus, trial)?;
     let layout = bench.replica.layout().canonical()?;
     let mut outer = Outer::new(&trial.arm, layout, setting.islands as usize)?;
     let theta = bench.replica.theta()?.to_vec();
@@ -94,7 +95,7 @@ pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Resul
     for round in 0..setting.rounds {
         match trial.arm {
             Arm::DataParallel => bench.data_parallel_round(round)?,
-            _ => bench.local_round(round, &mut outer)?,
+            _ => drop(bench.local_round(round, &mut outer)?),
         }
         let done = round + 1;
         if done % setting.evaluate_every == 0 || done == setting.rounds {
@@ -108,11 +109,34 @@ pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Resul
     Ok(losses)
 }
 
+/// Every island's Δ of the last round of a run of `model`, flat, and where its tensors lie.
+pub fn pseudo_gradients(
+    model: &LlamaConfig,
+    setting: &Setting,
+    corpus: &Corpus,
+    trial: &Trial,
+) -> anyhow::Result<(Layout, Vec<Vec<f32>>)> {
+    let mut bench = Bench::new(model, setting, corpus, trial)?;
+    let layout = bench.replica.layout().clone();
+    let mut outer = Outer::new(&trial.arm, layout.canonical()?, setting.islands as usize)?;
+    outer.begin(bench.replica.theta()?);
+    let mut deltas = Vec::new();
+    for round in 0..setting.rounds {
+        deltas = bench.local_round(round, &mut outer)?;
+    }
+    Ok((layout, deltas))
+}
+
 impl<'a> Bench<'a> {
-    fn new(setting: &'a Setting, corpus: &'a Corpus, trial: &Trial) -> anyhow::Result<Bench<'a>> {
+    fn new(
+        model: &LlamaConfig,
+        setting: &'a Setting,
+        corpus: &'a Corpus,
+        trial: &Trial,
+    ) -> anyhow::Result<Bench<'a>> {
         let optimizer = optimizer(trial.learning_rate);
         let device = DeviceSpec::Cpu { threads: 1, speed: 1.0 };
-        let mut replica = Replica::new(&model(), trial.seed, &device, &optimizer)?;
+        let mut replica = Replica::new(model, trial.seed, &device, &optimizer)?;
         let values = replica.theta()?.len();
         let islands = (0..setting.islands).map(|island| {
             let sampler = Sampler::new(SamplerOptions {
@@ -168,10 +192,13 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// H local steps of every island from its own start, then the outer step.
-    fn local_round(&mut self, round: u64, outer: &mut Outer) -> anyhow::Result<()> {
+    /// H local steps of every island from its own start, then the outer step. Returns every
+    /// island's Δ.
+    fn local_round(&mut self, round: u64, outer: &mut Outer) -> anyhow::Result<Vec<Vec<f32>>> {
+        let mut deltas = Vec::new();
         for island in 0..self.islands.len() {
             outer.start_into(island, self.replica.theta()?);
+            let mut delta = self.replica.theta()?.to_vec();
             self.replica.store_theta()?;
             self.load_moments(island)?;
             for step in 0..self.setting.inner_steps {
@@ -179,11 +206,15 @@ impl<'a> Bench<'a> {
                 self.replica.optimizer_step(self.rate(round, step))?;
             }
             self.keep_moments(island)?;
-            outer.collect(island, round, self.replica.theta()?)?;
+            let theta = self.replica.theta()?;
+            delta.iter_mut().zip(&*theta).for_each(|(delta, theta)| *delta -= theta);
+            deltas.push(delta);
+            outer.collect(island, round, theta)?;
         }
         let tokens = u64::from(self.setting.inner_steps * self.setting.sequences)
             * u64::from(self.setting.sequence_length);
-        outer.step(tokens)
+        outer.step(tokens)?;
+        Ok(deltas)
     }
 
     fn load_moments(&mut self, island: usize) -> anyhow::Result<()> {

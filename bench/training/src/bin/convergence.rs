@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = 150)]
     rounds: u64,
     /// Inner steps of an island in the trials that choose the settings.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1500)]
     tuning_steps: u64,
     #[arg(long, default_value_t = 3)]
     seeds: u64,

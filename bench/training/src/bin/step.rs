@@ -15,7 +15,6 @@ use plan::spec::{DeviceSpec, OptimizerSpec};
 use serde_json::Value;
 use worker::hugging_face::{create_empty, write_companions, write_parameters};
 use worker::model::Replica;
-use worker::parameters::Layout;
 
 /// As in the worker.
 #[global_allocator]
