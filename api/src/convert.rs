@@ -250,16 +250,18 @@ impl Check {
             );
             self.problem("spec.sparseLoCo.overlap", message);
         }
-        let (rule, retention) = match sparse.rule {
-            OuterRule::Paper => (plan::spec::Rule::Paper, "0"),
-            OuterRule::Counted => (plan::spec::Rule::Counted, "0.5"),
+        // What did best in `make bench-convergence`; the paper's α is its own.
+        let (rule, alpha, retention) = match sparse.rule {
+            OuterRule::Paper => (plan::spec::Rule::Paper, "1.0", "0"),
+            OuterRule::Counted => (plan::spec::Rule::Counted, "1.5", "0.5"),
         };
+        let alpha = sparse.outer_learning_rate.clone().unwrap_or(alpha.into());
         let retention = sparse.retention.clone().unwrap_or(retention.into());
         let mut number = |name: &str, text: &Decimal, wanted| {
             self.number(&format!("spec.sparseLoCo.{name}"), text, wanted).map(|value| value as f32)
         };
         let error_decay = number("errorDecay", &sparse.error_decay, Wanted::PositiveShare);
-        let outer = number("outerLearningRate", &sparse.outer_learning_rate, Wanted::Positive);
+        let outer = number("outerLearningRate", &alpha, Wanted::Positive);
         let retention = number("retention", &retention, Wanted::Share);
         Some(SparseSpec {
             top_k: sparse.top_k,

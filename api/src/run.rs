@@ -251,8 +251,10 @@ pub struct SparseLoCo {
     pub value_bits: u32,
     /// β of the error feedback, above 0 and at most 1.
     pub error_decay: Decimal,
-    /// α of the outer step, above 0.
-    pub outer_learning_rate: Decimal,
+    /// α of the outer step, above 0; `1.5` with the rule `counted` and `1.0` with `paper` where
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer_learning_rate: Option<Decimal>,
     /// How contributions are combined: `paper` divides by the weight of all islands, `counted` by
     /// the weight of those that sent a position, and clips the others' residual.
     pub rule: OuterRule,
@@ -277,7 +279,7 @@ impl Default for SparseLoCo {
             top_k: 64,
             value_bits: 2,
             error_decay: "0.95".into(),
-            outer_learning_rate: "1.0".into(),
+            outer_learning_rate: None,
             rule: OuterRule::Counted,
             retention: None,
             overlap: 0,

@@ -99,12 +99,7 @@ impl Group {
         values: &mut [f32],
         ranges: &[Range<usize>],
     ) -> Result<(), CommError> {
-        let (operation, total) = (Operation::ReduceScatter, Some(bytes_of(values)));
-        let checked = self.check_ranges(operation, values.len(), ranges);
-        self.call(operation, total, async |links, call| {
-            checked?;
-            ring::reduce_scatter(links, call, values, ranges).await
-        })
+        self.half(Operation::ReduceScatter, values, ranges)
     }
 
     /// Fills range `r` of `values` with that of rank r, on all ranks. One range per rank; they may
@@ -114,11 +109,20 @@ impl Group {
         values: &mut [f32],
         ranges: &[Range<usize>],
     ) -> Result<(), CommError> {
-        let (operation, total) = (Operation::AllGather, Some(bytes_of(values)));
+        self.half(Operation::AllGather, values, ranges)
+    }
+
+    fn half(
+        &mut self,
+        operation: Operation,
+        values: &mut [f32],
+        ranges: &[Range<usize>],
+    ) -> Result<(), CommError> {
+        let total = Some(bytes_of(values));
         let checked = self.check_ranges(operation, values.len(), ranges);
         self.call(operation, total, async |links, call| {
             checked?;
-            ring::all_gather(links, call, values, ranges).await
+            ring::half(links, call, values, ranges).await
         })
     }
 

@@ -45,18 +45,9 @@ pub(crate) async fn all_reduce(
     run(links, call, values, &Layout::Even { length: values.len(), world }).await
 }
 
-/// Sums `values` over all ranks; rank r ends with the sums of range r.
-pub(crate) async fn reduce_scatter(
-    links: &mut Links,
-    call: Call,
-    values: &mut [f32],
-    ranges: &[Range<usize>],
-) -> Result<(), CommError> {
-    run(links, call, values, &Layout::Given { ranges }).await
-}
-
-/// Brings range r of rank r to all ranks.
-pub(crate) async fn all_gather(
+/// One half of an all-reduce, which the call's operation names. Reduce-scatter: sums `values` over
+/// all ranks; rank r ends with the sums of range r. All-gather: brings range r of rank r to all.
+pub(crate) async fn half(
     links: &mut Links,
     call: Call,
     values: &mut [f32],

@@ -8,6 +8,7 @@ use rounds::types::{Commit, Contribution, Digest};
 use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
 use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
+use tracing::{Instrument as _, Span};
 
 use crate::member::{Member, Theta, during};
 use crate::outer::{span_of, theta_piece_digest};
@@ -149,10 +150,18 @@ impl Member {
         Ok(complete)
     }
 
+    /// A span of what is done in the round, under the round's trace.
+    fn span_of_round(&self, step: &str) -> Span {
+        let span = tracing::info_span!("exchange", otel.name = step, round = self.standing.round);
+        telemetry::set_parent(&span, self.traceparent());
+        span
+    }
+
     fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
         let (id, members) = (self.frame_id(), self.members());
         self.fetcher.retain(&members);
-        self.runtime.block_on(self.fetcher.contributions(&id, set, &members, &self.config.island))
+        let fetch = self.fetcher.contributions(&id, set, &members, &self.config.island);
+        self.runtime.block_on(fetch.instrument(self.span_of_round("fetch")))
     }
 
     /// Applies a commit; `None` when it cannot be had any more and only a snapshot helps.
@@ -261,8 +270,8 @@ impl Member {
         theta: &mut dyn Theta,
     ) -> Result<bool, MemberError> {
         let members = self.members();
-        let fetched =
-            self.runtime.block_on(self.fetcher.snapshot(round, &members, &self.config.island));
+        let fetch = self.fetcher.snapshot(round, &members, &self.config.island);
+        let fetched = self.runtime.block_on(fetch.instrument(self.span_of_round("sync")));
         if let Err(error) = &fetched {
             tracing::info!(%error, round, "θ could not be fetched yet.");
         }

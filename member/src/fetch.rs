@@ -17,8 +17,9 @@ use sparseloco::codec::verify_piece;
 use sparseloco::layout::Layout;
 use sparseloco::{CodecParams, FrameId, PieceAt};
 use tonic::codegen::Bytes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::server::Traffic;
 use crate::store::{Store, contribution_digest, piece_digest};
@@ -75,6 +76,10 @@ pub(crate) enum FetchError {
     },
 }
 
+/// A client whose calls carry the current span's trace context.
+type Client = ExchangeClient<InterceptedService<Channel, Propagate>>;
+type Propagate = fn(Request<()>) -> Result<Request<()>, Status>;
+
 /// Fetches for one rank.
 pub(crate) struct Fetcher {
     pub(crate) layout: Arc<Layout>,
@@ -123,7 +128,7 @@ impl Fetcher {
         Fetcher { layout, params, store, traffic, timeout, channels }
     }
 
-    fn client(&self, address: &str) -> Result<ExchangeClient<Channel>, FetchError> {
+    fn client(&self, address: &str) -> Result<Client, FetchError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
@@ -142,7 +147,8 @@ impl Fetcher {
             .unwrap_or(0);
         let manifest_bytes = self.layout.pieces() as usize * 32;
         let limit = piece_bytes_max.max(manifest_bytes) + MESSAGE_SLACK_BYTES;
-        Ok(ExchangeClient::new(channel).max_decoding_message_size(limit))
+        let client = ExchangeClient::with_interceptor(channel, telemetry::propagate as Propagate);
+        Ok(client.max_decoding_message_size(limit))
     }
 
     /// Forgets connections to ranks that are no members any more.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use collective::{CommError, Endpoint, Group, GroupConfig};
-use proto::v1::Identity;
+use rounds::request::{Identity, Join};
 use rounds::types::{Contribution, Digest, RankAddress, RunView};
 use serde::{Deserialize, Serialize};
 use sparseloco::codec::FrameId;
@@ -18,7 +18,7 @@ use crate::decide::{Directive, Standing, decide, is_closed};
 use crate::fetch::Fetcher;
 use crate::outer::span_of;
 use crate::server::{ExchangeHandle, Traffic, serve};
-use crate::session::{Join, Session};
+use crate::session::Session;
 use crate::store::Store;
 use crate::{MemberConfig, MemberError, OuterState, RoundReport};
 
@@ -352,8 +352,10 @@ impl Member {
     /// The leader joins and waits for a view that shows it.
     fn join(&mut self) -> Result<(), MemberError> {
         let theta_hash = self.theta_hash()?;
+        let who = who(&self.config);
         let Some(session) = &mut self.session else { return Ok(()) };
         let join = Join {
+            who,
             ranks: self.ranks.clone(),
             layout_hash: self.layout_hash,
             round: self.standing.round,
@@ -402,12 +404,14 @@ fn listen(
     runtime.block_on(bind).map_err(|source| MemberError::Listen { address, source })
 }
 
+fn who(config: &MemberConfig) -> Identity {
+    Identity { run: config.run.clone(), island: config.island.clone(), epoch: config.epoch }
+}
+
 fn session(runtime: &Runtime, config: &MemberConfig) -> Result<Session, MemberError> {
-    let who =
-        Identity { run: config.run.clone(), island: config.island.clone(), epoch: config.epoch };
     // A channel is bound to the runtime that it is made in.
     let _guard = runtime.enter();
-    Ok(Session::new(&config.coordinator, who, config.timeouts.coordinator)?)
+    Ok(Session::new(&config.coordinator, who(config).into(), config.timeouts.coordinator)?)
 }
 
 fn meet(runtime: &Runtime, config: &MemberConfig, session: &Session) -> Result<Group, MemberError> {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::codegen::Bytes;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span};
 
 use crate::store::Store;
 
@@ -106,12 +107,13 @@ impl Service {
     fn stream(
         &self,
         range: Range<u32>,
+        span: Span,
         read: impl Fn(&Store, &Layout, u32) -> Result<Bytes, Status> + Send + 'static,
     ) -> ReceiverStream<Result<Piece, Status>> {
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
         let traffic = Arc::clone(&self.traffic);
-        tokio::spawn(async move {
+        let serve = async move {
             for index in range {
                 let piece = read(&store, &layout, index).map(|data| Piece { index, data });
                 let failed = piece.is_err();
@@ -123,7 +125,8 @@ impl Service {
                     return;
                 }
             }
-        });
+        };
+        tokio::spawn(serve.instrument(span));
         ReceiverStream::new(receiver)
     }
 }
@@ -168,10 +171,12 @@ impl Exchange for Service {
         &self,
         request: Request<PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
+        let span = tracing::info_span!("pull");
+        telemetry::set_parent_from(&span, request.metadata());
         let PullRequest { run, round, island, first_piece, end_piece } = request.into_inner();
         self.check_run(&run)?;
         let range = self.check_range(first_piece, end_piece)?;
-        Ok(Response::new(self.stream(range, move |store, _, index| {
+        Ok(Response::new(self.stream(range, span, move |store, _, index| {
             store.piece(round, &island, index).ok_or_else(|| {
                 Status::not_found(format!(
                     "piece {index} of island {island:?} in round {round} is not here"
@@ -186,10 +191,12 @@ impl Exchange for Service {
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let span = tracing::info_span!("snapshot");
+        telemetry::set_parent_from(&span, request.metadata());
         let SnapshotRequest { run, round, first_piece, end_piece } = request.into_inner();
         self.check_run(&run)?;
         let range = self.check_range(first_piece, end_piece)?;
-        Ok(Response::new(self.stream(range, move |store, layout, index| {
+        Ok(Response::new(self.stream(range, span, move |store, layout, index| {
             snapshot_piece(store, layout, round, index)
         })))
     }

@@ -12,7 +12,8 @@ use proto::v1::{
     AppliedRequest, FetchedRequest, HeartbeatRequest, Identity, JoinRequest, LeaveRequest,
     MeetRequest, OfferRequest, ReadyRequest, WatchRequest,
 };
-use rounds::types::{Contribution, Digest, RankAddress, RunView};
+use rounds::request::Join;
+use rounds::types::{Contribution, Digest, RunView};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -182,15 +183,7 @@ impl Session {
 
     /// Joins the run, and from then on keeps the lease and the view.
     pub(crate) async fn join(&mut self, join: Join) -> Result<(), SessionError> {
-        let message = JoinRequest {
-            who: Some(self.who.clone()),
-            ranks: join.ranks.into_iter().map(Into::into).collect(),
-            layout_hash: join.layout_hash.0.to_vec(),
-            round: join.round,
-            theta_hash: join.theta_hash.0.to_vec(),
-            tokens_per_second_milli: join.tokens_per_second_milli,
-            inner_steps: join.inner_steps,
-        };
+        let message = JoinRequest::from(join);
         let response = persist("join the run", self.patience, || {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.join(request).await }
@@ -298,23 +291,6 @@ impl Session {
         }
         self.tasks.shutdown().await;
     }
-}
-
-/// What a leader says when its island joins.
-#[derive(Clone, Debug)]
-pub(crate) struct Join {
-    /// Its ranks, by rank.
-    pub ranks: Vec<RankAddress>,
-    /// Names, shapes, chunking and codec.
-    pub layout_hash: Digest,
-    /// The round whose θ it holds.
-    pub round: u64,
-    /// Hash of that θ.
-    pub theta_hash: Digest,
-    /// What the plan predicts, for display.
-    pub tokens_per_second_milli: u64,
-    /// H, for display.
-    pub inner_steps: u32,
 }
 
 fn touch(contact: &Mutex<Instant>) {

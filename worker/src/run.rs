@@ -131,17 +131,18 @@ impl<'a> Rank<'a> {
         let span = self.member.span();
         let fresh = OuterState::fresh(0, self.layout.span(span.clone()).len());
         let root = &self.spec.checkpoint_dir;
+        let newest = if self.leads() && resume { Checkpoint::newest(root)? } else { None };
         let mut chosen = Vec::new();
-        if self.leads()
-            && resume
-            && let Some(newest) = Checkpoint::newest(root)?
-        {
+        if let Some(newest) = &newest {
             newest.check(&self.spec.run)?;
             chosen = newest.manifest().round.to_le_bytes().to_vec();
         }
         self.member.group().broadcast_bytes(&mut chosen, 0).map_err(RunError::Group)?;
         let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return Ok(fresh) };
-        let found = Checkpoint::open(&checkpoint::folder_of(root, round))?;
+        let found = match newest {
+            Some(newest) => newest,
+            None => Checkpoint::open(&checkpoint::folder_of(root, round))?,
+        };
         found.check(&self.spec.run)?;
         let error = found.read(Part::Error, &self.layout, span)?;
         // One kind after the other: a second copy of all of them might not fit.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use plan::request::{Execution, InnerSteps, Tokenizer};
-use plan::spec::Rule;
+use plan::spec::{OptimizerSpec, Rule};
 use proptest::prelude::*;
 
 use super::*;
@@ -85,9 +85,21 @@ fn a_model_may_stand_as_hugging_face_writes_it() {
 }
 
 #[test]
-fn the_papers_rule_keeps_nothing_back_unless_asked() {
-    let paper = RIGHT.replace("overlap: 0", "rule: paper");
-    assert_eq!(read(&paper).expect("right").run.sparse.retention, 0.0);
+fn the_outer_settings_that_are_absent_follow_the_rule() {
+    let outer = |rule: &str| {
+        let sparse = read(&RIGHT.replace("overlap: 0", rule)).expect("right").run.sparse;
+        (sparse.outer_learning_rate, sparse.retention)
+    };
+    assert_eq!(outer("rule: counted"), (1.5, 0.5));
+    assert_eq!(outer("rule: paper"), (1.0, 0.0));
+    assert_eq!(outer("outerLearningRate: \"0.7\", retention: \"0.1\""), (0.7, 0.1));
+}
+
+#[test]
+fn the_optimizer_of_an_empty_spec_is_the_default() {
+    let defaults = RIGHT.lines().filter(|line| !line.contains("optimizer:"));
+    let run = read(&defaults.collect::<Vec<_>>().join("\n")).expect("right").run;
+    assert_eq!(run.optimizer, OptimizerSpec::default());
 }
 
 #[test]

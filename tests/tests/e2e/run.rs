@@ -4,6 +4,7 @@ mod bad_input;
 mod faults;
 mod place;
 mod resume;
+mod traces;
 
 use place::{Island, Place};
 use serde_json::Value;

@@ -130,7 +130,13 @@ impl Place {
 
     /// Starts the run of `run.yaml` in `runs/tiny`.
     pub(super) fn up(&self, more: &[&str]) -> Running {
+        self.up_with(more, &[])
+    }
+
+    /// [`Place::up`] in an environment.
+    pub(super) fn up_with(&self, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut command = self.command(&["up", "-f", "run.yaml", "--json"]);
+        command.envs(environment.iter().copied());
         let command = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
