@@ -13,7 +13,7 @@ use crate::frame::{self, ChunkValues, Frame, FrameWriter};
 use crate::layout::{Chunk, Layout};
 use crate::message::Sender;
 use crate::params::{ChunkCode, CodecParams};
-use crate::pass::Pass;
+use crate::pass::{Current, Pass};
 use crate::simd::{InstructionSet, Job, Simd};
 
 /// What a frame belongs to.
@@ -222,12 +222,12 @@ impl Job for Compress<'_> {
         let mut rest = error;
         for (index, chunk) in chunks.iter().enumerate() {
             let (this, after) = rest.split_at_mut(chunk.len());
-            let ahead = pass.ahead(chunks.get(index + 1), after);
-            if !pass.chunk(chunk, this, &mut sender.maxima, &ahead) {
+            let code = ChunkCode::new(at.params, chunk.len());
+            let current = Current { code, ahead: pass.ahead(chunks.get(index + 1), after) };
+            if !pass.chunk(chunk, this, &mut sender.maxima, &current.ahead) {
                 return Err(CompressError::NotFinite { piece: at.piece, chunk: index });
             }
-            let code = ChunkCode::new(at.params, chunk.len());
-            sender.send(simd, code, this, &mut writer, &ahead);
+            sender.send(simd, &current, this, &mut writer);
             rest = after;
         }
         let stats = PieceStats { values: writer.values() };

@@ -6,7 +6,7 @@ use crate::bits::BitWriter;
 use crate::codec::{FrameId, PieceAt, WireError};
 use crate::layout::PIECE_CHUNKS;
 use crate::params::{ChunkCode, ValueBits};
-use crate::pass::Ahead;
+use crate::pass::Current;
 use crate::quantise::Levels;
 
 pub(crate) use read::{ChunkValues, Frame, Planes};
@@ -65,12 +65,13 @@ impl FrameWriter {
     #[inline(always)]
     pub(crate) fn chunk(
         &mut self,
-        code: ChunkCode,
+        current: &Current<'_>,
         positions: &[u16],
         values: &[f32],
         levels: Levels,
-        ahead: &Ahead<'_>,
     ) {
+        let Current { code, ahead } = current;
+
         self.values += positions.len();
         self.scales.extend_from_slice(&levels.low.to_le_bytes());
         if self.value_bits == ValueBits::Two {

@@ -2,8 +2,8 @@
 
 use crate::frame::FrameWriter;
 use crate::layout::CHUNK;
-use crate::params::{ChunkCode, ValueBits};
-use crate::pass::Ahead;
+use crate::params::ValueBits;
+use crate::pass::Current;
 use crate::quantise::{self, LANES, Levels, widen};
 use crate::select::{GROUPS, Maxima, Selection};
 use crate::simd::{ROW, Simd};
@@ -34,20 +34,19 @@ impl Sender {
     pub(crate) fn send<S: Simd>(
         &mut self,
         simd: S,
-        code: ChunkCode,
+        current: &Current<'_>,
         error: &mut [f32],
         writer: &mut FrameWriter,
-        ahead: &Ahead<'_>,
     ) {
         let (rows, rest) = error.as_chunks();
         if rest.is_empty() {
-            self.selection.top(simd, rows, &self.maxima, code.kept, ahead);
+            self.selection.top(simd, rows, &self.maxima, current);
         } else {
             let whole = error.len().next_multiple_of(ROW);
             self.padded[..error.len()].copy_from_slice(error);
             self.padded[error.len()..whole].fill(0.0);
             let rows = self.padded[..whole].as_chunks().0;
-            self.selection.top(simd, rows, &self.maxima, code.kept, ahead);
+            self.selection.top(simd, rows, &self.maxima, current);
         }
         let positions = self.selection.positions();
         let values = &mut self.values[..positions.len()];
@@ -55,7 +54,7 @@ impl Sender {
             *value = error[usize::from(position)];
         }
         let levels = levels(values, &mut self.magnitudes, writer.value_bits());
-        writer.chunk(code, positions, values, levels, ahead);
+        writer.chunk(current, positions, values, levels);
         for value in values.iter_mut() {
             *value -= sent(*value, levels);
         }

@@ -7,6 +7,7 @@
 use crate::codec::{PieceAt, PieceInput};
 use crate::frame::LARGEST_BITS;
 use crate::layout::{BLOCK, Chunk};
+use crate::params::ChunkCode;
 use crate::select::{GROUPS, Maxima, largest};
 use crate::simd;
 
@@ -122,6 +123,14 @@ impl<'a> Pass<'a> {
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     f32::from_bits(a.to_bits().max(b.to_bits()))
+}
+
+/// The chunk that is worked on.
+pub(crate) struct Current<'a> {
+    /// How much of it is kept.
+    pub(crate) code: ChunkCode,
+    /// The memory of the chunk after it.
+    pub(crate) ahead: Ahead<'a>,
 }
 
 /// The rows of a full chunk, to be asked for before they are needed.

@@ -6,7 +6,7 @@
 //! among those alone.
 
 use crate::layout::CHUNK;
-use crate::pass::Ahead;
+use crate::pass::{Ahead, Current};
 use crate::simd::{MAGNITUDE, ROW, Simd};
 
 /// Groups of a chunk: value i is in group i mod 256.
@@ -44,7 +44,7 @@ impl Selection {
         &self.positions[..self.kept]
     }
 
-    /// Keeps the `k` largest of `rows`, whose groups' maxima are `maxima`. Padding is zeros at the
+    /// Keeps the largest of `rows`, whose groups' maxima are `maxima`. Padding is zeros at the
     /// end, which lose against every value.
     #[inline(always)]
     pub(crate) fn top<S: Simd>(
@@ -52,11 +52,12 @@ impl Selection {
         simd: S,
         rows: &[[f32; ROW]],
         maxima: &Maxima,
-        k: usize,
-        ahead: &Ahead<'_>,
+        current: &Current<'_>,
     ) {
+        let k = current.code.kept;
+
         let floor = floor(simd, maxima, k);
-        self.collect(simd, rows, floor, ahead);
+        self.collect(simd, rows, floor, &current.ahead);
         let padded = self.found.next_multiple_of(ROW);
         let values = rows.as_flattened();
         for (to, &from) in self.magnitudes.iter_mut().zip(&self.candidates[..self.found]) {
