@@ -138,8 +138,10 @@ impl Check {
 
     /// A number for which `fits` holds; `wanted` says what that is.
     fn number(&mut self, path: &str, text: &Decimal, wanted: Wanted) -> Option<f64> {
-        let value = self.parse(path, text.parse())?;
-        if !wanted.fits(value) {
+        let value: f64 = self.parse(path, text.parse())?;
+        // Most are computed with in f32, where 1e300 is infinite and 1e-60 is zero.
+        let single = f64::from(value as f32);
+        if !wanted.fits(value) || !wanted.fits(single) || single.is_infinite() {
             self.problem(path, format!("{} has to be {}", text.0, wanted.words()));
             return None;
         }
@@ -337,8 +339,8 @@ impl Wanted {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Positive => "above 0",
-            Self::NotNegative => "0 or more",
+            Self::Positive => "above 0 and below 1e38",
+            Self::NotNegative => "0 or more and below 1e38",
             Self::Share => "between 0 and 1",
             Self::PositiveShare => "above 0 and at most 1",
             Self::Decay => "at least 0 and below 1",

@@ -9,7 +9,7 @@ use plan::spec::RunSpec;
 /// A data folder that fits a run.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The folder, absolute.
+    /// The folder, absolute and without links.
     pub folder: PathBuf,
     /// Hash of its index, hexadecimal.
     pub hash: String,
@@ -50,7 +50,8 @@ pub enum CorpusRefused {
 /// # Errors
 /// When it cannot; the sentence says what to change.
 pub fn check(run: &RunSpec, tokenizer: &request::Tokenizer) -> Result<Checked, CorpusRefused> {
-    let folder = std::path::absolute(&run.data).unwrap_or_else(|_| run.data.clone());
+    let folder = run.data.canonicalize().or_else(|_| std::path::absolute(&run.data));
+    let folder = folder.unwrap_or_else(|_| run.data.clone());
     let refused = |source| CorpusRefused::Corpus { folder: folder.clone(), source };
     let choice = match tokenizer {
         request::Tokenizer::Byte => TokenizerChoice::Byte,

@@ -1,5 +1,7 @@
 //! The command `heteroloco`.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(format_args!("error: {error:#}"));
             ExitCode::from(if is_refusal(&error) { REFUSED } else { 1 })
         }
     }
@@ -28,7 +30,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Up(args) => run_up(&args),
         Command::Plan(args) => run_plan(&args),
         Command::Data(DataCommand::Prepare(args)) => {
-            prepare::run(&args)?;
+            print(&format!("{}\n", prepare::run(&args)?))?;
             Ok(0)
         }
         Command::Generate(args) => Ok(programs::run_worker(&args.worker_args())?),
@@ -46,11 +48,11 @@ fn run_up(args: &UpArgs) -> anyhow::Result<u8> {
         Outcome::Finished => Ok(0),
         Outcome::Stopped => Ok(STOPPED),
         Outcome::Refused(reason) => {
-            eprintln!("error: {reason}");
+            complain(format_args!("error: {reason}"));
             Ok(REFUSED)
         }
         Outcome::Failed(reason) => {
-            eprintln!("error: {reason}");
+            complain(format_args!("error: {reason}"));
             Ok(1)
         }
     }
@@ -58,14 +60,26 @@ fn run_up(args: &UpArgs) -> anyhow::Result<u8> {
 
 fn run_plan(args: &PlanArgs) -> anyhow::Result<u8> {
     let planned = manifests::load(&args.files, None)?;
-    if let Some(emulated) = &planned.emulated {
-        println!("{emulated}");
-    }
     for note in &planned.notes {
-        eprintln!("warning: {note}");
+        complain(format_args!("warning: {note}"));
     }
-    print!("{}", plan::render(&planned.plan));
+    let emulated = planned.emulated.map(|emulated| emulated + "\n").unwrap_or_default();
+    print(&(emulated + &plan::render(&planned.plan)))?;
     Ok(0)
+}
+
+/// A reader that went away has what it wanted.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("failed to write to standard output; send it somewhere else"),
+    }
+}
+
+/// The exit code tells it too, so that it may be lost.
+fn complain(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {

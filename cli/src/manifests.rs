@@ -93,5 +93,20 @@ fn shown(cards: &[LocalCard]) -> String {
 fn read(path: &Path) -> Result<(String, String), ManifestError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+    // A byte-order mark, which some editors put first, is no YAML.
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     Ok((path.display().to_string(), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_a_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.yaml");
+        fs::write(&path, "\u{feff}kind: TrainingRun\n").unwrap();
+        assert_eq!(read(&path).unwrap().1, "kind: TrainingRun\n");
+    }
 }

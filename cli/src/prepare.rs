@@ -1,5 +1,7 @@
 //! `heteroloco data prepare`: text to token shards, with a bar.
 
+use std::io::Write as _;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 use data::{DEFAULT_SHARD_TOKENS, PrepareError, PrepareOptions, PrepareSummary, Progress};
@@ -7,11 +9,11 @@ use data::{DEFAULT_SHARD_TOKENS, PrepareError, PrepareOptions, PrepareSummary, P
 use crate::args::PrepareArgs;
 use crate::show;
 
-/// Prepares data and says what came of it; warnings go to standard error.
+/// Prepares data; what came of it, in a sentence. Warnings go to standard error.
 ///
 /// # Errors
 /// When nothing could be prepared.
-pub fn run(args: &PrepareArgs) -> Result<(), PrepareError> {
+pub fn run(args: &PrepareArgs) -> Result<String, PrepareError> {
     let options = PrepareOptions {
         inputs: args.input.clone(),
         tokenizer: args.tokenizer.clone(),
@@ -25,10 +27,10 @@ pub fn run(args: &PrepareArgs) -> Result<(), PrepareError> {
     bar.finish_and_clear();
     let summary = summary?;
     for warning in &summary.warnings {
-        eprintln!("warning: {warning}");
+        // A warning that cannot be shown is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
-    println!("{}", sentence(args, &summary));
-    Ok(())
+    Ok(sentence(args, &summary))
 }
 
 /// Hidden where standard error is no terminal.

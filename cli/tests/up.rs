@@ -65,7 +65,7 @@ if [ "$rank" = 0 ]; then
     "bytesReceived": 1250, "computeSeconds": 1, "exchangeSeconds": 1,
     "waitingSeconds": 0}' | tr '\n' ' '
   echo
-  echo '{"event": "finished", "reason": "the run is complete"}'
+  echo '{"event": "finished", "ending": "complete"}'
 fi
 "#;
 
@@ -216,6 +216,8 @@ fn an_island_whose_rank_dies_comes_back_at_the_next_epoch_from_its_checkpoint() 
     let dies_once = r#"
 if [ "$name" = b-1 ] && [ "$epoch" = 1 ]; then kill -9 $$; fi
 if [ "$island" = b ] && [ "$epoch" = 1 ]; then exec cat > /dev/null; fi
+# A complete run has no use for b any more.
+until grep -q "b-0 epoch 2" "$here/starts"; do sleep 0.05; done
 "#;
     let place = Place::new(&format!("{dies_once}{WORKER}"));
     let output = place.up(&[]);

@@ -36,7 +36,7 @@ pub enum StoreError {
     /// The file is something else, or damaged beyond recovery.
     #[error(
         "failed to open the store {}: it is damaged or not a coordinator's; \
-         move it away to begin the run anew",
+         move it and the run's checkpoints away to begin the run anew",
         path.display()
     )]
     Foreign {

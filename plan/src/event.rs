@@ -1,6 +1,8 @@
 //! What a rank tells whoever started it: one JSON object per line on standard output.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One line of a worker's standard output. Only an island's leader reports steps and rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,7 @@ pub enum WorkerEvent {
         /// Steps of the round.
         steps: u32,
         /// Mean loss of the step, nats per token.
+        #[serde(deserialize_with = "null_is_nan")]
         loss: f32,
         /// Tokens of the step, all ranks.
         tokens: u64,
@@ -46,6 +49,7 @@ pub enum WorkerEvent {
         /// Islands in the committed set.
         islands: u32,
         /// Weighted mean training loss of the set.
+        #[serde(deserialize_with = "null_is_nan")]
         loss: f32,
         /// Hash of θ after the round, hexadecimal.
         theta_hash: String,
@@ -69,6 +73,7 @@ pub enum WorkerEvent {
         /// The round.
         round: u64,
         /// Nats per token.
+        #[serde(deserialize_with = "null_is_nan")]
         heldout_loss: f64,
     },
     /// A checkpoint is complete.
@@ -78,16 +83,47 @@ pub enum WorkerEvent {
         /// Its folder.
         path: String,
     },
-    /// The rank ends well; `reason` says why.
+    /// The rank ends well.
     Finished {
         /// Why.
-        reason: String,
+        ending: Ending,
     },
     /// The rank ends with an error.
     Failed {
         /// The whole chain of causes.
         error: String,
     },
+}
+
+/// Why a rank ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ending {
+    /// The run has its tokens.
+    Complete,
+    /// The run got its tokens while this island was away.
+    Missed,
+    /// It was asked to stop, for example by SIGTERM.
+    Stopped,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::Complete => "the run is complete",
+            Ending::Missed => "the run ended while this island was away",
+            Ending::Stopped => "asked to stop",
+        })
+    }
+}
+
+/// JSON has no NaN: what diverged is written as null.
+fn null_is_nan<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + From<f32>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(|| f32::NAN.into()))
 }
 
 /// States of an island on the screen.
@@ -110,3 +146,17 @@ pub enum IslandState {
 pub const EXIT_CONFIG: i32 = 2;
 /// Exit code of a rank that lost a peer or the coordinator: restart at the next epoch.
 pub const EXIT_LOST: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_survives_its_line() {
+        let event = WorkerEvent::Evaluation { round: 3, heldout_loss: f64::NAN };
+        let line = serde_json::to_string(&event).expect("plain data");
+        let again: WorkerEvent = serde_json::from_str(&line).expect("an event");
+        let WorkerEvent::Evaluation { heldout_loss, .. } = again else { panic!("{again:?}") };
+        assert!(heldout_loss.is_nan());
+    }
+}

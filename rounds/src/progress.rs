@@ -91,7 +91,8 @@ impl State {
                 [timers.enough.map(|since| since.plus(config.grace_ms)), None]
             }
             Phase::Training => [Some(timers.phase.plus(config.deadline_ms)), self.closes_at()],
-            Phase::Fetching => [Some(timers.phase.plus(config.fetch_deadline_ms)), None],
+            Phase::Fetching => [config.fetch_deadline_ms, config.grace_ms]
+                .map(|after| Some(timers.phase.plus(after))),
         };
         wakeups.into_iter().flatten()
     }
@@ -272,7 +273,7 @@ impl State {
             return self.enter(Phase::Waiting, reason);
         }
         let complete = |member: &(&String, &Member)| {
-            self.saved.closed.iter().all(|owner| self.has(*member, owner))
+            self.saved.closed.iter().all(|owner| self.has(*member, owner) || self.is_gone(owner))
         };
         let all = self.holders().all(|member| complete(&member));
         let overdue = self.timers.phase.plus(self.config.fetch_deadline_ms) <= self.timers.now;
@@ -280,6 +281,21 @@ impl State {
             return self.commit();
         }
         false
+    }
+
+    /// Whether a contribution went with its owner before anybody had it whole: after the grace, in
+    /// which members that were cut off come back, all who are there have said so. To wait for the
+    /// deadline would be in vain.
+    fn is_gone(&self, owner: &str) -> bool {
+        if self.timers.now < self.timers.phase.plus(self.config.grace_ms) {
+            return false;
+        }
+        let Some(offer) = self.saved.offers.get(owner) else { return true };
+        let lacks = |(island, member): (&String, &Member)| {
+            let report = self.saved.reports.get(island).filter(|r| r.epoch == member.epoch);
+            report.is_some_and(|report| !report.have.contains(owner))
+        };
+        !self.is_member(owner, offer.epoch) && self.holders().all(lacks)
     }
 
     /// Whether a member holds the contribution of `owner`: its own, or as it reported.

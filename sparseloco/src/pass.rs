@@ -1,8 +1,8 @@
 //! The pass over memory: e ← a = (β − λ)e + (θ₀ − θ), chunk after chunk.
 //!
-//! It is bound by memory. A core has few requests under way at a time, so the next chunk's memory is
-//! asked for bit by bit while this one is worked on: its anchor here, its residual during selection,
-//! its θ while positions are written.
+//! It is bound by memory. A core has few requests under way at a time, so the next chunk's memory
+//! is asked for bit by bit while this one is worked on: its anchor here, its residual during
+//! selection, its θ while positions are written.
 
 use crate::codec::{PieceAt, PieceInput};
 use crate::frame::LARGEST_BITS;

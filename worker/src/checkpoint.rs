@@ -135,6 +135,11 @@ fn round_of(folder: &Path) -> Option<u64> {
 
 /// Complete checkpoints below `root`, newest first. A missing root holds none.
 fn complete(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    Ok(folders(root)?.into_iter().filter(|folder| folder.join(MANIFEST).is_file()).collect())
+}
+
+/// Folders of rounds below `root`, newest first.
+fn folders(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -142,7 +147,7 @@ fn complete(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     };
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| round_of(path).is_some() && path.join(MANIFEST).is_file())
+        .filter(|path| round_of(path).is_some())
         .collect();
     folders.sort_by_key(|path| std::cmp::Reverse(round_of(path)));
     Ok(folders)
@@ -165,7 +170,9 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Checkpoi
         .map_err(CheckpointError::io("write", path))
 }
 
-/// Makes a checkpoint complete: its manifest, then nothing older than the kept ones.
+/// Makes a checkpoint complete: its manifest. Then removes, of the same run, what is older than
+/// the kept ones, and later rounds, which the run went back from; and folders that were never
+/// completed.
 pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointError> {
     let folder = folder_of(root, manifest.round);
     let path = folder.join(MANIFEST);
@@ -175,10 +182,20 @@ pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointErr
     File::open(&folder)
         .and_then(|file| file.sync_all())
         .map_err(CheckpointError::io("make durable", &folder))?;
-    for old in complete(root)?.into_iter().skip(KEPT) {
+    for old in superseded(root, manifest)? {
         fs::remove_dir_all(&old).map_err(CheckpointError::io("remove", &old))?;
     }
     Ok(folder)
+}
+
+fn superseded(root: &Path, newest: &Manifest) -> Result<Vec<PathBuf>, CheckpointError> {
+    let later = |folder: &PathBuf| round_of(folder) > Some(newest.round);
+    let own = |folder: &PathBuf| read_manifest(folder).is_ok_and(|other| other.run == newest.run);
+    let (abandoned, past): (Vec<_>, Vec<_>) =
+        complete(root)?.into_iter().filter(own).partition(later);
+    let torn = folders(root)?.into_iter().filter(|folder| !folder.join(MANIFEST).exists());
+    let torn = torn.filter(|folder| round_of(folder) < Some(newest.round));
+    Ok(abandoned.into_iter().chain(past.into_iter().skip(KEPT)).chain(torn).collect())
 }
 
 impl Checkpoint {
@@ -211,19 +228,7 @@ impl Checkpoint {
     }
 
     fn open_exactly(folder: &Path) -> Result<Checkpoint, CheckpointError> {
-        let path = folder.join(MANIFEST);
-        let size = fs::metadata(&path).map_err(CheckpointError::io("read", &path))?.len();
-        if size > MANIFEST_BYTES_MAX {
-            let reason = format!("it has {size} bytes, more than any manifest");
-            return Err(CheckpointError::Damaged { path, reason });
-        }
-        let bytes = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
-        if manifest.format != FORMAT {
-            let reason = format!("its format is {}, this version reads {FORMAT}", manifest.format);
-            return Err(CheckpointError::Damaged { path, reason });
-        }
+        let manifest = read_manifest(folder)?;
         for part in &manifest.parts {
             shard::verify(folder, part)?;
         }
@@ -267,6 +272,23 @@ impl Checkpoint {
     ) -> Result<Vec<f32>, CheckpointError> {
         shard::read(&self.folder, &self.manifest.parts, part, (layout, wanted))
     }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, CheckpointError> {
+    let path = folder.join(MANIFEST);
+    let size = fs::metadata(&path).map_err(CheckpointError::io("read", &path))?.len();
+    if size > MANIFEST_BYTES_MAX {
+        let reason = format!("it has {size} bytes, more than any manifest");
+        return Err(CheckpointError::Damaged { path, reason });
+    }
+    let bytes = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
+    if manifest.format != FORMAT {
+        let reason = format!("its format is {}, this version reads {FORMAT}", manifest.format);
+        return Err(CheckpointError::Damaged { path, reason });
+    }
+    Ok(manifest)
 }
 
 /// A model in a few words, for a message.

@@ -75,6 +75,8 @@ impl RunError {
         match self {
             RunError::Member(error) if error.is_retryable() => EXIT_LOST,
             RunError::Group(_) | RunError::PartMissing => EXIT_LOST,
+            // A full disk may have room again; what is lost is trained again.
+            RunError::Checkpoint(CheckpointError::Io { .. }) => EXIT_LOST,
             RunError::Model(_) | RunError::Manifest(_) => 1,
             _ => EXIT_CONFIG,
         }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use plan::event::{EXIT_CONFIG, WorkerEvent};
+use plan::event::{EXIT_CONFIG, EXIT_LOST, Ending, WorkerEvent};
 use plan::spec::WorkerSpec;
 
 use crate::error::{RunError, chain};
@@ -19,6 +20,8 @@ use crate::metrics::Metrics;
 /// The environment variable by which a parent says that it holds the rank's standard input open for
 /// as long as it lives.
 const PARENT: &str = "HETEROLOCO_PARENT";
+/// How long a rank outlives whoever started it, at most.
+const ORPHAN_WAIT: Duration = Duration::from_secs(5);
 const SPEC_BYTES_MAX: u64 = 16 << 20;
 
 /// One rank of an island, and what else needs libtorch.
@@ -87,8 +90,8 @@ fn rank(arguments: &RankArguments) -> ExitCode {
         Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
     };
     let code = match start(&spec, arguments.resume) {
-        Ok(reason) => {
-            emit(&WorkerEvent::Finished { reason: reason.to_string() });
+        Ok(ending) => {
+            emit(&WorkerEvent::Finished { ending });
             ExitCode::SUCCESS
         }
         Err(error) => match error.downcast_ref::<RunError>() {
@@ -107,7 +110,7 @@ fn fail(code: i32, error: &str) -> ExitCode {
     exit(code)
 }
 
-fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<&'static str> {
+fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<Ending> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -120,9 +123,9 @@ fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<&'static str> {
     let (served, address) = serve_metrics(spec, &metrics)?;
     let mut spec = spec.clone();
     spec.metrics = address.map(|address| address.to_string());
-    let reason = crate::run::run(&spec, resume, stop, &metrics)?;
+    let ending = crate::run::run(&spec, resume, stop, &metrics)?;
     drop(served);
-    Ok(reason)
+    Ok(ending)
 }
 
 fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
@@ -140,7 +143,9 @@ fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
         .with_context(|| format!("failed to understand the spec {}", path.display()))
 }
 
-/// Asks the rank to stop when its standard input ends, which the kernel does when the parent dies.
+/// Ends the rank when its standard input ends, which the kernel does when the parent dies. The
+/// coordinator goes at the same time and nothing can be handed over any more; the rank must be gone
+/// before somebody starts the run again in its folder.
 fn stop_with_parent(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("parent".into())
@@ -148,6 +153,8 @@ fn stop_with_parent(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
             // Whatever the parent writes is ignored; an error ends the wait as well.
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
             stop.store(true, Ordering::Relaxed);
+            std::thread::sleep(ORPHAN_WAIT);
+            std::process::exit(EXIT_LOST);
         })
         .context("failed to watch the parent process")?;
     Ok(())

@@ -9,7 +9,7 @@ use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
 use member::{
     Member, MemberConfig, OuterState, RoundReport, StepControl, Theta, ThetaError, Timeouts, Turn,
 };
-use plan::event::{IslandState, WorkerEvent};
+use plan::event::{Ending, IslandState, WorkerEvent};
 use plan::spec::{RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
 use sparseloco::layout::Layout;
@@ -45,7 +45,7 @@ pub fn run(
     resume: bool,
     stop: Arc<AtomicBool>,
     metrics: &Metrics,
-) -> Result<&'static str, RunError> {
+) -> Result<Ending, RunError> {
     let mut rank = Rank::start(spec, resume, stop, metrics)?;
     loop {
         match rank.member.next(&mut rank.replica)? {
@@ -60,17 +60,12 @@ pub fn run(
             Turn::Finished => {
                 rank.evaluate()?;
                 rank.save()?;
-                rank.member.leave("the run is complete");
-                return Ok("the run is complete");
+                return Ok(rank.end(Ending::Complete));
             }
-            Turn::Missed => {
-                rank.member.leave("the run is complete");
-                return Ok("the run ended while this island was away");
-            }
+            Turn::Missed => return Ok(rank.end(Ending::Missed)),
             Turn::Stopped => {
                 rank.save()?;
-                rank.member.leave("asked to stop");
-                return Ok("asked to stop");
+                return Ok(rank.end(Ending::Stopped));
             }
         }
     }
@@ -113,6 +108,11 @@ impl<'a> Rank<'a> {
             rank.evaluate()?;
         }
         Ok(rank)
+    }
+
+    fn end(&mut self, ending: Ending) -> Ending {
+        self.member.leave(&ending.to_string());
+        ending
     }
 
     /// Only the leader speaks for the island.

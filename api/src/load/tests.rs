@@ -116,6 +116,8 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
         ("\"3e-4\"", "3e-4", run, "optimizer.learningRate: has to be text: write \"0.0003\" in"),
         ("\"3e-4\"", "fast", run, "optimizer.learningRate: \"fast\" is not a number such as"),
         ("\"0.95\"", "\"1.5\"", run, "sparseLoCo.errorDecay: 1.5 has to be above 0 and at most 1"),
+        ("\"0.95\"", "\"1e-60\"", run, "sparseLoCo.errorDecay: 1e-60 has to be above 0"),
+        ("\"3e-4\"", "\"1e300\"", run, "optimizer.learningRate: 1e300 has to be above 0 and below"),
         ("overlap: 0", "overlap: 1", run, "sparseLoCo.overlap: 1 is not possible: this version"),
         ("overlap: 0", "chunk: 64", run, "sparseLoCo.chunk: 64 is not possible: this version has"),
         ("innerSteps: auto", "innerSteps: car", run, "sparseLoCo.innerSteps: it has to be auto or"),

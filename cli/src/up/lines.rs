@@ -1,33 +1,66 @@
 //! The words for what happens: which records are worth a line, and how a run and its islands are
 //! put in one line each.
 
+use std::collections::BTreeMap;
+
 use plan::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::state::{Activity, Island, RunState};
 use crate::show;
 
+/// The end of what every island says at every start, and nobody needs to read.
+const ROUTINE: &str = " ranks met";
+
 /// Says the plain lines, each thing once: all islands report the same rounds and losses.
 #[derive(Debug, Default)]
 pub struct Teller {
     round: Option<u64>,
     evaluation: Option<u64>,
+    /// How many times it is known that the run went back.
+    rewinds: usize,
+    /// By island: the reason that was said last for what it does.
+    reasons: BTreeMap<String, String>,
 }
 
 impl Teller {
     /// Lines for a record that `state` already knows; most records have none.
     pub fn lines(&mut self, record: &Record, state: &RunState) -> Vec<String> {
         match &record.body {
-            Body::Up(event) => own_lines(event),
-            Body::Rank(event) => self.rank_line(event, state).into_iter().collect(),
+            Body::Up(event) => {
+                self.note_own(event, state);
+                own_lines(event)
+            }
+            Body::Rank(event) => {
+                let rewind = self.rewind_line(state);
+                rewind.into_iter().chain(self.rank_line(event, state)).collect()
+            }
         }
+    }
+
+    fn note_own(&mut self, event: &UpEvent, state: &RunState) {
+        match event {
+            // Earlier sessions told what happened in them.
+            UpEvent::Begin(_) => self.rewinds = state.rewinds.len(),
+            UpEvent::IslandStarted { island, .. } => drop(self.reasons.remove(island)),
+            _ => {}
+        }
+    }
+
+    /// Rounds that are made again are told again.
+    fn rewind_line(&mut self, state: &RunState) -> Option<String> {
+        let round = state.rewinds.get(self.rewinds..)?.iter().min()?;
+        self.rewinds = state.rewinds.len();
+        self.round = self.round.filter(|told| told < round);
+        self.evaluation = self.evaluation.map(|told| told.min(*round));
+        Some(format!("went back to round {round}: no island held a later one"))
     }
 
     fn rank_line(&mut self, record: &RankEvent, state: &RunState) -> Option<String> {
         let (island, rank) = (&record.island, record.rank);
         match &record.event {
-            WorkerEvent::State { state: IslandState::Syncing, round, reason } => {
-                Some(format!("{island}: fetching the model of round {round}{}", because(reason)))
+            WorkerEvent::State { state, round, reason } => {
+                self.state_line(island, *state, *round, reason)
             }
             WorkerEvent::Round { round, .. } if self.round < Some(*round) => {
                 self.round = Some(*round);
@@ -38,21 +71,42 @@ impl Teller {
                 Some(format!("held-out loss {heldout_loss:.4} at the start of round {round}"))
             }
             WorkerEvent::Checkpoint { round, path } => {
+                // The next one that cannot be written is news again.
+                self.reasons.remove(island);
                 Some(format!("{island}: checkpoint of round {round} in {path}"))
             }
-            WorkerEvent::Finished { reason } if rank == 0 => {
-                Some(format!("{island}: ended{}", because(reason)))
+            WorkerEvent::Finished { ending } if rank == 0 => {
+                Some(format!("{island}: ended ({ending})"))
             }
             WorkerEvent::Failed { error } => Some(format!("{island}: rank {rank} failed: {error}")),
             _ => None,
         }
+    }
+
+    /// What an island does is worth a line where it says why.
+    fn state_line(
+        &mut self,
+        island: &str,
+        state: IslandState,
+        round: u64,
+        reason: &str,
+    ) -> Option<String> {
+        if reason.is_empty() {
+            let fetches = state == IslandState::Syncing;
+            return fetches.then(|| format!("{island}: fetching the model of round {round}"));
+        }
+        if reason.ends_with(ROUTINE) || self.reasons.get(island).is_some_and(|r| r == reason) {
+            return None;
+        }
+        self.reasons.insert(island.to_owned(), reason.to_owned());
+        Some(format!("{island}: {reason} (round {round})"))
     }
 }
 
 /// `round 12/24  loss 2.345  held-out 2.401  12.3k tokens/s  ETA 2:10`.
 pub fn run_line(state: &RunState) -> String {
     let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
-    let done = state.rounds.len() as u64;
+    let done = state.committed();
     let mut line = format!("round {done}/{}", total.max(done));
     if let Some((_, round)) = state.rounds.last_key_value() {
         line += &format!("  loss {:.3}  islands {}", round.loss, round.islands);
@@ -110,7 +164,7 @@ fn own_lines(event: &UpEvent) -> Vec<String> {
         }
         UpEvent::IslandGivenUp { island, reason } => vec![format!("{island}: given up: {reason}")],
         UpEvent::Stopping { reason } => vec![format!(
-            "{reason}: every island offers what it has, writes a checkpoint and leaves \
+            "{reason}: islands that run offer what they have, write a checkpoint and leave \
              (another Ctrl-C kills them)"
         )],
         UpEvent::Warning { message } => vec![format!("warning: {message}")],
@@ -133,8 +187,4 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
         format!("  {name}: {cards}, {inner_steps} inner step{plural} a round")
     }));
     lines
-}
-
-fn because(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
 }

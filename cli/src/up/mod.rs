@@ -51,7 +51,8 @@ impl UpError {
         match self {
             Self::Manifests(_) | Self::Corpus(_) => true,
             Self::RunDir(error) => !matches!(error, RunDirError::Io { .. }),
-            Self::Program(_) | Self::Session(_) => false,
+            Self::Session(error) => error.is_refusal(),
+            Self::Program(_) => false,
         }
     }
 }

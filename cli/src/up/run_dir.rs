@@ -14,7 +14,17 @@ const LOCK: &str = "lock";
 const STATE: &str = "run.json";
 
 /// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
-const CHANGEABLE: &[&str] = &["tokens", "totalRounds", "checkpointEveryRounds", "evaluation"];
+/// Data is known by its hash, wherever it lies.
+const CHANGEABLE: &[&str] =
+    &["tokens", "totalRounds", "checkpointEveryRounds", "evaluation", "data"];
+
+/// Parts of a [`RunSpec`] that have another name in a manifest.
+const IN_MANIFEST: &[(&str, &str)] = &[
+    ("name", "metadata.name"),
+    ("referenceSteps", "sparseLoCo.innerSteps"),
+    ("sequenceLength", "batch.sequenceLength"),
+    ("sparse", "sparseLoCo"),
+];
 
 /// A run's folder, held by this process until dropped.
 #[derive(Debug)]
@@ -33,6 +43,10 @@ pub struct Saved {
     pub data_hash: String,
     /// The newest epoch that was started, by island.
     pub epochs: BTreeMap<String, u64>,
+    /// Where the checkpoints are: absolute, or in the run's folder. Absent in what older versions
+    /// saved.
+    #[serde(default)]
+    pub checkpoints: Option<PathBuf>,
 }
 
 /// The run folder cannot be used.
@@ -61,7 +75,10 @@ pub enum RunDirError {
     #[error("failed to resume in {0}: there is no run in that folder; start one without --resume")]
     NothingToResume(String),
     /// The saved state cannot be read.
-    #[error("failed to read the state of the earlier run in {0}")]
+    #[error(
+        "failed to read {STATE} of the earlier run in {0}: it is damaged; put a copy of it back, \
+         or start anew in another folder by --run-dir"
+    )]
     BadState(String, #[source] serde_json::Error),
     /// What is asked for is another run.
     #[error(
@@ -179,8 +196,8 @@ impl RunDir {
 
     fn load(&self, shown: &str) -> Result<Saved, RunDirError> {
         let path = self.path.join(STATE);
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        serde_json::from_str(&text).map_err(|e| RunDirError::BadState(shown.to_owned(), e))
+        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        serde_json::from_slice(&text).map_err(|e| RunDirError::BadState(shown.to_owned(), e))
     }
 }
 
@@ -193,7 +210,7 @@ impl Saved {
         let mut changes = Vec::new();
         let (was, is) = (without_changeable(&self.run), without_changeable(run));
         differences("", &was, &is, &mut changes);
-        if changes.is_empty() && self.data_hash != data_hash {
+        if self.data_hash != data_hash {
             let short = |hash: &str| hash.chars().take(12).collect();
             let (was, is) = (short(&self.data_hash), short(data_hash));
             changes.push(Change { path: "content of data".to_owned(), was, is });
@@ -217,13 +234,18 @@ fn differences(path: &str, was: &Value, is: &Value, out: &mut Vec<Change>) {
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let path = if path.is_empty() { in_manifest(key) } else { format!("{path}.{key}") };
             let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned();
             differences(&path, &side(a).unwrap_or_default(), &side(b).unwrap_or_default(), out);
         }
     } else if was != is {
         out.push(Change { path: path.to_owned(), was: was.to_string(), is: is.to_string() });
     }
+}
+
+fn in_manifest(key: &str) -> String {
+    let named = IN_MANIFEST.iter().find(|(own, _)| *own == key);
+    named.map_or(key, |(_, name)| name).to_owned()
 }
 
 fn list(changes: &[Change]) -> String {

@@ -1,19 +1,25 @@
 //! One session of a run: its processes, and the loop that feeds what they do to the supervisor, the
 //! record and the screen, and does what the supervisor decides.
 
+mod checkpoints;
+mod history;
+mod signals;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
 use plan::spec::{DeviceSpec, WorkerSpec};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use self::checkpoints::Checkpoints;
+pub use self::checkpoints::CheckpointsError;
+use self::signals::StopSignals;
 use super::coordinator::{self, Told};
 use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, Record, UpEvent};
 use super::process::{self, Handle, Launch, Report, Who};
@@ -68,6 +74,9 @@ pub enum SessionError {
     /// The run folder cannot be written.
     #[error("failed to keep the run folder")]
     RunDir(#[from] RunDirError),
+    /// The folder of the checkpoints cannot be used.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointsError),
     /// The list of events cannot be read or written.
     #[error("failed to keep the events in {}", path.display())]
     Events {
@@ -84,11 +93,19 @@ pub enum SessionError {
     Coordinator(String),
 }
 
+impl SessionError {
+    /// Whether what the user asked for has to change before it can work.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Checkpoints(_))
+    }
+}
+
 /// A running session.
 #[derive(Debug)]
 pub struct Session {
     setting: Setting,
     saved: Saved,
+    checkpoints: Checkpoints,
     address: String,
     begun: Instant,
     handles: BTreeMap<String, BTreeMap<u32, Handle>>,
@@ -112,8 +129,9 @@ impl Session {
     /// # Errors
     /// When a file or a process cannot be made, or the coordinator does not come up.
     pub async fn start(setting: Setting) -> Result<Self, SessionError> {
-        let (state, events) = open_events(&setting)?;
-        let saved = first_epochs(&setting);
+        let checkpoints = Checkpoints::new(&setting.dir, &setting.plan);
+        let (state, events) = look_back(&setting, &checkpoints)?;
+        let saved = first_epochs(&setting, &checkpoints);
         setting.dir.save(&saved)?;
         let islands = setting.plan.islands.iter().map(|island| {
             let (name, world) = (island.spec.name.clone(), island.spec.ranks.len() as u32);
@@ -125,6 +143,7 @@ impl Session {
             screen: Screen::new(setting.json),
             setting,
             saved,
+            checkpoints,
             address: String::new(),
             begun: Instant::now(),
             handles: BTreeMap::new(),
@@ -221,10 +240,7 @@ impl Session {
     /// What a report means to the supervisor, after it is recorded.
     fn take(&mut self, report: Report) -> Result<Option<Event>, SessionError> {
         match report {
-            Report::Line(who, line) => {
-                self.take_line(who, &line)?;
-                Ok(None)
-            }
+            Report::Line(who, line) => self.take_line(who, &line),
             Report::Exited(Who::Coordinator, exit) => {
                 self.coordinator = None;
                 let detail = self.detail(&Who::Coordinator, exit)?;
@@ -253,20 +269,29 @@ impl Session {
         Ok(Some(Event::RankExited { island, epoch, rank, exit, detail }))
     }
 
-    fn take_line(&mut self, who: Who, line: &str) -> Result<(), SessionError> {
+    fn take_line(&mut self, who: Who, line: &str) -> Result<Option<Event>, SessionError> {
         let Who::Rank { ref island, epoch, rank } = who else {
-            return self.take_coordinator_line(line);
+            return self.take_coordinator_line(line).map(|()| None);
         };
         let island = island.clone();
         let Ok(event) = serde_json::from_str::<WorkerEvent>(line) else {
             let line: String = line.chars().take(SHOWN).collect();
             let message = format!("{island}: rank {rank} said what is no event: {line}");
-            return self.record(Body::Up(UpEvent::Warning { message }));
+            return self.record(Body::Up(UpEvent::Warning { message })).map(|()| None);
         };
         if let WorkerEvent::Failed { error } = &event {
             self.failures.insert(who, error.clone());
         }
-        self.record(Body::Rank(RankEvent { island, rank, epoch, event }))
+        // Only the leader speaks for its island.
+        let last_word = match &event {
+            WorkerEvent::Finished { ending } if rank == 0 => {
+                let (island, ending) = (island.clone(), *ending);
+                Some(Event::LeaderFinished { island, epoch, ending })
+            }
+            _ => None,
+        };
+        self.record(Body::Rank(RankEvent { island, rank, epoch, event }))?;
+        Ok(last_word)
     }
 
     fn take_coordinator_line(&mut self, line: &str) -> Result<(), SessionError> {
@@ -359,8 +384,6 @@ impl Session {
         let mut island = plan.islands[at].spec.clone();
         island.epoch = epoch;
         let (name, device) = (island.name.clone(), island.ranks[rank as usize].device);
-        let checkpoints = plan.checkpoint.clone().unwrap_or_else(|| dir.checkpoints());
-        let checkpoints = std::path::absolute(&checkpoints).unwrap_or(checkpoints);
         let spec = WorkerSpec {
             run: plan.run.clone(),
             island,
@@ -369,7 +392,7 @@ impl Session {
             listen: "127.0.0.1:0".to_owned(),
             collective_listen: "127.0.0.1:0".to_owned(),
             metrics: Some("127.0.0.1:0".to_owned()),
-            checkpoint_dir: checkpoints.join(&name),
+            checkpoint_dir: self.checkpoints.of(&name),
         };
         let who = Who::Rank { island: name, epoch, rank };
         let mut args = vec!["--spec".into(), dir.write_spec(&spec)?.into()];
@@ -429,31 +452,38 @@ impl Session {
     }
 }
 
-/// Earlier sessions' records are taken into account before new ones are appended.
-fn open_events(setting: &Setting) -> Result<(RunState, File), SessionError> {
-    let path = setting.dir.events();
-    let error = |source| SessionError::Events { path: path.clone(), source };
-    let mut options = OpenOptions::new();
-    let file = options.create(true).read(true).append(true).open(&path).map_err(error)?;
-    let mut state = RunState::default();
-    for line in BufReader::new(&file).lines() {
-        // A line that was cut off by a crash tells nothing.
-        if let Ok(record) = serde_json::from_str::<Record>(&line.map_err(error)?) {
-            state.apply(&record);
-        }
+/// What earlier sessions reached, and whether this one can go on from there; a refusal comes before
+/// anything is written to the folder of a new run.
+fn look_back(
+    setting: &Setting,
+    checkpoints: &Checkpoints,
+) -> Result<(RunState, File), SessionError> {
+    if setting.earlier.is_none() {
+        checkpoints.begin()?;
     }
-    Ok((state, file))
+    let path = setting.dir.events();
+    let (state, events) =
+        history::open(&path).map_err(|source| SessionError::Events { path, source })?;
+    if let Some(earlier) = &setting.earlier {
+        checkpoints.go_on(earlier, state.committed() as usize)?;
+    }
+    Ok((state, events))
 }
 
 /// Epochs of a session's first start: beyond all that were used before.
-fn first_epochs(setting: &Setting) -> Saved {
+fn first_epochs(setting: &Setting, checkpoints: &Checkpoints) -> Saved {
     let earlier = setting.earlier.as_ref().map(|saved| saved.epochs.clone()).unwrap_or_default();
     let mut epochs = earlier.clone();
     for island in &setting.plan.islands {
         let name = &island.spec.name;
         epochs.insert(name.clone(), earlier.get(name).map_or(1, |epoch| epoch + 1));
     }
-    Saved { run: setting.plan.run.clone(), data_hash: setting.data_hash.clone(), epochs }
+    Saved {
+        run: setting.plan.run.clone(),
+        data_hash: setting.data_hash.clone(),
+        epochs,
+        checkpoints: Some(checkpoints.saved()),
+    }
 }
 
 /// Ranks on the CPU share few cores: threads that spin while they wait would slow all others down.
@@ -490,23 +520,6 @@ async fn next(
     match unstarted.pop_front() {
         Some(who) => Some(Report::Exited(who, Exit::Unknown)),
         None => reports.recv().await,
-    }
-}
-
-/// SIGINT, SIGTERM, SIGHUP: all ask to end well.
-#[derive(Debug)]
-struct StopSignals([Signal; 3]);
-
-impl StopSignals {
-    fn new() -> io::Result<Self> {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [a, b, c] = kinds.map(signal);
-        Ok(Self([a?, b?, c?]))
-    }
-
-    async fn recv(&mut self) {
-        let [a, b, c] = &mut self.0;
-        tokio::select! { _ = a.recv() => {}, _ = b.recv() => {}, _ = c.recv() => {} }
     }
 }
 

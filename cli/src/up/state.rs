@@ -17,8 +17,12 @@ pub struct RunState {
     pub begin: Option<Begin>,
     /// Islands by name.
     pub islands: BTreeMap<String, Island>,
-    /// Committed rounds by number.
+    /// Committed rounds by number, as far as they are a part of the run's history.
     pub rounds: BTreeMap<u64, Round>,
+    /// Rounds that were lost with all who held them; what they cost stays spent.
+    pub abandoned: Vec<Round>,
+    /// The rounds that the run went back to, in this order.
+    pub rewinds: Vec<u64>,
     /// Held-out loss at the start of a round, nats per token.
     pub heldout: BTreeMap<u64, f64>,
     /// Tokens of all committed rounds.
@@ -91,16 +95,27 @@ pub struct Round {
     pub loss: f32,
     /// Islands in the committed set.
     pub islands: u32,
-    /// By island: hash of θ after the round.
-    pub hashes: BTreeMap<String, String>,
-    /// By island: values kept in its own contribution.
-    pub values: BTreeMap<String, u64>,
+    /// Tokens of the run, this round included.
+    pub tokens: u64,
+    /// By island: what it has of the round.
+    pub reports: BTreeMap<String, Report>,
+}
+
+/// What one island says of a round that it applied.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Epoch in which the island applied it.
+    pub epoch: u64,
+    /// Hash of θ after the round.
+    pub theta_hash: String,
+    /// Values kept in its own contribution.
+    pub values: u64,
 }
 
 impl Round {
     /// Whether all islands that applied the round hold the same θ.
     pub fn is_identical(&self) -> bool {
-        self.hashes.values().collect::<BTreeSet<_>>().len() <= 1
+        self.reports.values().map(|report| &report.theta_hash).collect::<BTreeSet<_>>().len() <= 1
     }
 }
 
@@ -131,6 +146,11 @@ impl RunState {
     pub fn seconds_left(&self) -> Option<f64> {
         let target = self.begin.as_ref()?.tokens;
         Some(target.saturating_sub(self.tokens) as f64 / self.tokens_per_second()?)
+    }
+
+    /// Rounds of the run's history. Some may have been committed while nobody took notes.
+    pub fn committed(&self) -> u64 {
+        self.rounds.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 
     fn begin_session(&mut self, begin: &Begin, at: f64) {
@@ -218,18 +238,16 @@ impl RunState {
         else {
             return;
         };
-        if *tokens > self.tokens {
-            self.recent.push_back((at, *tokens));
-        }
-        if self.recent.len() > SPEED_ROUNDS {
-            self.recent.pop_front();
-        }
-        self.tokens = *tokens;
         let name = &record.island;
+        if self.is_rewound(record, *round, theta_hash) {
+            self.rewind(*round);
+        }
         let entry = self.rounds.entry(*round).or_default();
-        (entry.loss, entry.islands) = (*loss, *islands);
-        entry.hashes.insert(name.clone(), theta_hash.clone());
-        entry.values.insert(name.clone(), *contribution_values);
+        (entry.loss, entry.islands, entry.tokens) = (*loss, *islands, *tokens);
+        let (epoch, theta_hash) = (record.epoch, theta_hash.clone());
+        let report = Report { epoch, theta_hash, values: *contribution_values };
+        entry.reports.insert(name.clone(), report);
+        self.note_tokens(at);
         let island = self.island(name);
         island.contributions += u64::from(*contribution_values > 0);
         island.contribution_bytes += contribution_bytes;
@@ -238,6 +256,50 @@ impl RunState {
         island.compute += compute_seconds;
         island.exchange += exchange_seconds;
         island.waiting += waiting_seconds;
+    }
+
+    /// Whether a report of `round` tells that the run went back to it: its island had reported that
+    /// round or a later one already, or nobody who reported one of them still holds it and this
+    /// θ is another than theirs.
+    fn is_rewound(&self, record: &RankEvent, round: u64, theta_hash: &str) -> bool {
+        let mut later = self.rounds.range(round..).map(|(_, later)| later).peekable();
+        if later.peek().is_none() {
+            return false;
+        }
+        let told_again = |later: &Round| later.reports.contains_key(&record.island);
+        let nobody_holds = |later: &Round| {
+            later.reports.iter().all(|(name, report)| !self.holds(name, report.epoch))
+        };
+        let same = |report: &Report| report.theta_hash == theta_hash;
+        let known = self.rounds.get(&round).is_some_and(|r| r.reports.values().any(same));
+        later.clone().any(told_again) || (!known && later.all(nobody_holds))
+    }
+
+    /// Whether an island may still have what it had in that epoch.
+    fn holds(&self, name: &str, epoch: u64) -> bool {
+        let island = self.islands.get(name);
+        island.is_some_and(|i| i.epoch <= epoch && i.activity != Activity::GivenUp)
+    }
+
+    /// `round` and all after it are made anew: what is known of them belongs to no history.
+    fn rewind(&mut self, round: u64) {
+        self.abandoned.extend(self.rounds.split_off(&round).into_values());
+        // A loss at the start of `round` is the one of θ before it, and stays true.
+        self.heldout.split_off(&(round + 1));
+        self.recent.clear();
+        self.rewinds.push(round);
+    }
+
+    /// An island that is late may report an old round: only the newest round counts.
+    fn note_tokens(&mut self, at: f64) {
+        let tokens = self.rounds.last_key_value().map_or(0, |(_, newest)| newest.tokens);
+        if tokens > self.tokens || self.recent.is_empty() {
+            self.recent.push_back((at, tokens));
+        }
+        if self.recent.len() > SPEED_ROUNDS {
+            self.recent.pop_front();
+        }
+        self.tokens = tokens;
     }
 
     fn island(&mut self, name: &str) -> &mut Island {

@@ -86,7 +86,7 @@ impl Summary {
         Self {
             run: begin.run,
             emulated: begin.emulated.is_some(),
-            rounds: state.rounds.len() as u64,
+            rounds: state.committed(),
             tokens: state.tokens,
             parameters: begin.parameters,
             heldout_first: state.heldout.first_key_value().map(pair),
@@ -226,10 +226,14 @@ impl Wire {
         let contributions: u64 = islands().map(|i| i.contributions).sum();
         let sent: u64 = islands().map(|i| i.bytes_sent).sum();
         let (mut delivered, mut dense) = (0_u64, 0_u64);
-        for round in state.rounds.values() {
-            let others = round.values.len().saturating_sub(1) as u64;
-            delivered += round.values.values().sum::<u64>() * others;
-            let senders = round.values.values().filter(|kept| **kept > 0).count() as u64;
+        let mut made = 0_u64;
+        // Bytes were sent for rounds as well that the run went back behind.
+        for round in state.rounds.values().chain(&state.abandoned) {
+            made += 1;
+            let kept = || round.reports.values().map(|report| report.values);
+            let others = round.reports.len().saturating_sub(1) as u64;
+            delivered += kept().sum::<u64>() * others;
+            let senders = kept().filter(|kept| *kept > 0).count() as u64;
             dense += senders * others * parameters * 4;
         }
         let (bytes, values, dense) = if sent > 0 && delivered > 0 {
@@ -239,7 +243,7 @@ impl Wire {
         };
         let over = |a: f64, b: u64| (b > 0).then(|| a / b as f64);
         Self {
-            bytes_per_round: over(sent as f64, state.rounds.len() as u64).unwrap_or(0.0),
+            bytes_per_round: over(sent as f64, made).unwrap_or(0.0),
             contribution_bytes: over(contributed as f64, contributions).unwrap_or(0.0),
             bits_per_value: over(8.0 * bytes as f64, values),
             ratio_to_f32: over(dense as f64, bytes),

@@ -2,12 +2,15 @@
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all,
 //! and they come back together at the next epoch.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod island;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use plan::event::EXIT_CONFIG;
+use plan::event::{EXIT_CONFIG, Ending};
 
+use self::island::{Ended, Island, LEADER_ENDED, Restarts, State, WORDLESS};
 use super::event::{Outcome, UpEvent};
 
 /// Bounds on restarts and waits.
@@ -25,6 +28,9 @@ pub struct Policy {
     pub stop_grace: Duration,
     /// After its leader ended well, an island's other ranks may take this long.
     pub leave_grace: Duration,
+    /// After one island completed the run, the others may take this long: the last round, an
+    /// evaluation and a checkpoint.
+    pub finish_grace: Duration,
     /// A killed process is gone after this long, or given up.
     pub kill_wait: Duration,
 }
@@ -38,6 +44,7 @@ impl Default for Policy {
             longest_backoff: Duration::from_secs(30),
             stop_grace: Duration::from_secs(60),
             leave_grace: Duration::from_secs(30),
+            finish_grace: Duration::from_secs(60),
             kill_wait: Duration::from_secs(10),
         }
     }
@@ -68,6 +75,15 @@ impl fmt::Display for Exit {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The leader of an island says that it ends well. This comes before its process is gone.
+    LeaderFinished {
+        /// Name of the island.
+        island: String,
+        /// Epoch that the leader ran.
+        epoch: u64,
+        /// Why it ends.
+        ending: Ending,
+    },
     /// The process of a rank is gone.
     RankExited {
         /// Name of the island.
@@ -133,29 +149,6 @@ pub struct Supervisor {
     phase: Phase,
 }
 
-#[derive(Debug)]
-struct Island {
-    world: u32,
-    epoch: u64,
-    state: State,
-    restarts: Restarts,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Ranks that run; once the leader ended well, when the others have to be gone.
-    Running { alive: BTreeSet<u32>, leave_by: Option<Duration> },
-    /// Killed ranks that are not gone yet, and what broke the island; nothing, if its leader had
-    /// ended well.
-    Dying { alive: BTreeSet<u32>, until: Duration, cause: Option<String> },
-    /// Starts again then.
-    Backoff { until: Duration },
-    /// Ended, and well.
-    Done,
-    /// Will not be started again.
-    GivenUp(String),
-}
-
 #[derive(Debug, PartialEq)]
 enum Coordinator {
     Running,
@@ -181,25 +174,6 @@ enum Phase {
     Ended,
 }
 
-/// When restarts were made, within the policy's window.
-#[derive(Debug, Default)]
-struct Restarts(VecDeque<Duration>);
-
-impl Restarts {
-    /// The wait before the next restart; `None` when there were too many.
-    fn next(&mut self, policy: &Policy, now: Duration) -> Option<Duration> {
-        while self.0.front().is_some_and(|at| *at + policy.window <= now) {
-            self.0.pop_front();
-        }
-        if self.0.len() >= policy.restarts {
-            return None;
-        }
-        let doubled = u32::try_from(self.0.len()).map_or(u32::MAX, |n| 1 << n.min(20));
-        self.0.push_back(now);
-        Some(policy.first_backoff.saturating_mul(doubled).min(policy.longest_backoff))
-    }
-}
-
 impl Supervisor {
     /// A run whose coordinator is up, with islands `(name, ranks, epoch)` that are still to start.
     pub fn new(
@@ -209,8 +183,9 @@ impl Supervisor {
         let islands: BTreeMap<_, _> = islands
             .into_iter()
             .map(|(name, world, epoch)| {
-                let state = State::Running { alive: (0..world).collect(), leave_by: None };
-                (name, Island { world, epoch, state, restarts: Restarts::default() })
+                let state = State::running(world);
+                let restarts = Restarts::default();
+                (name, Island { world, epoch, state, restarts, ending: None })
             })
             .collect();
         let start = islands
@@ -231,6 +206,11 @@ impl Supervisor {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
+            Event::LeaderFinished { island, epoch, ending } => {
+                if self.leader_finished(&island, epoch, ending, now) {
+                    self.run_completed(now, &mut actions);
+                }
+            }
             Event::RankExited { island, epoch, rank, exit, detail } => {
                 let ended = Ended { epoch, rank, exit, detail };
                 self.rank_exited(&island, &ended, now, &mut actions);
@@ -248,7 +228,7 @@ impl Supervisor {
     /// When a [`Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<Duration> {
         let islands = self.islands.values().filter_map(|island| match &island.state {
-            State::Running { leave_by, .. } => *leave_by,
+            State::Running { leave, .. } => leave.as_ref().map(|leave| leave.by),
             State::Dying { until, .. } | State::Backoff { until } => Some(*until),
             State::Done | State::GivenUp(_) => None,
         });
@@ -263,28 +243,56 @@ impl Supervisor {
         islands.chain(coordinator).chain(phase).min()
     }
 
+    /// Notes the leader's last word; whether it is that the run is complete.
+    fn leader_finished(&mut self, name: &str, epoch: u64, ending: Ending, now: Duration) -> bool {
+        let by = now + self.policy.leave_grace;
+        let island = self.islands.get_mut(name).filter(|island| island.epoch == epoch);
+        let Some(island) = island else { return false };
+        island.ending = Some(ending);
+        island.state.leave(by, LEADER_ENDED);
+        ending == Ending::Complete
+    }
+
+    /// One island that holds the whole run is enough: the others are not waited for without end.
+    fn run_completed(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let by = now + self.policy.finish_grace;
+        for (name, island) in &mut self.islands {
+            island.state.leave(by, "the run is complete");
+            if matches!(island.state, State::Backoff { .. }) {
+                island.state = State::Done;
+                actions.push(not_again(name, ""));
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.islands.values().any(|island| island.ending == Some(Ending::Complete))
+    }
+
     fn rank_exited(&mut self, name: &str, ended: &Ended, now: Duration, actions: &mut Vec<Action>) {
-        let stopping = !matches!(self.phase, Phase::Running);
+        let (stopping, complete) = (!matches!(self.phase, Phase::Running), self.is_complete());
         let policy = self.policy;
         let island = self.islands.get_mut(name).filter(|island| island.epoch == ended.epoch);
         let Some(island) = island else { return };
         match &mut island.state {
-            State::Running { alive, leave_by } => {
+            State::Running { alive, .. } => {
+                let led = island.ending.is_none() && alive.contains(&0);
                 alive.remove(&ended.rank);
-                if ended.exit == Exit::Code(0) || stopping || leave_by.is_some() {
-                    if ended.rank == 0 || stopping {
-                        *leave_by = Some(now + policy.leave_grace);
-                    }
-                    if alive.is_empty() {
-                        island.state = State::Done;
-                    }
-                } else {
+                if ended.exit != Exit::Code(0) && !stopping && led {
                     let alive = std::mem::take(alive);
                     if !alive.is_empty() {
                         actions.push(Action::KillIsland { island: name.to_owned() });
                     }
                     let until = now + policy.kill_wait;
                     island.state = State::Dying { alive, until, cause: Some(ended.to_string()) };
+                    if complete {
+                        actions.push(not_again(name, &format!("{ended}; ")));
+                    }
+                } else if alive.is_empty() {
+                    let (alive, cause) = (BTreeSet::new(), island.unfinished());
+                    island.state = State::Dying { alive, until: now, cause };
+                } else if ended.rank == 0 || stopping {
+                    island.state.leave(now + policy.leave_grace, LEADER_ENDED);
                 }
             }
             State::Dying { alive, .. } => {
@@ -292,7 +300,7 @@ impl Supervisor {
             }
             State::Backoff { .. } | State::Done | State::GivenUp(_) => {}
         }
-        if ended.exit == Exit::Code(EXIT_CONFIG) && !stopping {
+        if ended.exit == Exit::Code(EXIT_CONFIG) && !stopping && !complete {
             self.stop(Outcome::Refused(format!("{name}: {}", ended.said())), now, actions);
         }
     }
@@ -390,9 +398,9 @@ impl Supervisor {
 
     /// Consequences that several events share: dead islands restart, a run without islands ends.
     fn settle(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let stopping = !matches!(self.phase, Phase::Running);
+        let restarts = matches!(self.phase, Phase::Running) && !self.is_complete();
         for (name, island) in &mut self.islands {
-            island.bury(name, &self.policy, (!stopping).then_some(now), actions);
+            island.bury(name, &self.policy, restarts.then_some(now), actions);
         }
         if self.islands.values().all(|i| matches!(i.state, State::Done | State::GivenUp(_))) {
             self.close(now, actions);
@@ -408,6 +416,11 @@ impl Supervisor {
     fn close(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let outcome = match &self.phase {
             Phase::Running => self.natural_outcome(),
+            Phase::Stopping { outcome: Outcome::Stopped | Outcome::Failed(_), .. }
+                if self.is_complete() =>
+            {
+                Outcome::Finished
+            }
             Phase::Stopping { outcome, .. } => outcome.clone(),
             Phase::Closing { .. } | Phase::Ended => return,
         };
@@ -418,103 +431,31 @@ impl Supervisor {
         self.phase = Phase::Closing { kill_at, killed: false, outcome };
     }
 
+    /// Only an island that saw the run's end holds its model.
     fn natural_outcome(&self) -> Outcome {
-        let reasons: Vec<String> = self
-            .islands
-            .iter()
-            .filter_map(|(name, island)| match &island.state {
-                State::GivenUp(reason) => Some(format!("{name}: {reason}")),
-                _ => None,
-            })
-            .collect();
-        if reasons.len() < self.islands.len() {
+        if self.is_complete() {
             return Outcome::Finished;
         }
-        Outcome::Failed(format!("every island was given up ({})", reasons.join("; ")))
-    }
-}
-
-impl Island {
-    fn is_alive(&self) -> bool {
-        matches!(self.state, State::Running { .. } | State::Dying { .. })
-    }
-
-    fn tick(&mut self, name: &str, policy: &Policy, now: Duration, actions: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Running { alive, leave_by: Some(by) } if *by <= now => {
-                let alive = std::mem::take(alive);
-                self.state = State::Dying { alive, until: now + policy.kill_wait, cause: None };
-                actions.push(Action::KillIsland { island: name.to_owned() });
-            }
-            State::Dying { until, cause, .. } if *until <= now => {
-                let cause = cause.as_deref().unwrap_or("its leader ended");
-                let reason = format!("{cause}, and the other ranks could not be killed");
-                self.state = State::GivenUp(reason.clone());
-                let island = name.to_owned();
-                actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
-            }
-            State::Backoff { until } if *until <= now => {
-                self.epoch += 1;
-                self.state = State::Running { alive: (0..self.world).collect(), leave_by: None };
-                let (island, epoch) = (name.to_owned(), self.epoch);
-                actions.push(Action::StartIsland { island, epoch });
-            }
-            _ => {}
-        }
-    }
-
-    /// An island whose killed ranks are all gone comes back later, is given up, or, where nothing
-    /// is restarted any more (`now` absent), is done.
-    fn bury(
-        &mut self,
-        name: &str,
-        policy: &Policy,
-        now: Option<Duration>,
-        actions: &mut Vec<Action>,
-    ) {
-        let State::Dying { alive, cause, .. } = &self.state else { return };
-        if !alive.is_empty() {
-            return;
-        }
-        let (Some(now), Some(cause)) = (now, cause.clone()) else {
-            self.state = State::Done;
-            return;
-        };
-        let island = name.to_owned();
-        if let Some(wait) = self.restarts.next(policy, now) {
-            self.state = State::Backoff { until: now + wait };
-            let (epoch, after) = (self.epoch + 1, wait.as_secs_f64());
-            let event = UpEvent::IslandRestarting { island, epoch, reason: cause, after };
-            actions.push(Action::Announce(event));
+        let given_up = |island: &Island| matches!(island.state, State::GivenUp(_));
+        let what = if self.islands.values().all(given_up) {
+            "every island was given up"
         } else {
-            let (times, window) = (policy.restarts, policy.window.as_secs());
-            let reason = format!("{cause}, after {times} restarts within {window} s");
-            self.state = State::GivenUp(reason.clone());
-            actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
-        }
+            "no island was there when the run got its last tokens"
+        };
+        let reason = |(name, island): (&String, &Island)| match (&island.state, island.ending) {
+            (State::GivenUp(reason), _) => format!("{name}: {reason}"),
+            (_, Some(ending)) => format!("{name}: {ending}"),
+            (_, None) => format!("{name}: {WORDLESS}"),
+        };
+        let reasons: Vec<String> = self.islands.iter().map(reason).collect();
+        Outcome::Failed(format!("{what} ({})", reasons.join("; ")))
     }
 }
 
-/// The end of one rank.
-struct Ended {
-    epoch: u64,
-    rank: u32,
-    exit: Exit,
-    detail: String,
-}
-
-impl Ended {
-    /// What it said, or how it ended where it said nothing.
-    fn said(&self) -> String {
-        if self.detail.is_empty() { self.to_string() } else { self.detail.clone() }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("rank {} {}", self.rank, self.exit);
-        write!(f, "{}", with_detail(text, &self.detail))
-    }
+/// Says that an island does not come back, after what happened to it.
+fn not_again(name: &str, what: &str) -> Action {
+    let message = format!("{name}: {what}not started again: the run is complete");
+    Action::Announce(UpEvent::Warning { message })
 }
 
 fn with_detail(text: String, detail: &str) -> String {

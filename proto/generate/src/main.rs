@@ -1,5 +1,5 @@
-//! Writes `proto/src/gen/` from the `.proto` files: `make gen`. No protoc is needed. A program of its
-//! own, because `proto` does not compile while what is generated lags behind what uses it.
+//! Writes `proto/src/gen/` from the `.proto` files: `make gen`. No protoc is needed. A program of
+//! its own, because `proto` does not compile while what is generated lags behind what uses it.
 
 use std::path::Path;
 

@@ -571,6 +571,23 @@ mod committing {
     }
 
     #[test]
+    fn a_contribution_that_nobody_can_get_any_more_is_waited_for_only_the_grace() {
+        let mut run = Run::training(&["a", "b"]);
+        run.offer("a");
+        run.offer("b");
+        run.yes(Event::Join(joining("a", 2, 0)));
+        run.yes(Event::Join(joining("b", 2, 0)));
+        let nothing =
+            |island| Event::Fetched(Fetched { who: who(island, 2), round: 0, have: [].into() });
+        run.yes(nothing("a"));
+        run.wait(GRACE);
+        assert_eq!(run.view().phase, Phase::Fetching, "b has not said what it holds");
+        run.yes(nothing("b"));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 1));
+        assert_eq!(run.last_set(), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_newer_epoch_does_not_hold_what_the_older_one_did() {
         let mut run = Run::training(&["a", "b"]);
         run.offer("a");

@@ -83,6 +83,21 @@ fn only_the_newest_checkpoints_are_kept_and_the_newest_is_taken() {
 }
 
 #[test]
+fn a_checkpoint_is_never_pruned_by_the_later_ones_of_an_abandoned_or_another_run() {
+    let root = tempdir().expect("a folder");
+    let all = [0, layout().pieces()];
+    let other = Manifest { run: "another".into(), ..write(root.path(), 30, &all) };
+    commit(root.path(), &other).expect("a manifest");
+    for round in [18, 20] {
+        write(root.path(), round, &all);
+    }
+    fs::create_dir(folder_of(root.path(), 2)).expect("half a checkpoint");
+    write(root.path(), 3, &all);
+    let left: Vec<_> = folders(root.path()).expect("a list");
+    assert_eq!(left, [folder_of(root.path(), 30), folder_of(root.path(), 3)]);
+}
+
+#[test]
 fn a_folder_without_a_manifest_is_no_checkpoint() {
     let root = tempdir().expect("a folder");
     assert!(Checkpoint::newest(root.path()).expect("no error").is_none());

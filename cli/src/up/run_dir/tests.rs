@@ -52,7 +52,12 @@ fn run() -> RunSpec {
 }
 
 fn saved() -> Saved {
-    Saved { run: run(), data_hash: "0a".repeat(32), epochs: [("a".to_owned(), 3)].into() }
+    Saved {
+        run: run(),
+        data_hash: "0a".repeat(32),
+        epochs: [("a".to_owned(), 3)].into(),
+        checkpoints: Some("checkpoints".into()),
+    }
 }
 
 #[test]
@@ -94,15 +99,17 @@ fn nothing_to_resume_and_a_damaged_state_are_said() {
     let error = RunDir::open(&folder.path().join("none"), true).unwrap_err();
     assert!(matches!(error, RunDirError::NothingToResume(_)), "{error}");
     assert!(!folder.path().join("none").exists(), "a refusal leaves no folder behind");
-    fs::write(folder.path().join("run.json"), "{\"run\":").unwrap();
-    let error = RunDir::open(folder.path(), true).unwrap_err();
-    assert!(matches!(error, RunDirError::BadState(..)), "{error}");
+    for damaged in [&b""[..], b"{\"run\":", b"\"\xce"] {
+        fs::write(folder.path().join("run.json"), damaged).unwrap();
+        let error = RunDir::open(folder.path(), true).unwrap_err();
+        assert!(matches!(error, RunDirError::BadState(..)), "{error}");
+    }
 }
 
 #[test]
 fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
     type Change = fn(&mut RunSpec);
-    let table: [(&str, Change); 8] = [
+    let table: [(&str, Change); 11] = [
         ("", |_| {}),
         ("", |run| run.checkpoint_every_rounds = 1),
         ("", |run| run.evaluation.sequences = 99),
@@ -110,7 +117,10 @@ fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
         ("seed (was 1, now 2)", |run| run.seed = 2),
         ("model.hidden_size (was 64, now 128)", |run| run.model.hidden_size = 128),
         ("model.head_dim (was null, now 16)", |run| run.model.head_dim = Some(16)),
-        ("data (was \"/data\", now \"/other\")", |run| run.data = "/other".into()),
+        ("", |run| run.data = "/moved".into()),
+        ("metadata.name (was \"r\", now \"s\")", |run| run.name = "s".into()),
+        ("sparseLoCo.innerSteps (was 5, now 6)", |run| run.reference_steps = 6),
+        ("sparseLoCo.topK (was 64, now 32)", |run| run.sparse.top_k = 32),
     ];
     for (expected, change) in table {
         let mut run = run();

@@ -1,6 +1,6 @@
 //! What records add up to.
 
-use plan::event::{IslandState, WorkerEvent};
+use plan::event::{Ending, IslandState, WorkerEvent};
 
 use super::super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::super::lines::{Teller, run_line};
@@ -31,8 +31,26 @@ fn up(at: f64, event: UpEvent) -> Record {
 }
 
 fn rank(at: f64, island: &str, event: WorkerEvent) -> Record {
+    rank_of(1, at, island, event)
+}
+
+fn rank_of(epoch: u64, at: f64, island: &str, event: WorkerEvent) -> Record {
     let island = island.to_owned();
-    Record { at, body: Body::Rank(RankEvent { island, rank: 0, epoch: 1, event }) }
+    Record { at, body: Body::Rank(RankEvent { island, rank: 0, epoch, event }) }
+}
+
+fn started(island: &str, epoch: u64) -> Record {
+    up(2.0, UpEvent::IslandStarted { island: island.to_owned(), epoch })
+}
+
+/// What is told of the records, and what they add up to.
+fn told(records: &[Record]) -> (Vec<String>, RunState) {
+    let (mut teller, mut state, mut told) = (Teller::default(), RunState::default(), Vec::new());
+    for record in records {
+        state.apply(record);
+        told.extend(teller.lines(record, &state));
+    }
+    (told, state)
 }
 
 /// Both islands keep 10,000 values in 12,000 bytes; 2 islands, so each value travels once.
@@ -178,20 +196,13 @@ fn speed_and_time_left_come_from_this_sessions_rounds() {
 
 #[test]
 fn a_round_and_a_loss_are_told_once_though_every_island_reports_them() {
-    let mut teller = Teller::default();
-    let records = [
+    let (told, _) = told(&[
         up(0.0, begin()),
         rank(1.0, "a", round(0, "h")),
         rank(1.0, "b", round(0, "h")),
         rank(2.0, "b", evaluation(1, 4.0)),
         rank(2.0, "a", evaluation(1, 4.0)),
-    ];
-    let mut state = RunState::default();
-    let mut told = Vec::new();
-    for record in &records {
-        state.apply(record);
-        told.extend(teller.lines(record, &state));
-    }
+    ]);
     let told: Vec<&str> = told.iter().map(String::as_str).collect();
     assert_eq!(told[0], "run r starts: 1.0M parameters, 4.0k tokens, about 4 rounds");
     assert_eq!(
@@ -200,4 +211,106 @@ fn a_round_and_a_loss_are_told_once_though_every_island_reports_them() {
     );
     assert!(told[3].starts_with("round 1/4"), "{told:?}");
     assert_eq!(told[4..], ["held-out loss 4.0000 at the start of round 1"]);
+}
+
+/// Both islands make rounds 0 to 3, then both are lost and come back from round 1.
+fn two_lives() -> Vec<Record> {
+    let mut records = vec![up(0.0, begin()), started("a", 1), started("b", 1)];
+    for number in 0..4 {
+        let hash = format!("h{number}");
+        records.push(rank(1.0, "a", round(number, &hash)));
+        records.push(rank(1.0, "b", round(number, &hash)));
+        records.push(rank(1.0, "a", evaluation(number + 1, 4.0)));
+    }
+    records.extend([started("a", 2), started("b", 2)]);
+    records.push(rank_of(2, 3.0, "b", round(1, "new1")));
+    records.push(rank_of(2, 3.0, "a", round(1, "new1")));
+    records
+}
+
+#[test]
+fn rounds_that_the_run_went_back_behind_are_forgotten_and_made_again_aloud() {
+    let (lines, state) = told(&two_lives());
+    let summary = Summary::of(&state);
+    assert_eq!((summary.rounds, summary.tokens), (2, 2_000));
+    assert_eq!(summary.replicas_identical, Some(true), "the lost rounds are no part of the run");
+    assert_eq!(summary.heldout_last, Some((1, 4.0)));
+    assert_eq!(state.rewinds, [1], "the second island's report goes back no further");
+    assert_eq!(summary.wire.bits_per_value, Some(10.0), "what was lost had been sent");
+    let back = lines.iter().position(|line| line.starts_with("went back")).unwrap();
+    assert_eq!(lines[back], "went back to round 1: no island held a later one");
+    assert!(lines[back + 1].starts_with("round 2/4"), "{lines:?}");
+    assert_eq!(lines.len(), back + 2, "{lines:?}");
+}
+
+#[test]
+fn a_round_that_only_lost_islands_had_made_is_no_difference_when_another_makes_it_anew() {
+    let state = folded(&[
+        up(0.0, begin()),
+        started("a", 1),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.0, "b", round(0, "h0")),
+        rank(1.0, "a", round(1, "h1")),
+        started("a", 2),
+        rank(3.0, "b", round(1, "new1")),
+    ]);
+    assert_eq!(Summary::of(&state).replicas_identical, Some(true));
+    assert_eq!(state.rewinds, [1]);
+}
+
+#[test]
+fn an_island_that_applies_late_what_a_lost_one_reported_takes_nothing_back() {
+    let state = folded(&[
+        up(0.0, begin()),
+        started("a", 1),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.0, "a", round(1, "h1")),
+        started("a", 2),
+        rank(3.0, "b", round(0, "h0")),
+    ]);
+    assert!(state.rewinds.is_empty());
+    assert_eq!((state.committed(), state.tokens), (2, 2_000), "only the newest round counts");
+}
+
+#[test]
+fn earlier_sessions_rewinds_are_not_told_again() {
+    let mut state = folded(&two_lives());
+    let mut teller = Teller::default();
+    for record in [up(9.0, begin()), rank_of(2, 9.0, "a", round(2, "h2"))] {
+        state.apply(&record);
+        let lines = teller.lines(&record, &state);
+        assert!(!lines.iter().any(|line| line.starts_with("went back")), "{lines:?}");
+    }
+}
+
+#[test]
+fn why_an_island_does_what_it_does_is_told_once_and_routine_is_not() {
+    let tell = |state: IslandState, round: u64, reason: &str| {
+        rank(1.0, "a", WorkerEvent::State { state, round, reason: reason.to_owned() })
+    };
+    let full = "no checkpoint was written: disk full";
+    let checkpoint = WorkerEvent::Checkpoint { round: 4, path: "/c".to_owned() };
+    let (lines, _) = told(&[
+        tell(IslandState::Starting, 0, "2 ranks met"),
+        tell(IslandState::Starting, 1, "resumed from a checkpoint"),
+        tell(IslandState::Syncing, 2, ""),
+        tell(IslandState::Syncing, 2, "the model was fetched"),
+        tell(IslandState::Training, 2, ""),
+        tell(IslandState::Training, 3, full),
+        tell(IslandState::Waiting, 3, ""),
+        tell(IslandState::Training, 4, full),
+        rank(1.0, "a", checkpoint),
+        tell(IslandState::Training, 5, full),
+        rank(2.0, "a", WorkerEvent::Finished { ending: Ending::Stopped }),
+    ]);
+    let expected = [
+        "a: resumed from a checkpoint (round 1)",
+        "a: fetching the model of round 2",
+        "a: the model was fetched (round 2)",
+        "a: no checkpoint was written: disk full (round 3)",
+        "a: checkpoint of round 4 in /c",
+        "a: no checkpoint was written: disk full (round 5)",
+        "a: ended (asked to stop)",
+    ];
+    assert_eq!(lines, expected);
 }

@@ -10,6 +10,7 @@ fn policy() -> Policy {
         longest_backoff: Duration::from_secs(3),
         stop_grace: Duration::from_secs(60),
         leave_grace: Duration::from_secs(30),
+        finish_grace: Duration::from_secs(50),
         kill_wait: Duration::from_secs(10),
     }
 }
@@ -25,6 +26,10 @@ fn at(seconds: u64) -> Duration {
 
 fn exited(island: &str, epoch: u64, rank: u32, exit: Exit) -> Event {
     Event::RankExited { island: island.to_owned(), epoch, rank, exit, detail: String::new() }
+}
+
+fn says(island: &str, epoch: u64, ending: Ending) -> Event {
+    Event::LeaderFinished { island: island.to_owned(), epoch, ending }
 }
 
 fn lost(exit: Exit) -> Event {
@@ -57,7 +62,9 @@ fn all_islands_are_started_at_the_epochs_given() {
 fn a_run_ends_when_all_ranks_ended_well_and_the_coordinator_after_them() {
     let mut run = two_islands();
     assert!(run.on(exited("a", 1, 1, OK), at(1)).is_empty());
+    assert!(run.on(says("b", 1, Ending::Complete), at(1)).is_empty());
     assert!(run.on(exited("b", 1, 0, OK), at(1)).is_empty());
+    assert!(run.on(says("a", 1, Ending::Missed), at(2)).is_empty());
     assert_eq!(run.on(exited("a", 1, 0, OK), at(2)), [Action::StopCoordinator]);
     assert_eq!(run.on(lost(OK), at(3)), [Action::End(Outcome::Finished)]);
 }
@@ -113,6 +120,7 @@ fn an_island_that_breaks_too_often_is_given_up_and_the_run_goes_on_with_the_othe
     assert_eq!(island, "b");
     assert_eq!(reason, "rank 0 ended with code 3, after 2 restarts within 100 s");
     run.on(exited("a", 1, 1, OK), at(now));
+    run.on(says("a", 1, Ending::Complete), at(now));
     assert_eq!(run.on(exited("a", 1, 0, OK), at(now)), [Action::StopCoordinator]);
     assert_eq!(run.on(lost(OK), at(now)), [Action::End(Outcome::Finished)]);
 }
@@ -190,12 +198,114 @@ fn a_second_stop_kills_at_once() {
 #[test]
 fn ranks_that_outlive_their_leader_are_killed_and_the_island_has_ended_well() {
     let mut run = two_islands();
+    run.on(says("b", 1, Ending::Complete), at(1));
     run.on(exited("b", 1, 0, OK), at(1));
+    run.on(says("a", 1, Ending::Complete), at(1));
     run.on(exited("a", 1, 0, OK), at(1));
     assert_eq!(run.wake_at(), Some(at(31)));
-    assert_eq!(run.on(Event::Tick, at(31)), [kill("a")]);
+    assert_eq!(deeds(run.on(Event::Tick, at(31))), [kill("a")]);
     assert_eq!(run.on(exited("a", 1, 1, KILLED), at(32)), [Action::StopCoordinator]);
     assert_eq!(run.on(lost(OK), at(33)), [Action::End(Outcome::Finished)]);
+}
+
+/// The reason and the next epoch of the one restart that was announced.
+fn restarting(actions: &[Action]) -> (&str, u64) {
+    let [Action::Announce(UpEvent::IslandRestarting { reason, epoch, .. })] = actions else {
+        panic!("{actions:?}")
+    };
+    (reason, *epoch)
+}
+
+#[test]
+fn an_island_that_somebody_else_asked_to_stop_comes_back() {
+    let mut run = two_islands();
+    run.on(says("a", 1, Ending::Stopped), at(1));
+    assert!(run.on(exited("a", 1, 0, OK), at(1)).is_empty());
+    let actions = run.on(exited("a", 1, 1, OK), at(2));
+    assert_eq!(restarting(&actions), ("it was asked to stop, but not by this program", 2));
+    assert_eq!(run.on(Event::Tick, at(3)), [start("a", 2)]);
+    // What it said in its first life does not count for the second.
+    run.on(exited("a", 2, 0, OK), at(4));
+    let actions = run.on(exited("a", 2, 1, OK), at(4));
+    assert_eq!(restarting(&actions), ("it ended without saying why", 3));
+}
+
+#[test]
+fn an_island_that_ends_without_a_word_too_often_has_not_finished_the_run() {
+    let never = Policy { restarts: 0, ..policy() };
+    let (mut run, _) = Supervisor::new(never, [("a".to_owned(), 1, 1)]);
+    assert_eq!(deeds(run.on(exited("a", 1, 0, OK), at(1))), [Action::StopCoordinator]);
+    let actions = run.on(lost(OK), at(1));
+    let [Action::End(Outcome::Failed(reason))] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("a: it ended without saying why"), "{reason}");
+}
+
+#[test]
+fn a_run_whose_end_no_island_saw_has_failed_and_says_so() {
+    let mut run = two_islands();
+    run.on(says("a", 1, Ending::Missed), at(1));
+    run.on(exited("a", 1, 0, OK), at(1));
+    run.on(exited("a", 1, 1, OK), at(1));
+    run.on(says("b", 1, Ending::Missed), at(2));
+    assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
+    let reason = "no island was there when the run got its last tokens \
+        (a: the run ended while this island was away; b: the run ended while this island was away)";
+    assert_eq!(run.on(lost(OK), at(3)), [Action::End(Outcome::Failed(reason.to_owned()))]);
+}
+
+#[test]
+fn a_word_of_an_older_epoch_is_not_believed() {
+    let mut run = two_islands();
+    run.on(exited("b", 1, 0, KILLED), at(1));
+    run.on(Event::Tick, at(2));
+    run.on(says("b", 1, Ending::Complete), at(3));
+    assert_eq!(restarting(&run.on(exited("b", 2, 0, OK), at(4))).1, 3);
+}
+
+#[test]
+fn an_island_that_hangs_after_the_run_is_complete_is_killed_and_the_run_is_finished() {
+    let mut run = two_islands();
+    run.on(says("b", 1, Ending::Complete), at(1));
+    run.on(exited("b", 1, 0, OK), at(2));
+    assert_eq!(run.wake_at(), Some(at(51)));
+    assert!(run.on(Event::Tick, at(50)).is_empty());
+    let message = "a: killed: the run is complete, and its ranks did not end in time".to_owned();
+    let told = Action::Announce(UpEvent::Warning { message });
+    assert_eq!(run.on(Event::Tick, at(51)), [told, kill("a")]);
+    run.on(exited("a", 1, 0, KILLED), at(52));
+    assert_eq!(run.on(exited("a", 1, 1, KILLED), at(52)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(53)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn nothing_is_started_again_once_the_run_is_complete() {
+    let mut run = two_islands();
+    run.on(exited("b", 1, 0, KILLED), at(1));
+    let actions = run.on(says("a", 1, Ending::Complete), at(1));
+    assert!(matches!(&actions[..], [Action::Announce(UpEvent::Warning { .. })]), "{actions:?}");
+    assert!(run.on(Event::Tick, at(5)).is_empty(), "b must not come back");
+    run.on(exited("a", 1, 1, OK), at(6));
+    assert_eq!(run.on(exited("a", 1, 0, OK), at(6)), [Action::StopCoordinator]);
+}
+
+#[test]
+fn an_island_that_breaks_after_the_run_is_complete_is_killed_at_once_and_not_waited_for() {
+    let mut run = two_islands();
+    run.on(says("b", 1, Ending::Complete), at(1));
+    run.on(exited("b", 1, 0, OK), at(1));
+    let actions = run.on(exited("a", 1, 1, Exit::Code(3)), at(2));
+    let message = "a: rank 1 ended with code 3; not started again: the run is complete".to_owned();
+    assert_eq!(actions, [kill("a"), Action::Announce(UpEvent::Warning { message })]);
+    assert_eq!(run.on(exited("a", 1, 0, KILLED), at(3)), [Action::StopCoordinator]);
+}
+
+#[test]
+fn a_stop_that_comes_when_the_run_is_complete_leaves_it_finished() {
+    let (mut run, _) = Supervisor::new(policy(), [("a".to_owned(), 1, 1)]);
+    run.on(Event::Stop, at(1));
+    run.on(says("a", 1, Ending::Complete), at(2));
+    assert_eq!(run.on(exited("a", 1, 0, OK), at(2)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(3)), [Action::End(Outcome::Finished)]);
 }
 
 #[test]
