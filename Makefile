@@ -13,7 +13,7 @@ HETEROLOCO := $(TARGET)/release/heteroloco
 PROGRAMS := -p cli -p coordinator -p worker
 # Shards of other text go to another folder, named after the text's path.
 SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' ' -f1))
-DELTAS := runs/pseudo-gradients
+DELTAS := $(subst runs/data,runs/pseudo-gradients,$(SHARDS))
 GENERATED := proto/src/gen crds
 CARGO_DENY := 0.20.2
 

@@ -88,6 +88,7 @@ pub(crate) struct Fetcher {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) timeout: Duration,
     channels: Mutex<HashMap<String, Channel>>,
+    message_bytes_max: usize,
 }
 
 /// The overlap of a rank's pieces with the wanted ones.
@@ -125,7 +126,13 @@ impl Fetcher {
         timeout: Duration,
     ) -> Fetcher {
         let channels = Mutex::new(HashMap::new());
-        Fetcher { layout, params, store, traffic, timeout, channels }
+        let piece_bytes_max = (0..layout.pieces())
+            .map(|piece| layout.piece(piece).values.len() * size_of::<f32>())
+            .max()
+            .unwrap_or(0);
+        let manifest_bytes = layout.pieces() as usize * 32;
+        let message_bytes_max = piece_bytes_max.max(manifest_bytes) + MESSAGE_SLACK_BYTES;
+        Fetcher { layout, params, store, traffic, timeout, channels, message_bytes_max }
     }
 
     fn client(&self, address: &str) -> Result<Client, FetchError> {
@@ -141,14 +148,8 @@ impl Fetcher {
                 channel
             }
         };
-        let piece_bytes_max = (0..self.layout.pieces())
-            .map(|piece| self.layout.piece(piece).values.len() * size_of::<f32>())
-            .max()
-            .unwrap_or(0);
-        let manifest_bytes = self.layout.pieces() as usize * 32;
-        let limit = piece_bytes_max.max(manifest_bytes) + MESSAGE_SLACK_BYTES;
         let client = ExchangeClient::with_interceptor(channel, telemetry::propagate as Propagate);
-        Ok(client.max_decoding_message_size(limit))
+        Ok(client.max_decoding_message_size(self.message_bytes_max))
     }
 
     /// Forgets connections to ranks that are no members any more.

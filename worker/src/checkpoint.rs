@@ -191,10 +191,10 @@ pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointErr
 fn superseded(root: &Path, newest: &Manifest) -> Result<Vec<PathBuf>, CheckpointError> {
     let later = |folder: &PathBuf| round_of(folder) > Some(newest.round);
     let own = |folder: &PathBuf| read_manifest(folder).is_ok_and(|other| other.run == newest.run);
-    let (abandoned, past): (Vec<_>, Vec<_>) =
-        complete(root)?.into_iter().filter(own).partition(later);
-    let torn = folders(root)?.into_iter().filter(|folder| !folder.join(MANIFEST).exists());
-    let torn = torn.filter(|folder| round_of(folder) < Some(newest.round));
+    let (complete, torn): (Vec<_>, Vec<_>) =
+        folders(root)?.into_iter().partition(|folder| folder.join(MANIFEST).is_file());
+    let (abandoned, past): (Vec<_>, Vec<_>) = complete.into_iter().filter(own).partition(later);
+    let torn = torn.into_iter().filter(|folder| round_of(folder) < Some(newest.round));
     Ok(abandoned.into_iter().chain(past.into_iter().skip(KEPT)).chain(torn).collect())
 }
 

@@ -86,11 +86,7 @@ struct Bench<'a> {
 
 /// Runs one trial; the held-out loss after 0, `evaluate_every`, … rounds.
 pub fn train(setting: &Setting, corpus: &Corpus, trial: &Trial) -> anyhow::Result<Vec<(u64, f64)>> {
-    let mut bench = Bench::new(&model(), setting, corpus, trial)?;
-    let layout = bench.replica.layout().canonical()?;
-    let mut outer = Outer::new(&trial.arm, layout, setting.islands as usize)?;
-    let theta = bench.replica.theta()?.to_vec();
-    outer.begin(&theta);
+    let (mut bench, mut outer) = begin(&model(), setting, corpus, trial)?;
     let mut losses = vec![(0, bench.heldout()?)];
     for round in 0..setting.rounds {
         match trial.arm {
@@ -116,15 +112,25 @@ pub fn pseudo_gradients(
     corpus: &Corpus,
     trial: &Trial,
 ) -> anyhow::Result<(Layout, Vec<Vec<f32>>)> {
-    let mut bench = Bench::new(model, setting, corpus, trial)?;
-    let layout = bench.replica.layout().clone();
-    let mut outer = Outer::new(&trial.arm, layout.canonical()?, setting.islands as usize)?;
-    outer.begin(bench.replica.theta()?);
+    let (mut bench, mut outer) = begin(model, setting, corpus, trial)?;
     let mut deltas = Vec::new();
     for round in 0..setting.rounds {
         deltas = bench.local_round(round, &mut outer)?;
     }
-    Ok((layout, deltas))
+    Ok((bench.replica.layout().clone(), deltas))
+}
+
+fn begin<'a>(
+    model: &LlamaConfig,
+    setting: &'a Setting,
+    corpus: &'a Corpus,
+    trial: &Trial,
+) -> anyhow::Result<(Bench<'a>, Outer)> {
+    let mut bench = Bench::new(model, setting, corpus, trial)?;
+    let layout = bench.replica.layout().canonical()?;
+    let mut outer = Outer::new(&trial.arm, layout, setting.islands as usize)?;
+    outer.begin(bench.replica.theta()?);
+    Ok((bench, outer))
 }
 
 impl<'a> Bench<'a> {
