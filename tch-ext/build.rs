@@ -16,7 +16,7 @@ fn main() {
         .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
         .include(include.join("torch/csrc/api/include"))
         .include(include)
-        .files(["cpp/kernels.cpp", "cpp/ops.cpp", "cpp/shim.cpp"])
+        .files(["cpp/hooks.cpp", "cpp/kernels.cpp", "cpp/ops.cpp", "cpp/shim.cpp"])
         .compile("tch_ext");
     link::emit();
 }

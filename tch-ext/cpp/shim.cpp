@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "hooks.h"
 #include "ops.h"
 
 namespace {
@@ -103,6 +104,23 @@ char* tch_ext_cross_entropy(at::Tensor* logits, const at::Tensor* targets, doubl
   return guarded([&] { *loss = tch_ext::cross_entropy(*logits, *targets); });
 }
 
+char* tch_ext_changed(
+    const at::Tensor* x, bool backward, TchExtCall* call, TchExtRelease* release, void* context,
+    at::Tensor** out) {
+  return guarded([&] {
+    const auto hook = c10::make_intrusive<tch_ext::Hook>(call, release, context);
+    *out = new at::Tensor(
+        backward ? tch_ext::changed_backward(*x, hook) : tch_ext::changed_forward(*x, hook));
+  });
+}
+
+char* tch_ext_pinned(int64_t count, at::Tensor** out) {
+  return guarded([&] {
+    const auto options = at::TensorOptions().dtype(at::kFloat).pinned_memory(true);
+    *out = new at::Tensor(at::empty({count}, options));
+  });
+}
+
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out) {
   return guarded([&] {
     c10::DeviceGuard guard(c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)));
@@ -116,6 +134,6 @@ char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
         at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
     const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     *current = statistics.allocated_bytes[all].current;
-    *peak = statistics.allocated_bytes[all].peak;
+    *peak = statistics.reserved_bytes[all].peak;
   });
 }

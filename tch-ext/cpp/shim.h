@@ -41,9 +41,24 @@ char* tch_ext_attention(
     const at::Tensor* const* tensors, const int64_t* shape, at::Tensor** out);
 char* tch_ext_cross_entropy(at::Tensor* logits, const at::Tensor* targets, double* loss);
 
+// Changes a tensor in place and returns true, or false where it cannot.
+typedef bool TchExtCall(void* context, at::Tensor* tensor);
+typedef void TchExtRelease(void* context);
+
+// x, which `call` changes on its way forward, or whose gradient it changes on its way back. Called
+// from whichever thread computes. `release` is called once, when no graph needs `context` any more;
+// if this function fails, too.
+char* tch_ext_changed(
+    const at::Tensor* x, bool backward, TchExtCall* call, TchExtRelease* release, void* context,
+    at::Tensor** out);
+
+// `count` f32 on the host in memory that cards copy from and to directly.
+char* tch_ext_pinned(int64_t count, at::Tensor** out);
+
 // Whether CUDA device `index` computes in bf16 (Ampere and later).
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out);
 
-// Bytes that libtorch's allocator holds for tensors on CUDA device `index`: now, and at most so far.
+// Bytes on CUDA device `index` that tensors have now, and that libtorch's allocator has taken at
+// most so far.
 char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak);
 }

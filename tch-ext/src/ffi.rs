@@ -1,6 +1,6 @@
 //! The shim's C interface, as declared in `cpp/shim.h`.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 use torch_sys::C_tensor;
 
@@ -51,6 +51,15 @@ unsafe extern "C" {
         targets: *const C_tensor,
         loss: *mut f64,
     ) -> *mut c_char;
+    pub(crate) fn tch_ext_changed(
+        x: *const C_tensor,
+        backward: bool,
+        call: unsafe extern "C" fn(*mut c_void, *mut C_tensor) -> bool,
+        release: unsafe extern "C" fn(*mut c_void),
+        context: *mut c_void,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn tch_ext_pinned(count: i64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_has_bf16(index: i64, out: *mut bool) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64)
     -> *mut c_char;

@@ -1,14 +1,16 @@
 //! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are
-//! views of one buffer, fused AdamW, memory statistics; the operations of a LLaMA layer fused for
-//! the CPU; and CPU tensors as slices. Home of `unsafe`.
+//! views of one buffer, nodes of the graph that call back, fused AdamW, memory statistics; the
+//! operations of a LLaMA layer fused for the CPU; and CPU tensors as slices. Home of `unsafe`.
 
 mod ffi;
+mod hook;
 mod host;
 mod ops;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub use crate::hook::{Hook, changed_backward, changed_forward};
 pub use crate::host::{HostError, host_slice};
 pub use crate::ops::{AttentionShape, attention, cross_entropy, gate, linear, norm, product};
 
@@ -36,24 +38,26 @@ pub struct AdamW {
     pub epsilon: f64,
 }
 
-/// Bytes that libtorch's allocator holds for tensors on one device.
+/// Bytes of libtorch's allocator on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Now.
+    /// What tensors have now.
     pub current_bytes: u64,
-    /// At most, since the process began.
+    /// What the allocator has taken at most since the process began, gaps included.
     pub peak_bytes: u64,
 }
 
-/// Backward from `output`, whose gradient is `gradient`, adding to the gradients of the leaves.
+/// Backward from outputs, each with its gradient, adding to the gradients of the leaves.
 ///
 /// # Errors
 /// What autograd says: shapes that differ, an output without a graph.
-pub fn backward(output: &Tensor, gradient: &Tensor) -> Result<(), ShimError> {
-    let (outputs, gradients) = ([raw(output)], [raw(gradient)]);
-    // SAFETY: both arrays hold `count` = 1 live tensors, which the call only reads and shares.
+pub fn backward(outputs: &[(&Tensor, &Tensor)]) -> Result<(), ShimError> {
+    let roots: Vec<_> = outputs.iter().map(|(output, _)| raw(output)).collect();
+    let gradients: Vec<_> = outputs.iter().map(|(_, gradient)| raw(gradient)).collect();
+    // SAFETY: both arrays hold `count` live tensors, which the call only reads and shares.
     unsafe {
-        let message = ffi::tch_ext_backward(outputs.as_ptr(), gradients.as_ptr(), 1);
+        let count = roots.len() as i64;
+        let message = ffi::tch_ext_backward(roots.as_ptr(), gradients.as_ptr(), count);
         ffi::checked("run backward", message)
     }
 }
@@ -105,6 +109,18 @@ pub fn fused_adamw(
         let message = ffi::tch_ext_fused_adamw(pointers.as_ptr(), step as f64, settings);
         ffi::checked("run fused AdamW", message)
     }
+}
+
+/// `count` f32 on the host, not initialised, in memory that cards copy from and to directly
+/// (pinned).
+///
+/// # Errors
+/// No card is here, or the host has no such memory left.
+pub fn pinned(count: usize) -> Result<Tensor, ShimError> {
+    ops::returned("allocate pinned memory", |out| {
+        // SAFETY: `out` takes one pointer.
+        unsafe { ffi::tch_ext_pinned(count as i64, out) }
+    })
 }
 
 /// Whether CUDA device `index` computes in bf16, which Ampere and later cards do.

@@ -112,7 +112,7 @@ pub fn cross_entropy(logits: &mut Tensor, targets: &Tensor) -> Result<f64, ShimE
 }
 
 /// The tensor that a call of the shim has written.
-fn returned(
+pub(crate) fn returned(
     operation: &'static str,
     call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char,
 ) -> Result<Tensor, ShimError> {

@@ -8,14 +8,14 @@ use super::*;
 fn backward_uses_the_given_gradient() {
     let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0]).set_requires_grad(true);
     let y = &x * &x;
-    backward(&y, &Tensor::from_slice(&[1.0f32, 10.0, 100.0])).unwrap();
+    backward(&[(&y, &Tensor::from_slice(&[1.0f32, 10.0, 100.0]))]).unwrap();
     assert_eq!(Vec::<f32>::try_from(x.grad()).unwrap(), [2.0, 40.0, 600.0]);
 }
 
 #[test]
 fn a_backward_that_fails_is_an_error_and_not_an_abort() {
     let x = Tensor::from_slice(&[1.0f32]);
-    let error = backward(&x, &x).unwrap_err().to_string();
+    let error = backward(&[(&x, &x)]).unwrap_err().to_string();
     assert!(error.starts_with("failed to run backward: "), "{error}");
 }
 
@@ -76,6 +76,7 @@ fn a_machine_without_cuda_says_so() {
     if tch::Cuda::device_count() == 0 {
         assert!(cuda_memory(0).is_err());
         assert!(cuda_has_bf16(0).is_err());
+        assert!(pinned(16).is_err());
     }
 }
 
@@ -100,4 +101,34 @@ fn shapes_that_do_not_fit_are_errors_and_not_wild_reads() {
     assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0, -1])).is_err());
     assert!(cross_entropy(&mut matrix(2, 3), &targets(&[0])).is_err());
     assert!(cross_entropy(&mut matrix(2, 3).tr(), &targets(&[0, 1, 1])).is_err());
+}
+
+#[test]
+fn a_hook_changes_what_goes_forward_or_what_comes_back() {
+    let times = |factor: f64| Hook::new(move |tensor| tensor.f_mul_scalar_(factor).is_ok());
+    let x = Tensor::from_slice(&[1.0f32, 2.0]).set_requires_grad(true);
+    let y = changed_backward(&(&x * 3.0), &times(10.0)).unwrap();
+    let z = changed_forward(&y, &times(100.0)).unwrap();
+    assert_eq!(Vec::<f32>::try_from(&z.detach()).unwrap(), [300.0, 600.0]);
+    assert_eq!(Vec::<f32>::try_from(&y.detach()).unwrap(), [3.0, 6.0]);
+    backward(&[(&z, &z.ones_like())]).unwrap();
+    assert_eq!(Vec::<f32>::try_from(x.grad()).unwrap(), [30.0, 30.0]);
+}
+
+#[test]
+fn a_hook_that_refuses_or_panics_is_an_error_and_is_released() {
+    let held = std::sync::Arc::new(());
+    let x = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
+    for panics in [false, true] {
+        let kept = std::sync::Arc::clone(&held);
+        let hook = Hook::new(move |_| {
+            assert!(!panics, "refused by a panic, {}", std::sync::Arc::strong_count(&kept));
+            false
+        });
+        assert!(changed_forward(&x, &hook).is_err());
+        let y = changed_backward(&x, &hook).unwrap();
+        let error = backward(&[(&y, &y)]).unwrap_err().to_string();
+        assert!(error.contains("an exchange between devices failed"), "{error}");
+    }
+    assert_eq!(std::sync::Arc::strong_count(&held), 1);
 }
