@@ -49,12 +49,7 @@ pub(crate) async fn send(
     to: u32,
 ) -> Result<(), CommError> {
     let pool = links.pool.clone();
-    let mut to = links.to(to, call)?;
-    let total = (values.len() * 4) as u64;
-    for (index, chunk) in values.chunks(CHUNK_VALUES).enumerate() {
-        to.send(total, piece(&pool, index, chunk)).await?;
-    }
-    Ok(())
+    send_all(&mut links.to(to, call)?, &pool, values).await
 }
 
 /// Receives as many values from one rank as it sends.
@@ -65,6 +60,35 @@ pub(crate) async fn recv(
     from: u32,
 ) -> Result<(), CommError> {
     take_all(&mut links.from(from, call)?, None, values).await
+}
+
+/// Sends to one rank while receiving from one, so that no two ranks wait for each other to receive.
+pub(crate) async fn exchange(
+    links: &mut Links,
+    call: Call,
+    (to, values): (u32, &[f32]),
+    (from, into): (u32, &mut [f32]),
+) -> Result<(), CommError> {
+    if to == links.rank && from == links.rank {
+        if values.len() != into.len() {
+            let detail = format!("{} values do not fill {}", values.len(), into.len());
+            return Err(CommError::Argument { operation: call.operation, detail });
+        }
+        into.copy_from_slice(values);
+        return Ok(());
+    }
+    let pool = links.pool.clone();
+    let (mut from, mut to) = links.between(from, to, call)?;
+    let receive = take_all(&mut from, None, into);
+    tokio::try_join!(receive, send_all(&mut to, &pool, values)).map(drop)
+}
+
+async fn send_all(to: &mut Sending<'_>, pool: &Pool, values: &[f32]) -> Result<(), CommError> {
+    let total = (values.len() * 4) as u64;
+    for (index, chunk) in values.chunks(CHUNK_VALUES).enumerate() {
+        to.send(total, piece(pool, index, chunk)).await?;
+    }
+    Ok(())
 }
 
 async fn take_all(

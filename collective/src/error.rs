@@ -87,4 +87,17 @@ impl CommError {
             _ => None,
         }
     }
+
+    /// The same with ranks of a subgroup called as the group that it is of calls them.
+    pub(crate) fn renumbered(mut self, members: &[u32]) -> Self {
+        if let Self::PeerLost { rank }
+        | Self::Timeout { rank, .. }
+        | Self::EpochMismatch { rank, .. }
+        | Self::Protocol { rank, .. } = &mut self
+            && let Some(member) = members.get(*rank as usize)
+        {
+            *rank = *member;
+        }
+        self
+    }
 }

@@ -1,5 +1,7 @@
 //! A group: one rank's end of the collective operations.
 
+mod subgroup;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::faults::Faults;
+use crate::in_memory::Worlds;
 use crate::links::{Call, Links};
 use crate::wire::Operation;
 use crate::{CommError, chain, direct, in_memory, ring};
@@ -42,11 +45,21 @@ pub struct GroupConfig {
 pub struct Group {
     /// Closed after a failure.
     open: Result<Open, CommError>,
-    rank: u32,
-    world_size: u32,
-    timeout: Duration,
+    config: GroupConfig,
+    transport: Transport,
+    /// Of a subgroup: what the group that it is of calls its ranks. Errors call them so.
+    members: Option<Vec<u32>>,
     /// Calls made so far.
     calls: u64,
+}
+
+/// How a subgroup comes by its links.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    /// Its ranks connect.
+    Grpc,
+    /// Its ranks take them from what they share.
+    InMemory(Worlds),
 }
 
 struct Open {
@@ -62,25 +75,47 @@ impl Group {
 
     /// The same with a timeout and scheduled faults.
     pub fn in_memory_with(world_size: u32, timeout: Duration, faults: &Faults) -> Vec<Self> {
-        let ranks = in_memory::links(world_size, faults).into_iter();
-        let runtime = || Builder::new_current_thread().enable_time().build();
-        let runtime = || runtime().expect("without I/O it needs nothing of the system");
-        ranks.map(|links| Self::new(runtime(), links, timeout)).collect()
+        let worlds = Worlds::default();
+        let config = |rank| GroupConfig {
+            run: String::new(),
+            island: String::new(),
+            epoch: 0,
+            rank,
+            world_size,
+            timeout,
+        };
+        let ranks = (0..world_size).zip(in_memory::links(world_size, faults));
+        ranks.map(|(rank, links)| Self::of_memory(links, config(rank), worlds.clone())).collect()
     }
 
-    pub(crate) fn new(runtime: Runtime, links: Links, timeout: Duration) -> Self {
-        let (rank, world_size) = (links.rank, links.world_size() as u32);
-        Self { open: Ok(Open { links, runtime }), rank, world_size, timeout, calls: 0 }
+    fn of_memory(links: Links, config: GroupConfig, worlds: Worlds) -> Self {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("without I/O it needs nothing of the system");
+        Self::new(runtime, links, config, Transport::InMemory(worlds))
+    }
+
+    pub(crate) fn new(
+        runtime: Runtime,
+        links: Links,
+        config: GroupConfig,
+        transport: Transport,
+    ) -> Self {
+        Self { open: Ok(Open { links, runtime }), config, transport, members: None, calls: 0 }
     }
 
     /// This rank.
     pub fn rank(&self) -> u32 {
-        self.rank
+        self.config.rank
     }
 
     /// How many ranks the group has.
     pub fn world_size(&self) -> u32 {
-        self.world_size
+        self.config.world_size
+    }
+
+    /// Longest wait for a peer.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
     }
 
     /// Replaces `values` by the sum over all ranks: the same bits on every rank, whatever the
@@ -167,6 +202,22 @@ impl Group {
         })
     }
 
+    /// Sends `values` to rank `to` while `into` is received from rank `from`; the two may be one,
+    /// or this rank itself, which is a copy. The peers call it as well, each with the lengths that
+    /// its own peers expect. Pairs and whole rings may do so at once, whatever the lengths.
+    pub fn exchange(
+        &mut self,
+        to: u32,
+        values: &[f32],
+        from: u32,
+        into: &mut [f32],
+    ) -> Result<(), CommError> {
+        let total = Some(bytes_of(into));
+        self.call(Operation::Exchange, total, async |links, call| {
+            chain::exchange(links, call, (to, values), (from, into)).await
+        })
+    }
+
     /// Returns when all ranks have come here.
     pub fn barrier(&mut self) -> Result<(), CommError> {
         self.call(Operation::Barrier, None, async |links, call| {
@@ -181,7 +232,7 @@ impl Group {
         body: impl AsyncFnOnce(&mut Links, Call) -> Result<T, CommError>,
     ) -> Result<T, CommError> {
         let Open { links, runtime } = self.open.as_mut().map_err(|error| error.clone())?;
-        let call = Call { operation, timeout: self.timeout, total };
+        let call = Call { operation, timeout: self.config.timeout, total };
         let number = self.calls;
         self.calls += 1;
         let result = runtime.block_on(async {
@@ -190,19 +241,26 @@ impl Group {
             links.flush(call).await?;
             Ok(value)
         });
-        result.inspect_err(|error| self.fail(error))
+        result.map_err(|error| self.fail(error))
     }
 
-    /// Closes the group for good, and tells the peers whom to blame.
-    fn fail(&mut self, error: &CommError) {
+    /// Closes the group for good, tells the peers whom to blame, and gives the error to the caller.
+    fn fail(&mut self, error: CommError) -> CommError {
+        let culprit = error.rank().unwrap_or(self.config.rank);
+        let killed = matches!(error, CommError::Killed);
+        let error = match &self.members {
+            Some(members) => error.renumbered(members),
+            None => error,
+        };
         let open = std::mem::replace(&mut self.open, Err(error.clone()));
-        let Ok(Open { mut links, runtime }) = open else { return };
-        if !matches!(error, CommError::Killed) {
-            let culprit = error.rank().unwrap_or(self.rank);
-            runtime.block_on(links.abort(culprit));
+        if let Ok(Open { mut links, runtime }) = open {
+            if !killed {
+                runtime.block_on(links.abort(culprit));
+            }
+            drop(links);
+            runtime.shutdown_background();
         }
-        drop(links);
-        runtime.shutdown_background();
+        error
     }
 
     fn check_ranges(
@@ -212,8 +270,8 @@ impl Group {
         ranges: &[Range<usize>],
     ) -> Result<(), CommError> {
         let argument = |detail| Err(CommError::Argument { operation, detail });
-        if ranges.len() != self.world_size as usize {
-            return argument(format!("{} ranges for {} ranks", ranges.len(), self.world_size));
+        if ranges.len() != self.world_size() as usize {
+            return argument(format!("{} ranges for {} ranks", ranges.len(), self.world_size()));
         }
         match ranges.iter().find(|range| range.start > range.end || range.end > length) {
             Some(range) => argument(format!("range {range:?} of {length} values")),
@@ -224,7 +282,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let left = CommError::PeerLost { rank: self.rank };
+        let left = CommError::PeerLost { rank: self.config.rank };
         let Ok(Open { links, runtime }) = std::mem::replace(&mut self.open, Err(left)) else {
             return;
         };
@@ -238,7 +296,7 @@ impl Drop for Group {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Group(rank {} of {})", self.rank, self.world_size)
+        write!(f, "Group(rank {} of {})", self.config.rank, self.config.world_size)
     }
 }
 

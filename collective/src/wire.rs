@@ -42,6 +42,7 @@ pub enum Operation {
     BroadcastBytes = 7,
     Send = 8,
     Barrier = 9,
+    Exchange = 10,
     /// The sender has failed; the payload names the rank it blames.
     Abort = 15,
 }
@@ -58,6 +59,7 @@ impl fmt::Display for Operation {
             Self::BroadcastBytes => "broadcast of bytes",
             Self::Send => "send",
             Self::Barrier => "barrier",
+            Self::Exchange => "exchange",
             Self::Abort => "abort",
         })
     }

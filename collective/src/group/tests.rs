@@ -543,3 +543,146 @@ fn a_group_works_on_a_blocking_thread_of_an_asynchronous_program() {
         }
     });
 }
+
+#[test]
+fn a_ring_exchanges_values_of_unlike_lengths() {
+    let lengths = [0, 5 * CHUNK + 3, 17];
+    for groups in worlds(3, LONG, &Faults::new()) {
+        all(groups, |group| {
+            for _ in 0..3 {
+                let (rank, next) = (group.rank(), (group.rank() + 1) % 3);
+                let previous = (rank + 2) % 3;
+                let mut found = vec![0.0; lengths[previous as usize]];
+                let mine = values(rank, lengths[rank as usize]);
+                group.exchange(next, &mine, previous, &mut found).unwrap();
+                assert_eq!(found, values(previous, found.len()));
+                group.barrier().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn two_ranks_exchange_more_than_the_buffers_hold_at_once() {
+    let length = (8 << 20) / 4;
+    for groups in worlds(2, LONG, &Faults::new()) {
+        all(groups, |group| {
+            let (rank, peer) = (group.rank(), 1 - group.rank());
+            let mut found = vec![0.0; length];
+            group.exchange(peer, &values(rank, length), peer, &mut found).unwrap();
+            assert_eq!(found, values(peer, length));
+        });
+    }
+}
+
+#[test]
+fn an_exchange_with_oneself_is_a_copy_and_has_one_length() {
+    for groups in worlds(2, LONG, &Faults::new()) {
+        all(groups, |group| {
+            let rank = group.rank();
+            let mut found = vec![0.0; 100];
+            group.exchange(rank, &values(rank, 100), rank, &mut found).unwrap();
+            assert_eq!(found, values(rank, 100));
+            let error = group.exchange(rank, &[1.0; 3], rank, &mut [0.0; 2]).unwrap_err();
+            assert!(matches!(error, CommError::Argument { .. }), "{error:?}");
+        });
+    }
+}
+
+#[test]
+fn an_exchange_of_other_lengths_than_expected_is_refused() {
+    for groups in worlds(2, LONG, &Faults::new()) {
+        let results = all(groups, |group| {
+            let peer = 1 - group.rank();
+            group.exchange(peer, &[1.0; 100], peer, &mut vec![0.0; 100 + group.rank() as usize])
+        });
+        assert!(matches!(results[1], Err(CommError::Protocol { rank: 0, .. })), "{results:?}");
+    }
+}
+
+#[test]
+fn a_peer_lost_in_an_exchange_is_an_error_within_the_timeout() {
+    let silent = Faults::new().delay(1, 2, 1, 3 * SHORT);
+    for (timeout, faults) in [(LONG, Faults::new().kill(1, 1)), (SHORT, silent)] {
+        for groups in worlds(3, timeout, &faults) {
+            let started = Instant::now();
+            let results = all(groups, |group| {
+                let (next, previous) = ((group.rank() + 1) % 3, (group.rank() + 2) % 3);
+                let mut found = vec![0.0; 20 * CHUNK];
+                group.barrier().unwrap();
+                group.exchange(next, &vec![1.0; 20 * CHUNK], previous, &mut found)?;
+                // A rank that the silent one owes nothing learns of it here.
+                group.barrier()
+            });
+            assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
+            assert!(results.iter().all(Result::is_err), "{results:?}");
+        }
+    }
+}
+
+#[test]
+fn subgroups_work_on_other_threads_while_their_parent_works() {
+    let lists: [&[u32]; 5] = [&[0, 3], &[1, 2, 4], &[1, 2, 4], &[0, 3], &[1, 2, 4]];
+    for groups in worlds(5, LONG, &Faults::new()) {
+        all(groups, |group| {
+            let members = lists[group.rank() as usize];
+            let mut first = group.subgroup("127.0.0.1:0", "first", members).unwrap().unwrap();
+            let mut second = group.subgroup("127.0.0.1:0", "second", members).unwrap().unwrap();
+            assert_eq!(members[first.rank() as usize], group.rank());
+            assert_eq!(first.timeout(), group.timeout());
+            let work = |group: &mut Group, expected: f32| {
+                for _ in 0..20 {
+                    let mut values = vec![1.0; 2 * CHUNK];
+                    group.all_reduce(&mut values).unwrap();
+                    assert!(values.iter().all(|value| *value == expected));
+                }
+            };
+            thread::scope(|scope| {
+                scope.spawn(|| work(&mut first, members.len() as f32));
+                scope.spawn(|| work(&mut second, members.len() as f32));
+                work(group, 5.0);
+            });
+        });
+    }
+}
+
+#[test]
+fn subgroups_have_subgroups_and_may_be_of_one_rank_or_none() {
+    for groups in worlds(3, LONG, &Faults::new()) {
+        all(groups, |group| {
+            let members: &[u32] = if group.rank() == 0 { &[] } else { &[1, 2] };
+            let pair = group.subgroup("127.0.0.1:0", "pair", members).unwrap();
+            assert_eq!(pair.is_none(), group.rank() == 0);
+            if let Some(mut pair) = pair {
+                let own = [pair.rank()];
+                let mut alone = pair.subgroup("127.0.0.1:0", "alone", &own).unwrap().unwrap();
+                assert_eq!((alone.rank(), alone.world_size()), (0, 1));
+                alone.all_reduce(&mut [1.0; 10]).unwrap();
+            }
+            group.barrier().unwrap();
+        });
+    }
+}
+
+#[test]
+fn subgroups_that_contradict_each_other_are_refused_on_every_rank() {
+    let contradictions: [[(&str, &[u32]); 3]; 5] = [
+        [("a", &[0, 1]), ("a", &[0, 1, 2]), ("a", &[])],
+        [("a", &[0, 1]), ("b", &[0, 1]), ("a", &[])],
+        [("a", &[1]), ("a", &[]), ("a", &[])],
+        [("a", &[1, 0]), ("a", &[1, 0]), ("a", &[])],
+        [("a", &[0, 7]), ("a", &[]), ("a", &[])],
+    ];
+    for wishes in contradictions {
+        for groups in worlds(3, LONG, &Faults::new()) {
+            let results = all(groups, |group| {
+                let (name, members) = wishes[group.rank() as usize];
+                group.subgroup("127.0.0.1:0", name, members).map(drop)
+            });
+            for result in results {
+                let refused = matches!(result, Err(CommError::Config { .. }));
+                assert!(refused, "{wishes:?}: {result:?}");
+            }
+        }
+    }
+}

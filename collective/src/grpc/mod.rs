@@ -13,7 +13,7 @@ use proto::v1;
 use tokio::sync::mpsc;
 
 use crate::faults::Faults;
-use crate::group::{self, Group, GroupConfig};
+use crate::group::{self, Group, GroupConfig, Transport};
 use crate::links::{Call, Links, QUEUE_MESSAGES};
 use crate::wire::Operation;
 use crate::{CommError, wire};
@@ -74,9 +74,8 @@ impl Endpoint {
     ) -> Result<Group, CommError> {
         check(&config, addresses)?;
         let runtime = group::runtime()?;
-        let timeout = config.timeout;
-        let links = runtime.block_on(join(self.listener, config, addresses, faults))?;
-        Ok(Group::new(runtime, links, timeout))
+        let links = runtime.block_on(join(self.listener, &config, addresses, faults))?;
+        Ok(Group::new(runtime, links, config, Transport::Grpc))
     }
 }
 
@@ -98,7 +97,7 @@ fn check(config: &GroupConfig, addresses: &[String]) -> Result<(), CommError> {
 
 async fn join(
     listener: TcpListener,
-    config: GroupConfig,
+    config: &GroupConfig,
     addresses: &[String],
     faults: Faults,
 ) -> Result<Links, CommError> {
@@ -116,7 +115,7 @@ async fn join(
         inboxes.push(Some(sender));
         ins.push(Some(receiver));
         let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
-        let hello = wire::encode_hello(hello(&config, peer));
+        let hello = wire::encode_hello(hello(config, peer));
         let dial = client::Dial { peer, address: address.clone(), timeout: config.timeout };
         outs.push(Some((sender, Some(client::carry(dial, hello, receiver)))));
     }
