@@ -10,7 +10,7 @@
 //! ```
 
 use crate::frame::{self, ChunkValues, Frame, FrameWriter};
-use crate::layout::{Chunk, Layout};
+use crate::layout::{Block, Layout};
 use crate::message::Sender;
 use crate::params::{ChunkCode, CodecParams};
 use crate::pass::{Current, Pass};
@@ -43,7 +43,7 @@ pub struct PieceAt<'a> {
 pub struct PieceInput<'a> {
     /// θ₀: this piece of the parameters at the start of the round, in canonical order.
     pub anchor: &'a [f32],
-    /// θ after the inner steps: the whole flat buffer, row-major.
+    /// θ after the inner steps: this piece of it, in canonical order.
     pub theta: &'a [f32],
 }
 
@@ -128,7 +128,7 @@ pub enum WireError {
 /// island has to take both θ and its error feedback from where they were good.
 ///
 /// # Panics
-/// When a slice does not have the length that the layout gives it.
+/// When a slice does not have the length of the piece.
 pub fn compress_piece(
     at: PieceAt<'_>,
     id: &FrameId,
@@ -204,7 +204,7 @@ pub fn restore_piece(at: PieceAt<'_>, bytes: &[u8], error: &mut [f32]) -> Result
 
 fn check_lengths(at: PieceAt<'_>, input: PieceInput<'_>, error: &[f32]) {
     let values = at.layout.piece(at.piece).values.len();
-    assert_eq!(input.theta.len(), at.layout.values(), "values of the flat buffer");
+    assert_eq!(input.theta.len(), values, "values of the piece's θ");
     assert_eq!(input.anchor.len(), values, "values of the piece's anchor");
     assert_eq!(error.len(), values, "values of the piece's error feedback");
 }
@@ -215,7 +215,7 @@ impl Job for Compress<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let Compress { at, id, input, error, out } = self;
-        let chunks: Vec<Chunk> = at.layout.piece_chunks(at.piece).collect();
+        let chunks: Vec<Block> = at.layout.piece_blocks(at.piece).collect();
         let pass = Pass::new(at, input);
         let mut writer = FrameWriter::new(at);
         let mut sender = Sender::new();

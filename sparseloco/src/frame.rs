@@ -138,7 +138,7 @@ fn checksum(frame: &[u8]) -> u32 {
 
 /// The codes of a piece's chunks, which its frames are read with.
 pub(crate) fn codes(at: PieceAt<'_>) -> Vec<ChunkCode> {
-    at.layout.piece_chunks(at.piece).map(|chunk| ChunkCode::new(at.params, chunk.len())).collect()
+    at.layout.piece_blocks(at.piece).map(|chunk| ChunkCode::new(at.params, chunk.len())).collect()
 }
 
 /// Checks that a frame is of this run, round and layout.

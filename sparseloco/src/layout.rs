@@ -79,34 +79,32 @@ pub enum ChunkKind {
     Vector,
 }
 
-/// One chunk: where its values lie in both orders.
+/// One chunk: which block of which tensor it is, and where its values lie in canonical order.
+///
+/// Its values are row-major and lie one after another. Whoever holds a part of a tensor finds in
+/// this where the values of its part belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chunk {
-    /// Block or run.
-    pub(crate) kind: ChunkKind,
-    /// First value in canonical order.
-    pub(crate) canonical: usize,
-    /// First value in the flat buffer.
-    pub(crate) flat: usize,
-    /// Rows: 1 for a run.
-    pub(crate) rows: usize,
-    /// Values of a row.
-    pub(crate) cols: usize,
-    /// Distance of two rows in the flat buffer.
-    pub(crate) stride: usize,
+pub struct Block {
+    /// The tensor's index in the list that the layout was made from.
+    pub tensor: usize,
+    /// Block or run. A vector is one row.
+    pub kind: ChunkKind,
+    /// First row inside the tensor.
+    pub row: usize,
+    /// First column inside the tensor.
+    pub column: usize,
+    /// Rows, at least 1.
+    pub rows: usize,
+    /// Columns, at least 1: values of a row.
+    pub columns: usize,
+    /// First value in the canonical order of the whole model.
+    pub canonical: usize,
 }
 
-impl Chunk {
+impl Block {
     /// Number of values, at most [`CHUNK`].
     pub(crate) fn len(&self) -> usize {
-        self.rows * self.cols
-    }
-
-    /// For a full chunk, the distance in the flat buffer of its 64 rows of 64 values; a full run
-    /// has such rows too, one after another.
-    pub(crate) fn full_stride(&self) -> Option<usize> {
-        let stride = if self.kind == ChunkKind::Vector { BLOCK } else { self.stride };
-        (self.len() == CHUNK).then_some(stride)
+        self.rows * self.columns
     }
 }
 
@@ -129,21 +127,22 @@ impl Tensor {
         }
     }
 
-    fn chunk(&self, index: usize) -> Chunk {
+    /// The tensor's block `index`, if the tensor is number `tensor` of the layout.
+    fn block(&self, tensor: usize, index: usize) -> Block {
         let (across, edge) = match self.kind {
             ChunkKind::Matrix => (self.chunks_across(), BLOCK),
             ChunkKind::Vector => (self.chunks_across(), CHUNK),
         };
-        let (down, right) = (index / across * BLOCK, index % across * edge);
-        let rows = (self.rows - down).min(BLOCK);
-        let band = self.offset + down * self.cols;
-        Chunk {
+        let (row, column) = (index / across * BLOCK, index % across * edge);
+        let rows = (self.rows - row).min(BLOCK);
+        Block {
+            tensor,
             kind: self.kind,
-            canonical: band + right * rows,
-            flat: band + right,
+            row,
+            column,
             rows,
-            cols: (self.cols - right).min(edge),
-            stride: self.cols,
+            columns: (self.cols - column).min(edge),
+            canonical: self.offset + row * self.cols + column * rows,
         }
     }
 }
@@ -258,7 +257,20 @@ impl Layout {
         number(PIECE_CHUNKS as u64);
         number(u64::from(params.top_k()));
         number(u64::from(params.value_bits().count()));
-        number(self.tensors.len() as u64);
+        self.hash_tensors(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// blake3 over the names and shapes in order: two layouts with one hash have one canonical
+    /// order, whatever is sent of it.
+    pub fn order_hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("heteroloco canonical order v1");
+        self.hash_tensors(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+
+    fn hash_tensors(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(&(self.tensors.len() as u64).to_le_bytes());
         for tensor in &self.tensors {
             hasher.update(&(tensor.name.len() as u64).to_le_bytes());
             hasher.update(tensor.name.as_bytes());
@@ -267,7 +279,6 @@ impl Layout {
                 hasher.update(&dim.to_le_bytes());
             }
         }
-        *hasher.finalize().as_bytes()
     }
 
     /// Copies the values of `pieces` from the whole flat buffer into canonical order.
@@ -276,12 +287,11 @@ impl Layout {
     /// When `flat` is not the whole buffer or `canonical` not exactly the span of `pieces`.
     pub fn gather(&self, pieces: Range<u32>, flat: &[f32], canonical: &mut [f32]) {
         let start = self.check(&pieces, flat.len(), canonical.len());
-        for chunk in pieces.flat_map(|piece| self.piece_chunks(piece)) {
-            let at = chunk.canonical - start;
-            let rows = canonical[at..at + chunk.len()].chunks_exact_mut(chunk.cols);
+        for block in self.blocks(pieces) {
+            let at = block.canonical - start;
+            let rows = canonical[at..at + block.len()].chunks_exact_mut(block.columns);
             for (row, to) in rows.enumerate() {
-                let from = chunk.flat + row * chunk.stride;
-                to.copy_from_slice(&flat[from..from + chunk.cols]);
+                to.copy_from_slice(&flat[self.flat_row(&block, row)]);
             }
         }
     }
@@ -292,27 +302,40 @@ impl Layout {
     /// When `flat` is not the whole buffer or `canonical` not exactly the span of `pieces`.
     pub fn scatter(&self, pieces: Range<u32>, canonical: &[f32], flat: &mut [f32]) {
         let start = self.check(&pieces, flat.len(), canonical.len());
-        for chunk in pieces.flat_map(|piece| self.piece_chunks(piece)) {
-            let at = chunk.canonical - start;
-            let rows = canonical[at..at + chunk.len()].chunks_exact(chunk.cols);
+        for block in self.blocks(pieces) {
+            let at = block.canonical - start;
+            let rows = canonical[at..at + block.len()].chunks_exact(block.columns);
             for (row, from) in rows.enumerate() {
-                let to = chunk.flat + row * chunk.stride;
-                flat[to..to + chunk.cols].copy_from_slice(from);
+                flat[self.flat_row(&block, row)].copy_from_slice(from);
             }
         }
     }
 
+    /// The chunks of several pieces, in order.
+    ///
+    /// # Panics
+    /// When the range goes past the last piece, on the way.
+    pub fn blocks(&self, pieces: Range<u32>) -> impl Iterator<Item = Block> + '_ {
+        pieces.flat_map(|piece| self.piece_blocks(piece))
+    }
+
     /// The chunks of a piece, in order.
-    pub(crate) fn piece_chunks(&self, piece: u32) -> impl Iterator<Item = Chunk> + '_ {
+    pub(crate) fn piece_blocks(&self, piece: u32) -> impl Iterator<Item = Block> + '_ {
         let range = self.piece(piece).chunks;
         let mut tensor = self.tensor_of(range.start);
         range.map(move |index| {
             while self.tensors.get(tensor + 1).is_some_and(|next| next.first_chunk <= index) {
                 tensor += 1;
             }
-            let tensor = &self.tensors[tensor];
-            tensor.chunk(index - tensor.first_chunk)
+            self.tensors[tensor].block(tensor, index - self.tensors[tensor].first_chunk)
         })
+    }
+
+    /// Where row `row` of a block lies in the flat buffer.
+    fn flat_row(&self, block: &Block, row: usize) -> Range<usize> {
+        let tensor = &self.tensors[block.tensor];
+        let first = tensor.offset + (block.row + row) * tensor.cols + block.column;
+        first..first + block.columns
     }
 
     fn tensor_of(&self, chunk: usize) -> usize {
@@ -323,8 +346,8 @@ impl Layout {
         if chunk == self.chunks {
             return self.values;
         }
-        let tensor = &self.tensors[self.tensor_of(chunk)];
-        tensor.chunk(chunk - tensor.first_chunk).canonical
+        let tensor = self.tensor_of(chunk);
+        self.tensors[tensor].block(tensor, chunk - self.tensors[tensor].first_chunk).canonical
     }
 
     fn check(&self, pieces: &Range<u32>, flat: usize, canonical: usize) -> usize {

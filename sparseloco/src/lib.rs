@@ -20,7 +20,7 @@ mod testing;
 
 pub use codec::{CompressError, FrameId, PieceAt, PieceInput, PieceStats, WireError};
 pub use frame::{HEADER_BYTES, LARGEST, MAGIC, VERSION};
-pub use layout::{ChunkKind, Layout, LayoutError, PieceSpan, TensorShape};
+pub use layout::{Block, ChunkKind, Layout, LayoutError, PieceSpan, TensorShape};
 pub use outer::{ApplyError, Dense, OuterParams, PieceState, Rule, Weighted};
 pub use params::{CodecParams, ParamsError, ValueBits};
 pub use simd::InstructionSet;

@@ -177,7 +177,7 @@ pub fn apply_dense(
     let shares = shares(&weights).ok_or(ApplyError::NoWeight)?;
     let everywhere: Vec<u16> = (0..CHUNK as u16).collect();
     let mut sum = ChunkSum::new(outer.rule);
-    for chunk in at.layout.piece_chunks(at.piece) {
+    for chunk in at.layout.piece_blocks(at.piece) {
         let range = chunk.canonical - span.start..chunk.canonical - span.start + chunk.len();
         sum.start(chunk.kind);
         for (contribution, &share) in set.iter().zip(&shares) {
@@ -210,7 +210,7 @@ impl Job for Step<'_> {
         let mut values = ChunkValues::new();
         let mut own = Vec::with_capacity(CHUNK);
         let (mut anchor, mut error) = (self.state.anchor, self.state.error);
-        let chunks = self.at.layout.piece_chunks(self.at.piece).zip(self.codes);
+        let chunks = self.at.layout.piece_blocks(self.at.piece).zip(self.codes);
         for (index, (chunk, code)) in chunks.enumerate() {
             let (this_anchor, rest_anchor) = anchor.split_at_mut(code.len);
             let (this_error, rest_error) = error.split_at_mut(code.len);

@@ -4,9 +4,11 @@
 //! is asked for bit by bit while this one is worked on: its anchor here, its residual during
 //! selection, its θ while positions are written.
 
+use std::ops::Range;
+
 use crate::codec::{PieceAt, PieceInput};
 use crate::frame::LARGEST_BITS;
-use crate::layout::{BLOCK, Chunk};
+use crate::layout::{BLOCK, Block, CHUNK};
 use crate::params::ChunkCode;
 use crate::select::{GROUPS, Maxima, largest};
 use crate::simd;
@@ -36,32 +38,30 @@ impl<'a> Pass<'a> {
     #[inline(always)]
     pub(crate) fn chunk(
         &self,
-        chunk: &Chunk,
+        chunk: &Block,
         error: &mut [f32],
         maxima: &mut Maxima,
         ahead: &Ahead<'_>,
     ) -> bool {
         maxima.fill(0.0);
-        let first = chunk.canonical - self.start;
-        let theta = &self.input.theta[chunk.flat..];
-        let anchor = &self.input.anchor[first..first + chunk.len()];
-        match chunk.full_stride() {
-            None => self.edge(chunk, error, anchor, maxima),
-            Some(stride) => {
-                // A copy, so that it can stay in registers.
-                let mut groups = [[0.0; BLOCK]; ROWS];
-                let (errors, _) = error.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<ROWS>();
-                let (anchors, _) = anchor.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
-                for (four, (errors, anchors)) in errors.iter_mut().zip(anchors).enumerate() {
-                    for row in 0..ROWS {
-                        ahead.ask_anchor(four * ROWS + row);
-                        let theta = &theta[(four * ROWS + row) * stride..];
-                        let theta = theta.first_chunk().expect("a row of θ");
-                        self.row(&anchors[row], theta, &mut errors[row], &mut groups[row]);
-                    }
+        let range = self.range(chunk);
+        let (anchor, theta) = (&self.input.anchor[range.clone()], &self.input.theta[range]);
+        if chunk.len() < CHUNK {
+            self.edge(error, anchor, theta, maxima);
+        } else {
+            // A copy, so that it can stay in registers.
+            let mut groups = [[0.0; BLOCK]; ROWS];
+            let (errors, _) = error.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<ROWS>();
+            let (anchors, _) = anchor.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
+            let (thetas, _) = theta.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
+            let fours = errors.iter_mut().zip(anchors).zip(thetas);
+            for (four, ((errors, anchors), thetas)) in fours.enumerate() {
+                for row in 0..ROWS {
+                    ahead.ask_anchor(four * ROWS + row);
+                    self.row(&anchors[row], &thetas[row], &mut errors[row], &mut groups[row]);
                 }
-                maxima.copy_from_slice(groups.as_flattened());
             }
+            maxima.copy_from_slice(groups.as_flattened());
         }
         largest(maxima) < LARGEST_BITS
     }
@@ -83,13 +83,9 @@ impl<'a> Pass<'a> {
     }
 
     /// A chunk that is not full.
-    fn edge(&self, chunk: &Chunk, error: &mut [f32], anchor: &[f32], maxima: &mut Maxima) {
-        let rows = error.chunks_exact_mut(chunk.cols).zip(anchor.chunks_exact(chunk.cols));
-        for (row, (error, anchor)) in rows.enumerate() {
-            let theta = &self.input.theta[chunk.flat + row * chunk.stride..];
-            for ((error, anchor), theta) in error.iter_mut().zip(anchor).zip(theta) {
-                *error = self.factor * *error + (anchor - theta);
-            }
+    fn edge(&self, error: &mut [f32], anchor: &[f32], theta: &[f32], maxima: &mut Maxima) {
+        for ((error, anchor), theta) in error.iter_mut().zip(anchor).zip(theta) {
+            *error = self.factor * *error + (anchor - theta);
         }
         for some in error.chunks(GROUPS) {
             for (most, value) in maxima.iter_mut().zip(some) {
@@ -101,21 +97,26 @@ impl<'a> Pass<'a> {
     /// What will be asked for ahead of time: the memory of `chunk`, if it is a full one, whose part
     /// of the error feedback begins at `error`.
     #[inline(always)]
-    pub(crate) fn ahead<'s>(&self, chunk: Option<&Chunk>, error: &'s [f32]) -> Ahead<'s>
+    pub(crate) fn ahead<'s>(&self, chunk: Option<&Block>, error: &'s [f32]) -> Ahead<'s>
     where
         'a: 's,
     {
-        let Some((chunk, stride)) = chunk.and_then(|chunk| Some((chunk, chunk.full_stride()?)))
-        else {
-            return Ahead { theta: &[], stride: 0, anchor: &[], error: &[] };
+        let Some(chunk) = chunk.filter(|chunk| chunk.len() == CHUNK) else {
+            return Ahead { theta: &[], anchor: &[], error: &[] };
         };
-        let first = chunk.canonical - self.start;
+        let range = self.range(chunk);
         Ahead {
-            theta: &self.input.theta[chunk.flat..],
-            stride,
-            anchor: self.input.anchor[first..first + chunk.len()].as_chunks().0,
+            theta: self.input.theta[range.clone()].as_chunks().0,
+            anchor: self.input.anchor[range].as_chunks().0,
             error: error[..chunk.len()].as_chunks().0,
         }
+    }
+
+    /// Where a chunk lies in the piece.
+    #[inline(always)]
+    fn range(&self, chunk: &Block) -> Range<usize> {
+        let first = chunk.canonical - self.start;
+        first..first + chunk.len()
     }
 }
 
@@ -135,8 +136,7 @@ pub(crate) struct Current<'a> {
 
 /// The rows of a full chunk, to be asked for before they are needed.
 pub(crate) struct Ahead<'a> {
-    theta: &'a [f32],
-    stride: usize,
+    theta: &'a [[f32; BLOCK]],
     anchor: &'a [[f32; BLOCK]],
     error: &'a [[f32; BLOCK]],
 }
@@ -145,9 +145,7 @@ impl Ahead<'_> {
     /// Asks for row `row` of θ.
     #[inline(always)]
     pub(crate) fn ask_theta(&self, row: usize) {
-        if row < self.anchor.len()
-            && let Some(theta) = self.theta[row * self.stride..].first_chunk()
-        {
+        if let Some(theta) = self.theta.get(row) {
             simd::prefetch(theta);
         }
     }

@@ -114,10 +114,8 @@ impl Model {
 
 /// A frame of `delta`, the whole model in canonical order, made with an empty error feedback.
 pub(crate) fn frame(at: PieceAt<'_>, delta: &[f32]) -> Vec<u8> {
-    let mut theta = vec![0.0; at.layout.values()];
-    let negative: Vec<f32> = delta.iter().map(|value| -value).collect();
-    at.layout.scatter(0..at.layout.pieces(), &negative, &mut theta);
     let span = at.layout.piece(at.piece).values;
+    let theta: Vec<f32> = delta[span.clone()].iter().map(|value| -value).collect();
     let zeros = vec![0.0; span.len()];
     let mut error = zeros.clone();
     let mut out = Vec::new();

@@ -2,6 +2,9 @@
 //!
 //! The state is at least `--gib` of f32 for each of θ, anchor and error feedback, so that no cache
 //! holds it. The plain pass e ← βe + Δ runs between the codec's passes on as many values.
+//!
+//! The codec takes θ in canonical order. Bringing it into that order is a pass of its own, which an
+//! island makes while its ranks collect their spans: it is not in these figures.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -222,9 +225,8 @@ impl<'a> Bench<'a> {
     fn train(&mut self, nth: usize) {
         let delta = &self.deltas[nth % self.deltas.len()];
         self.anchor.fill(0.0);
-        for (theta, delta) in self.theta.iter_mut().zip(delta) {
-            *theta = -delta;
-        }
+        self.layout.gather(0..self.layout.pieces(), delta, &mut self.theta);
+        self.theta.iter_mut().for_each(|theta| *theta = -*theta);
     }
 
     /// Compresses everything once.
@@ -239,7 +241,10 @@ impl<'a> Bench<'a> {
                 Compress {
                     at: PieceAt { layout: &self.layout, params: &self.params, piece },
                     id: &id,
-                    input: PieceInput { anchor: &self.anchor[span.clone()], theta: &self.theta },
+                    input: PieceInput {
+                        anchor: &self.anchor[span.clone()],
+                        theta: &self.theta[span.clone()],
+                    },
                     error: &mut self.error[span],
                     out: &mut out,
                 },

@@ -18,12 +18,10 @@ fn case(model: &Model, piece: u32) -> Case {
     let mut random = Random(model.seed);
     let span = model.layout.piece(piece).values;
     let mut new = |count| values(model.kind, count, &mut random);
-    let (theta, anchor, error) = (new(model.layout.values()), new(span.len()), new(span.len()));
-    let mut canonical = vec![0.0; span.len()];
-    model.layout.gather(piece..piece + 1, &theta, &mut canonical);
+    let (theta, anchor, error) = (new(span.len()), new(span.len()), new(span.len()));
     let factor = model.params.error_decay() - model.params.retention();
     let a = (0..span.len())
-        .map(|index| factor * error[index] + (anchor[index] - canonical[index]))
+        .map(|index| factor * error[index] + (anchor[index] - theta[index]))
         .collect();
     Case { anchor, theta, error, a }
 }
@@ -32,7 +30,7 @@ fn case(model: &Model, piece: u32) -> Case {
 fn kept(model: &Model, a: &[f32]) -> Vec<usize> {
     let mut kept = Vec::new();
     let mut start = 0;
-    for chunk in model.layout.piece_chunks(0) {
+    for chunk in model.layout.piece_blocks(0) {
         let mut order: Vec<usize> = (start..start + chunk.len()).collect();
         order.sort_by_key(|&index| (std::cmp::Reverse(a[index].abs().to_bits()), index));
         order.truncate(model.params.kept(chunk.len()));

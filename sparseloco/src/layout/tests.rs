@@ -24,14 +24,23 @@ fn a_matrix_is_walked_block_by_block_and_a_vector_run_by_run() {
 }
 
 #[test]
-fn full_blocks_and_runs_have_rows_of_64() {
-    let layout = layout(&[&[128, 192], &[4096], &[64, 63]]);
-    let strides: Vec<_> = layout.piece_chunks(0).map(|chunk| chunk.full_stride()).collect();
-    assert_eq!(
-        strides[..7],
-        [Some(192), Some(192), Some(192), Some(192), Some(192), Some(192), Some(64)]
-    );
-    assert_eq!(strides[7], None);
+fn blocks_say_where_in_which_tensor_they_lie() {
+    let layout = layout(&[&[65, 66], &[5000]]);
+    let block = |tensor, (row, rows), (column, columns), canonical| {
+        let kind = [ChunkKind::Matrix, ChunkKind::Vector][tensor];
+        Block { tensor, kind, row, column, rows, columns, canonical }
+    };
+    let blocks: Vec<_> = layout.blocks(0..1).collect();
+    let expected = [
+        block(0, (0, 64), (0, 64), 0),
+        block(0, (0, 64), (64, 2), 4096),
+        block(0, (64, 1), (0, 64), 4096 + 128),
+        block(0, (64, 1), (64, 2), 4096 + 128 + 64),
+        block(1, (0, 1), (0, 4096), 65 * 66),
+        block(1, (0, 1), (4096, 904), 65 * 66 + 4096),
+    ];
+    assert_eq!(blocks, expected);
+    assert_eq!(layout.blocks(0..0).next(), None);
 }
 
 #[test]
@@ -70,6 +79,23 @@ fn the_hash_tells_names_shapes_k_and_bits_apart_but_not_beta() {
 }
 
 #[test]
+fn the_order_hash_tells_names_shapes_and_their_order_apart() {
+    let hash = |tensors: &[(&str, &[u64])]| {
+        let shape = |(name, shape): &(&str, &[u64])| TensorShape {
+            name: (*name).into(),
+            shape: shape.to_vec(),
+        };
+        Layout::new(&tensors.iter().map(shape).collect::<Vec<_>>()).unwrap().order_hash()
+    };
+    let reference = hash(&[("a", &[64, 64]), ("b", &[10])]);
+    assert_eq!(reference, hash(&[("a", &[64, 64]), ("b", &[10])]));
+    assert_ne!(reference, hash(&[("b", &[10]), ("a", &[64, 64])]));
+    assert_ne!(reference, hash(&[("a", &[64, 64]), ("c", &[10])]));
+    assert_ne!(reference, hash(&[("a", &[4096]), ("b", &[10])]));
+    assert_ne!(reference, hash(&[("a", &[64, 64])]));
+}
+
+#[test]
 fn a_model_of_72_billion_values_is_laid_out_without_memory_for_its_chunks() {
     let layout = layout(&[&[262_208, 8192], &[8192, 28_672 * 3 * 80]]);
     assert_eq!(layout.values(), 262_208 * 8192 + 8192 * 28_672 * 3 * 80);
@@ -87,9 +113,11 @@ proptest! {
             let span = layout.piece(piece).values;
             prop_assert_eq!(span.start, next);
             prop_assert_eq!(layout.span(piece..piece + 1), span.clone());
-            let chunks: usize = layout.piece_chunks(piece).map(|chunk| chunk.len()).sum();
-            prop_assert_eq!(chunks, span.len());
-            next = span.end;
+            for block in layout.blocks(piece..piece + 1) {
+                prop_assert_eq!(block.canonical, next);
+                next += block.len();
+            }
+            prop_assert_eq!(next, span.end);
         }
         prop_assert_eq!(next, layout.values());
         prop_assert_eq!(layout.span(0..layout.pieces()), 0..next);
