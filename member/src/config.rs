@@ -39,8 +39,8 @@ pub struct MemberConfig {
     pub timeouts: Timeouts,
 }
 
-/// Bounds on a member's waits. `group` has to exceed the others, because the island's other ranks
-/// wait in a collective while the leader speaks with the coordinator.
+/// Bounds on a member's waits. `group` has to exceed `coordinator` and `transfer`, because the
+/// island's other ranks wait in a collective while the leader speaks with others.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// For a peer rank in a collective.
@@ -51,6 +51,9 @@ pub struct Timeouts {
     pub transfer: Duration,
     /// From the request to stop until the island leaves even if its last round is not committed.
     pub stop: Duration,
+    /// For the others' offers in a round that this island forwent, until it tries again. It has to
+    /// cover a round's training.
+    pub forgone: Duration,
 }
 
 impl Default for Timeouts {
@@ -60,6 +63,7 @@ impl Default for Timeouts {
             coordinator: Duration::from_secs(90),
             transfer: Duration::from_secs(60),
             stop: Duration::from_secs(45),
+            forgone: Duration::from_secs(3600),
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Standing {
     pub round: u64,
     /// It has made its contribution to this round.
     pub offered: bool,
+    /// It gave up making one, and leaves the round to the others.
+    pub forgone: bool,
     /// The closed set of this round that it has said it holds whole, by digest.
     pub fetched: Option<Vec<Digest>>,
     /// Its θ was found to differ, or lost: only a snapshot helps.
@@ -90,6 +92,9 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         (Phase::Fetching, _) if !holds_closed_set(view, me) => {
             Directive::Fetch { set: view.closed.clone() }
         }
+        (Phase::Training, MemberState::Active) if me.forgone && may_be_offered(view, me) => {
+            Directive::Wait { reason: view.reason.clone() }
+        }
         (Phase::Training, MemberState::Active) if !me.offered => {
             Directive::Train { round: view.round }
         }
@@ -97,6 +102,11 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         (Phase::Training, MemberState::Active) if !member.offered => Directive::OfferAgain,
         _ => Directive::Wait { reason: view.reason.clone() },
     }
+}
+
+/// Whether another island can bring the round to its end; without an offer it has none.
+fn may_be_offered(view: &RunView, me: &Standing) -> bool {
+    view.members.iter().any(|m| m.island != me.island && m.state == MemberState::Active)
 }
 
 /// A set may be closed anew after members were lost, so holding one says nothing of another.
@@ -131,6 +141,7 @@ mod tests {
             epoch: 1,
             round,
             offered: false,
+            forgone: false,
             fetched: None,
             needs_snapshot: false,
         }
@@ -172,6 +183,37 @@ mod tests {
         let mut view = view;
         view.members[0].offered = true;
         assert_eq!(decide(&view, &offered), Directive::Wait { reason: "because".into() });
+    }
+
+    #[test]
+    fn a_member_that_forgoes_a_round_leaves_it_to_the_others_and_takes_what_they_commit() {
+        let forgone = Standing { forgone: true, ..standing(3) };
+        let with = |phase, other| {
+            let mut view = view(phase, 3, MemberState::Active);
+            view.members.push(MemberView {
+                island: "b".into(),
+                state: other,
+                ..view.members[0].clone()
+            });
+            view
+        };
+        let waits = Directive::Wait { reason: "because".into() };
+        let trains = Directive::Train { round: 3 };
+        let fetches = Directive::Fetch { set: vec![] };
+        let table = [
+            (Phase::Training, MemberState::Active, &waits, "the other may offer"),
+            (Phase::Training, MemberState::Ready, &trains, "nobody else takes part"),
+            (Phase::Training, MemberState::Syncing, &trains, "nobody else takes part"),
+            (Phase::Fetching, MemberState::Active, &fetches, "it closed with the other's"),
+        ];
+        for (phase, other, expected, why) in table {
+            assert_eq!(decide(&with(phase, other), &forgone), *expected, "{why}");
+        }
+        let alone = view(Phase::Training, 3, MemberState::Active);
+        assert_eq!(decide(&alone, &forgone), trains, "alone");
+        let mut committed = view(Phase::Training, 4, MemberState::Active);
+        committed.commits = vec![commit(3)];
+        assert_eq!(decide(&committed, &forgone), Directive::Apply { commit: commit(3) });
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum MemberError {
     Session(#[from] SessionError),
     /// The parameters are on a device that failed.
     #[error("failed to reach the parameters")]
-    Theta(#[source] crate::member::ThetaError),
+    Theta(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Training diverged: the update cannot be encoded.
     #[error("failed to compress round {round}: training diverged; lower the learning rate")]
     Compress {
@@ -40,6 +40,19 @@ pub enum MemberError {
         round: u64,
         /// What is not finite.
         source: CompressError,
+    },
+    /// The island could not make a contribution, try after try.
+    #[error(
+        "failed to train round {round} in {times} tries, the last for: {reason}; \
+         lower the learning rate"
+    )]
+    Forgone {
+        /// The round.
+        round: u64,
+        /// How often it was tried.
+        times: u32,
+        /// What the trainer said of the last try.
+        reason: String,
     },
     /// The leader sent something else than a view.
     #[error("failed to read what the island's leader sent")]

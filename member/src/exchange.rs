@@ -10,11 +10,13 @@ use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
 use tracing::{Instrument as _, Span};
 
-use crate::member::{Member, Theta, during};
-use crate::outer::{span_of, theta_piece_digest};
+use crate::member::{Member, during};
+use crate::outer::theta_piece_digest;
 use crate::store::{contribution_digest, piece_digest};
-use crate::{MemberError, StepControl};
+use crate::{MemberError, StepControl, Theta};
 
+/// Tries to train a round before the island gives up.
+const ROUND_TRIES: u32 = 3;
 /// Tries to fetch what a commit needs before the island gives up and takes a snapshot.
 const COMMIT_FETCH_ATTEMPTS: u32 = 4;
 const COMMIT_FETCH_PAUSE: Duration = Duration::from_millis(500);
@@ -60,7 +62,7 @@ impl Member {
     ) -> Result<(), MemberError> {
         let started = Instant::now();
         let round = self.standing.round;
-        let (pieces, values) = self.compress(theta.values().map_err(MemberError::Theta)?)?;
+        let (pieces, values) = self.compress(theta)?;
         let bytes: usize = pieces.iter().map(|(_, data)| data.len()).sum();
         let mut message = [(bytes as u64).to_le_bytes(), values.to_le_bytes()].concat();
         message.extend(pieces.iter().flat_map(|(_, data)| piece_digest(data).0));
@@ -94,6 +96,27 @@ impl Member {
         Ok(())
     }
 
+    /// Ends the round without a contribution, for example because its steps were not finite; all
+    /// ranks call it together. The replica is put back to where the round began, and the error
+    /// feedback stays as it is.
+    ///
+    /// [`Member::next`] then waits for the others' commit and applies it. Where no other island
+    /// takes part, or none offers for long, it has the round trained again.
+    ///
+    /// # Errors
+    /// When the round was tried too often.
+    pub fn forgo(&mut self, theta: &mut dyn Theta, reason: &str) -> Result<(), MemberError> {
+        let round = self.standing.round;
+        let times = self.forgone.map_or(0, |(times, _)| times) + 1;
+        if times >= ROUND_TRIES {
+            return Err(MemberError::Forgone { round, times, reason: reason.to_string() });
+        }
+        tracing::warn!(round, times, reason, "This island forgoes its contribution.");
+        self.forgone = Some((times, Instant::now()));
+        self.standing.forgone = true;
+        self.load_local_start(theta)
+    }
+
     /// The leader commits to the round's contribution; saying it twice does no harm.
     pub(crate) fn make_offer(&mut self) -> Result<(), MemberError> {
         let round = self.standing.round;
@@ -107,10 +130,13 @@ impl Member {
     }
 
     /// Encodes the rank's span; the error feedback keeps what is not sent.
-    fn compress(&mut self, theta: &[f32]) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
+    fn compress(&mut self, theta: &mut dyn Theta) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
         let round = self.standing.round;
         let id = self.frame_id();
-        let start = self.layout.span(self.span()).start;
+        let span = self.span_values();
+        let start = span.start;
+        let mut after = vec![0.0; span.len()];
+        theta.collect(&mut self.group, &mut after)?;
         let (mut pieces, mut values) = (Vec::new(), 0);
         for piece in self.span() {
             let range = self.layout.piece(piece).values;
@@ -118,7 +144,8 @@ impl Member {
             let mut out = Vec::new();
             let stats = self.store.with_anchor(|anchor| {
                 let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
-                let input = PieceInput { anchor: &anchor.values[own.clone()], theta };
+                let input =
+                    PieceInput { anchor: &anchor.values[own.clone()], theta: &after[own.clone()] };
                 compress_piece(at, &id, input, &mut self.error[own.clone()], &mut out)
             });
             values +=
@@ -177,10 +204,7 @@ impl Member {
             return Ok(None);
         }
         self.apply_span(commit);
-        self.standing.round += 1;
-        self.standing.offered = false;
-        self.standing.fetched = None;
-        self.offer = None;
+        self.stand_at(commit.round + 1);
         let hash = self.theta_hash()?;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session {
@@ -194,6 +218,16 @@ impl Member {
         }
         self.report.exchange_seconds += started.elapsed().as_secs_f64();
         self.finish_report(commit, hash).map(Some)
+    }
+
+    /// Begins a round, in which nothing has happened yet.
+    fn stand_at(&mut self, round: u64) {
+        self.standing.round = round;
+        self.standing.offered = false;
+        self.standing.forgone = false;
+        self.standing.fetched = None;
+        self.offer = None;
+        self.forgone = None;
     }
 
     /// Makes sure that every rank holds its span of every contribution of the commit.
@@ -211,7 +245,7 @@ impl Member {
     }
 
     fn apply_span(&mut self, commit: &Commit) {
-        let start = self.layout.span(self.span()).start;
+        let start = self.span_values().start;
         let island = self.config.island.clone();
         let own = commit.set.iter().position(|c| c.island == island);
         for piece in self.span() {
@@ -287,10 +321,7 @@ impl Member {
             return Ok(false);
         }
         self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
-        self.standing.round = round;
-        self.standing.offered = false;
-        self.standing.fetched = None;
-        self.offer = None;
+        self.stand_at(round);
         self.standing.needs_snapshot = false;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session
@@ -304,7 +335,7 @@ impl Member {
 
     /// blake3 over the digests of all pieces of θ; the same on every rank, whatever the spans.
     pub(crate) fn theta_hash(&mut self) -> Result<Digest, MemberError> {
-        let start = self.layout.span(self.span()).start;
+        let start = self.span_values().start;
         let mine: Vec<u8> = self.store.with_anchor(|anchor| {
             let digest = |piece| {
                 let range = self.layout.piece(piece).values;
@@ -323,7 +354,7 @@ impl Member {
     /// Puts θ itself into the replica, for evaluation; undo it with [`Member::load_local_start`].
     pub fn load_theta(&mut self, theta: &mut dyn Theta) -> Result<(), MemberError> {
         let mine = self.anchor();
-        self.spread(&mine, theta)
+        Ok(theta.spread(&mut self.group, &mine)?)
     }
 
     /// Puts the point that this island trains from into the replica: θ less λ of its residual.
@@ -332,21 +363,7 @@ impl Member {
         self.store.with_anchor(|anchor| {
             local_start(&self.config.codec, &anchor.values, &self.error, &mut mine);
         });
-        self.spread(&mine, theta)
-    }
-
-    /// All-gathers the ranks' spans and writes them to the flat buffer.
-    fn spread(&mut self, mine: &[f32], theta: &mut dyn Theta) -> Result<(), MemberError> {
-        let world_size = self.config.world_size;
-        let ranges: Vec<_> = (0..world_size)
-            .map(|rank| self.layout.span(span_of(&self.layout, rank, world_size)))
-            .collect();
-        let mut canonical = vec![0.0; self.layout.values()];
-        canonical[ranges[self.config.rank as usize].clone()].copy_from_slice(mine);
-        self.group.all_gather(&mut canonical, &ranges).map_err(during("gather parameters"))?;
-        let values = theta.values().map_err(MemberError::Theta)?;
-        self.layout.scatter(0..self.layout.pieces(), &canonical, values);
-        theta.store().map_err(MemberError::Theta)
+        Ok(theta.spread(&mut self.group, &mine)?)
     }
 
     fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {

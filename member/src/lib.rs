@@ -3,12 +3,14 @@
 //! Every rank of an island runs a [`Member`] in lockstep with the others. Rank 0, the leader, alone
 //! speaks with the coordinator; what it hears reaches the others through the island's collective
 //! group, and every rank derives the same directive from it ([`decide`]). Each rank owns a span of
-//! the canonical order of parameters: it compresses, serves, fetches and applies just that span,
-//! and an all-gather puts θ together again. World size 1 is the same code.
+//! the canonical order of parameters: it compresses, serves, fetches and applies just that span.
+//! What a rank trains is another part of θ; values move between the two at both ends of a round,
+//! behind [`Theta`]. World size 1 is the same code.
 //!
-//! Nothing here knows of libtorch: parameters are a flat `&mut [f32]` behind [`Theta`].
+//! Nothing here knows of libtorch.
 
 mod config;
+mod control;
 pub mod decide;
 mod error;
 mod exchange;
@@ -18,10 +20,13 @@ mod outer;
 mod server;
 mod session;
 mod store;
+mod theta;
 
 pub use config::{MemberConfig, Timeouts};
+pub use control::StepControl;
 pub use error::MemberError;
 pub use exchange::RoundReport;
-pub use member::{Member, StepControl, Theta, ThetaError, Turn};
-pub use outer::OuterState;
+pub use member::{Member, Turn};
+pub use outer::{OuterState, span_of};
 pub use session::SessionError;
+pub use theta::{Theta, ThetaError};

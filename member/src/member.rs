@@ -14,28 +14,19 @@ use sparseloco::layout::Layout;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::control::StepControl;
 use crate::decide::{Directive, Standing, decide, is_closed};
 use crate::fetch::Fetcher;
 use crate::outer::span_of;
 use crate::server::{ExchangeHandle, Traffic, serve};
 use crate::session::Session;
 use crate::store::Store;
+use crate::theta::Theta;
 use crate::{MemberConfig, MemberError, OuterState, RoundReport};
 
 /// The longest that a leader keeps its ranks waiting before it lets them know that it lives.
 const CONSULT_EVERY: Duration = Duration::from_secs(1);
 const NETWORK_THREADS: usize = 2;
-
-/// Why parameters could not be brought to the host or back.
-pub type ThetaError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A rank's parameters as one flat row-major buffer on the host.
-pub trait Theta {
-    /// The values; changes count once `store` was called.
-    fn values(&mut self) -> Result<&mut [f32], ThetaError>;
-    /// Puts changed values to where they are computed with.
-    fn store(&mut self) -> Result<(), ThetaError>;
-}
 
 /// What the train loop has to do next.
 #[derive(Debug)]
@@ -60,24 +51,12 @@ pub enum Turn {
     Stopped,
 }
 
-/// What ranks tell each other at every inner step: sums and flags over the island.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StepControl {
-    /// Summed loss in nats.
-    pub loss_sum: f64,
-    /// Tokens.
-    pub tokens: u64,
-    /// Some rank was asked to stop.
-    pub stop: bool,
-    /// The round closed without this island: further steps are in vain.
-    pub closed: bool,
-}
-
 /// What the leader lets its ranks know.
 #[derive(Serialize, Deserialize)]
 struct Word {
     view: Option<RunView>,
     needs_snapshot: bool,
+    forgone: bool,
 }
 
 /// One rank's side of the run.
@@ -96,6 +75,8 @@ pub struct Member {
     pub(crate) report: RoundReport,
     /// The leader's offer of this round, and whether the island leaves after it.
     pub(crate) offer: Option<(Contribution, bool)>,
+    /// How often this round was forgone, and when last.
+    pub(crate) forgone: Option<(u32, Instant)>,
     ranks: Vec<RankAddress>,
     stop: Arc<AtomicBool>,
     stop_since: Option<Instant>,
@@ -140,6 +121,7 @@ impl Member {
             epoch: config.epoch,
             round: 0,
             offered: false,
+            forgone: false,
             fetched: None,
             needs_snapshot: false,
         };
@@ -149,6 +131,7 @@ impl Member {
             error: Vec::new(),
             report: RoundReport::default(),
             offer: None,
+            forgone: None,
             stop_since: None,
             view: None,
             idle: false,
@@ -174,6 +157,16 @@ impl Member {
     /// The pieces of the canonical order that this rank owns.
     pub fn span(&self) -> Range<u32> {
         self.store.span()
+    }
+
+    /// The values of those pieces in the canonical order of the whole model.
+    pub fn span_values(&self) -> Range<usize> {
+        self.layout.span(self.span())
+    }
+
+    /// The chunks and pieces of the model.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
     /// Where other islands reach this rank.
@@ -206,13 +199,15 @@ impl Member {
         self.store.with_anchor(|anchor| anchor.values.clone())
     }
 
-    /// Sets the point to go on from: `theta` holds θ at the start of `state.round`.
+    /// Sets the point to go on from, and puts the start of its round into the replica.
+    ///
+    /// # Panics
+    /// When the state does not have the values of the rank's span.
     pub fn begin(&mut self, theta: &mut dyn Theta, state: OuterState) -> Result<(), MemberError> {
-        let span = self.span();
-        let mut anchor = vec![0.0; self.layout.span(span.clone()).len()];
-        assert_eq!(state.error.len(), anchor.len(), "the residual covers the rank's span");
-        self.layout.gather(span, theta.values().map_err(MemberError::Theta)?, &mut anchor);
-        self.store.set_anchor(Some(state.round), anchor);
+        let values = self.span_values().len();
+        assert_eq!(state.anchor.len(), values, "the anchor covers the rank's span");
+        assert_eq!(state.error.len(), values, "the residual covers the rank's span");
+        self.store.set_anchor(Some(state.round), state.anchor);
         self.standing.round = state.round;
         self.error = state.error;
         self.load_local_start(theta)
@@ -246,7 +241,10 @@ impl Member {
         self.idle = false;
         match directive {
             Directive::Join => self.join()?,
-            Directive::Train { round } => return Ok(Some(Turn::Train { round })),
+            Directive::Train { round } => {
+                self.standing.forgone = false;
+                return Ok(Some(Turn::Train { round }));
+            }
             Directive::OfferAgain => {
                 self.make_offer()?;
                 self.idle = true;
@@ -288,24 +286,9 @@ impl Member {
             .and_then(Session::latest)
             .is_some_and(|view| is_closed(&view, self.standing.round));
         let stop = mine.stop || self.stop.load(Ordering::Relaxed);
-        let mut message = [0u8; 18];
-        message[..8].copy_from_slice(&mine.loss_sum.to_le_bytes());
-        message[8..16].copy_from_slice(&mine.tokens.to_le_bytes());
-        message[16] = u8::from(stop);
-        message[17] = u8::from(mine.closed || closed);
-        let all = self.group.all_gather_bytes(&message).map_err(during("make a step"))?;
-        let mut sum = StepControl::default();
-        for (rank, bytes) in all.iter().enumerate() {
-            let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, stop, closed] = &bytes[..] else {
-                let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-                let detail = "a step's control message has the wrong length".to_string();
-                return Err(during("make a step")(CommError::Protocol { rank, detail }));
-            };
-            sum.loss_sum += f64::from_le_bytes([a, b, c, d, e, f, g, h]);
-            sum.tokens += u64::from_le_bytes([i, j, k, l, m, n, o, p]);
-            sum.stop |= stop != 0;
-            sum.closed |= closed != 0;
-        }
+        let mine = StepControl { stop, closed: mine.closed || closed, ..mine };
+        let all = self.group.all_gather_bytes(&mine.encode()).map_err(during("make a step"))?;
+        let sum = StepControl::sum(&all).map_err(during("make a step"))?;
         if sum.stop && self.stop_since.is_none() {
             self.stop_since = Some(Instant::now());
         }
@@ -328,7 +311,10 @@ impl Member {
             let at_most = if self.idle { CONSULT_EVERY } else { Duration::ZERO };
             let news = |view: &Option<RunView>| view.as_ref().map(|v| v.version) != seen;
             let view = self.runtime.block_on(session.view(at_most, news))?;
-            let word = Word { view, needs_snapshot: self.standing.needs_snapshot };
+            let Standing { needs_snapshot, forgone, .. } = self.standing;
+            let patience = self.config.timeouts.forgone;
+            let waited = self.forgone.is_some_and(|(_, since)| since.elapsed() > patience);
+            let word = Word { view, needs_snapshot, forgone: forgone && !waited };
             serde_json::to_writer(&mut message, &word).map_err(MemberError::Leader)?;
         }
         let all = self.group.all_gather_bytes(&message).map_err(during("consult the leader"))?;
@@ -338,6 +324,7 @@ impl Member {
         let word = all.first().and_then(|bytes| bytes.get(1..)).unwrap_or_default();
         let word: Word = serde_json::from_slice(word).map_err(MemberError::Leader)?;
         self.standing.needs_snapshot = word.needs_snapshot;
+        self.standing.forgone = word.forgone;
         if let (Some(session), Some(view)) = (&mut self.session, &word.view) {
             session.set_traceparent(&view.traceparent);
         }

@@ -1,28 +1,30 @@
-//! A rank's share of the outer state: the round, and the error feedback of its span.
+//! A rank's share of the outer state: the round, and θ and the error feedback of its span.
 
 use std::ops::Range;
 
 use rounds::types::Digest;
 use sparseloco::layout::Layout;
 
-/// What a rank carries from round to round, next to θ.
+/// What a rank carries from round to round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OuterState {
-    /// The round that θ is the start of.
+    /// The round.
     pub round: u64,
+    /// θ of the rank's span at the start of the round, in canonical order.
+    pub anchor: Vec<f32>,
     /// Error feedback of the rank's span, in canonical order.
     pub error: Vec<f32>,
 }
 
 impl OuterState {
     /// The state of a run's first round, or of one whose residual is lost.
-    pub fn fresh(round: u64, values: usize) -> OuterState {
-        OuterState { round, error: vec![0.0; values] }
+    pub fn fresh(round: u64, anchor: Vec<f32>) -> OuterState {
+        OuterState { round, error: vec![0.0; anchor.len()], anchor }
     }
 }
 
 /// The pieces that `rank` of `world_size` owns: equal runs, the same on every rank.
-pub(crate) fn span_of(layout: &Layout, rank: u32, world_size: u32) -> Range<u32> {
+pub fn span_of(layout: &Layout, rank: u32, world_size: u32) -> Range<u32> {
     let cut = |rank: u32| {
         let cut = u64::from(layout.pieces()) * u64::from(rank) / u64::from(world_size);
         u32::try_from(cut).unwrap_or(u32::MAX)

@@ -2,6 +2,7 @@
 //! a trainer that any laptop can follow. Members are killed at every point of a round.
 
 mod faults;
+mod forgo;
 mod hostile;
 mod toy;
 

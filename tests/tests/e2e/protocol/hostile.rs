@@ -137,8 +137,7 @@ async fn lie(
 
 /// The hash that an honest member reports for the initial θ.
 fn theta_hash(layout: &sparseloco::Layout) -> Vec<u8> {
-    let mut canonical = vec![0.0; layout.values()];
-    layout.gather(0..layout.pieces(), &initial(layout.values()), &mut canonical);
+    let canonical = initial(layout.values());
     let mut root = blake3::Hasher::new();
     for piece in 0..layout.pieces() {
         let values = &canonical[layout.piece(piece).values];

@@ -1,14 +1,17 @@
 //! A trainer that minimises ‖θ − target‖², and islands of threads that run it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use collective::Group;
 use member::{
     Member, MemberConfig, MemberError, OuterState, StepControl, Theta, ThetaError, Timeouts, Turn,
+    span_of,
 };
 use rounds::config::RunConfig;
 use rounds::types::Digest;
@@ -80,21 +83,43 @@ pub(super) struct Script {
     pub(super) waits: Option<Arc<Gate>>,
     /// It opens the gate when it is up with its round.
     pub(super) opens: Option<Arc<Gate>>,
+    /// It forgoes a round so many times, as if its steps were not finite.
+    pub(super) forgoes: Option<(u64, u32)>,
 }
 
-/// A quadratic bowl; every island sees it a little displaced.
+/// A quadratic bowl, of which every rank holds all in canonical order.
 struct Toy {
+    layout: Arc<Layout>,
     theta: Vec<f32>,
     target: Vec<f32>,
 }
 
-impl Theta for Toy {
-    fn values(&mut self) -> Result<&mut [f32], ThetaError> {
-        Ok(&mut self.theta)
+impl Toy {
+    fn new(layout: Arc<Layout>) -> Toy {
+        let values = layout.values();
+        let target = (0..values).map(|i| ((i % 29) as f32 - 14.0) / 14.0).collect();
+        Toy { layout, theta: initial(values), target }
     }
 
-    fn store(&mut self) -> Result<(), ThetaError> {
+    /// The values of each rank's span.
+    fn spans(&self, group: &Group) -> Vec<Range<usize>> {
+        let world_size = group.world_size();
+        let spans = (0..world_size).map(|rank| span_of(&self.layout, rank, world_size));
+        spans.map(|pieces| self.layout.span(pieces)).collect()
+    }
+}
+
+impl Theta for Toy {
+    fn collect(&mut self, group: &mut Group, span: &mut [f32]) -> Result<(), ThetaError> {
+        let own = self.spans(group)[group.rank() as usize].clone();
+        span.copy_from_slice(&self.theta[own]);
         Ok(())
+    }
+
+    fn spread(&mut self, group: &mut Group, span: &[f32]) -> Result<(), ThetaError> {
+        let spans = self.spans(group);
+        self.theta[spans[group.rank() as usize].clone()].copy_from_slice(span);
+        Ok(group.all_gather(&mut self.theta, &spans)?)
     }
 }
 
@@ -111,6 +136,8 @@ pub(super) struct Island {
     pub(super) sets: BTreeMap<u64, u32>,
     /// Snapshots that it took.
     pub(super) synced: u32,
+    /// Rounds that it trained and forwent, as often as it did.
+    pub(super) forgone: Vec<u64>,
 }
 
 /// An island at work.
@@ -287,6 +314,7 @@ impl Cluster {
                 coordinator: Duration::from_secs(20),
                 transfer: Duration::from_secs(3),
                 stop: Duration::from_secs(20),
+                forgone: Duration::from_secs(8),
             },
         }
     }
@@ -308,7 +336,7 @@ pub(super) fn layout() -> Layout {
     Layout::new(&[shape("w", &[1024, 800]), shape("b", &[5000])]).expect("valid shapes")
 }
 
-/// What θ starts from on every island.
+/// What θ starts from on every island, in canonical order.
 pub(super) fn initial(values: usize) -> Vec<f32> {
     (0..values).map(|index| ((index % 17) as f32 - 8.0) / 8.0).collect()
 }
@@ -320,8 +348,7 @@ fn run(
     progress: &Progress,
 ) -> Island {
     let layout = Arc::new(layout());
-    let target: Vec<f32> = (0..layout.values()).map(|i| ((i % 29) as f32 - 14.0) / 14.0).collect();
-    let mut toy = Toy { theta: initial(layout.values()), target };
+    let mut toy = Toy::new(Arc::clone(&layout));
     let mut island = Island {
         name: config.island.clone(),
         hashes: BTreeMap::new(),
@@ -329,6 +356,7 @@ fn run(
         ended: String::new(),
         sets: BTreeMap::new(),
         synced: 0,
+        forgone: Vec::new(),
     };
     island.ended = match follow(&config, script, (stop, progress), (&layout, &mut toy, &mut island))
     {
@@ -347,8 +375,8 @@ fn follow(
     (layout, toy, island): (&Arc<Layout>, &mut Toy, &mut Island),
 ) -> Result<&'static str, MemberError> {
     let mut member = Member::connect(config.clone(), Arc::clone(layout), stop)?;
-    let own = layout.span(member.span()).len();
-    member.begin(toy, OuterState::fresh(0, own))?;
+    let anchor = toy.theta[member.span_values()].to_vec();
+    member.begin(toy, OuterState::fresh(0, anchor))?;
     let dies = |round: u64, point: Point| script.kill == Some((round, point));
     let reached = |round| script.opens.iter().for_each(|gate| gate.reached(round));
     loop {
@@ -358,23 +386,19 @@ fn follow(
                     return Ok("killed");
                 }
                 script.waits.iter().for_each(|gate| gate.pass(round));
-                let mut total = StepControl::default();
-                let mut steps = 0;
-                for step in 0..STEPS {
-                    if step == 2 && dies(round, Point::WhileTraining) {
-                        return Ok("killed");
-                    }
-                    let control = train_step(&mut member, toy, config)?;
-                    total.loss_sum += control.loss_sum;
-                    total.tokens += control.tokens;
-                    total.stop |= control.stop;
-                    steps = step + 1;
-                    if control.stop || control.closed {
-                        break;
-                    }
-                }
+                let dies_at = dies(round, Point::WhileTraining).then_some(2);
+                let Some((total, steps)) = train(&mut member, toy, config, dies_at)? else {
+                    return Ok("killed");
+                };
                 if dies(round, Point::BeforeOffer) {
                     return Ok("killed");
+                }
+                let forgone = island.forgone.len() as u32;
+                if script.forgoes.is_some_and(|(at, times)| at == round && forgone < times) {
+                    toy.theta.fill(f32::NAN);
+                    island.forgone.push(round);
+                    member.forgo(toy, "its steps were not finite")?;
+                    continue;
                 }
                 member.offer(toy, total, steps)?;
                 if dies(round, Point::AfterOffer) {
@@ -409,6 +433,30 @@ fn follow(
             }
         }
     }
+}
+
+/// The inner steps of a round, their sums and how many there were; nothing when the island is
+/// killed before step `dies_at`.
+fn train(
+    member: &mut Member,
+    toy: &mut Toy,
+    config: &MemberConfig,
+    dies_at: Option<u32>,
+) -> Result<Option<(StepControl, u32)>, MemberError> {
+    let mut total = StepControl::default();
+    for step in 0..STEPS {
+        if dies_at == Some(step) {
+            return Ok(None);
+        }
+        let control = train_step(member, toy, config)?;
+        total.loss_sum += control.loss_sum;
+        total.tokens += control.tokens;
+        total.stop |= control.stop;
+        if control.stop || control.closed {
+            return Ok(Some((total, step + 1)));
+        }
+    }
+    Ok(Some((total, STEPS)))
 }
 
 /// One step down the bowl: the ranks' mean gradient.
