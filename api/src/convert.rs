@@ -1,13 +1,17 @@
 //! From what users write to the planner's input: parses every text, checks every range.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use plan::model::{Llama, LlamaConfig, PRESETS, preset};
-use plan::request::{DeviceRequest, InnerSteps, IslandRequest, RoundRules, RunRequest, Tokenizer};
-use plan::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
+use plan::request::{
+    DeviceRequest, InnerSteps, IslandRequest, PipelineRequest, RoundRules, RunRequest, Tokenizer,
+};
+use plan::spec::{EvaluationSpec, OptimizerSpec, PipelineCompression, SparseSpec};
 
 use crate::island::{self, ComputeIsland, Count, Device};
+use crate::pretrained;
 use crate::run::{self, Model, ModelConfig, Optimizer, OuterRule, SparseLoCo, TrainingRun};
 use crate::schema::FieldProblem;
 use crate::text::{Decimal, Quantity};
@@ -17,15 +21,19 @@ const BYTE_TOKENS: u32 = 257;
 /// Values of a chunk of the sparse layout.
 const CHUNK: u32 = 4096;
 
+/// The text of the `config.json` in a model's folder, or why there is none. Nothing else of a run
+/// is read from files, and nothing is read here.
+pub type ReadConfig<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
 impl TrainingRun {
-    /// The planner's input.
+    /// The planner's input. `read` is asked where the model is `from` a folder.
     ///
     /// # Errors
     /// Every field that is wrong.
-    pub fn request(&self) -> Result<RunRequest, Vec<FieldProblem>> {
+    pub fn request(&self, read: ReadConfig<'_>) -> Result<RunRequest, Vec<FieldProblem>> {
         let mut check = Check::default();
         let spec = &self.spec;
-        let model = check.model(&spec.model);
+        let model = check.model(&spec.model, read);
         let longest = model.as_ref().map(|model| model.config().max_position_embeddings);
         let optimizer = check.optimizer(&spec.optimizer);
         let sparse = check.sparse(&spec.sparse_lo_co);
@@ -40,6 +48,7 @@ impl TrainingRun {
                 name: self.metadata.name.clone()?,
                 seed: seed?,
                 model: model?,
+                from: spec.model.from.clone().map(Into::into),
                 data: spec.data.path.clone().into(),
                 tokenizer,
                 sequences: spec.batch.sequences,
@@ -83,6 +92,8 @@ impl ComputeIsland {
             check.parse("spec.idle.cooldown", cooldown.parse());
         }
         let layout = self.spec.parallelism.clone().unwrap_or_default();
+        let pipeline = self.spec.pipeline.clone().unwrap_or_default();
+        let compression = pipeline.compression;
         check.finish(|| {
             Some(IslandRequest {
                 name: self.metadata.name.clone()?,
@@ -92,6 +103,10 @@ impl ComputeIsland {
                     tensor: layout.tensor,
                     pipeline: layout.pipeline,
                     data: layout.data,
+                },
+                pipeline: PipelineRequest {
+                    compression: compression.map(|it| PipelineCompression { rank: it.rank }),
+                    recompute: pipeline.recompute,
                 },
             })
         })
@@ -148,9 +163,9 @@ impl Check {
         Some(value)
     }
 
-    fn model(&mut self, model: &Model) -> Option<Llama> {
-        let (path, config) = match (&model.preset, &model.config) {
-            (Some(name), None) => match preset(name) {
+    fn model(&mut self, model: &Model, read: ReadConfig<'_>) -> Option<Llama> {
+        let (path, config) = match (&model.preset, &model.config, &model.from) {
+            (Some(name), None, None) => match preset(name) {
                 Some(config) => ("spec.model.preset", config),
                 None => {
                     let known = PRESETS.join(", ");
@@ -158,9 +173,14 @@ impl Check {
                     return None;
                 }
             },
-            (None, Some(config)) => ("spec.model.config", self.config(config)?),
+            (None, Some(config), None) => ("spec.model.config", self.config(config)?),
+            (None, None, Some(folder)) => {
+                let path = "spec.model.from";
+                let text = self.parse(path, read(Path::new(folder)))?;
+                (path, self.parse(path, pretrained::config(&text))?)
+            }
             _ => {
-                self.problem("spec.model", "set either preset or config");
+                self.problem("spec.model", "set one of preset, config and from");
                 return None;
             }
         };

@@ -62,6 +62,9 @@ pub struct ComputeIslandSpec {
     /// Layout over the cards; what is absent is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<Parallelism>,
+    /// What pipeline stages keep and send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Pipeline>,
 }
 
 /// A `TrainingRun` in the island's namespace.
@@ -179,6 +182,30 @@ pub struct Parallelism {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub data: Option<u32>,
+}
+
+/// What pipeline stages keep between forward and backward, and send to each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pipeline {
+    /// Compresses activations and their gradients between stages, for slow links inside the island;
+    /// nothing is compressed where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Whether activations are computed again in backward, which takes a third more time and less
+    /// memory; where absent, only if memory demands it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recompute: Option<bool>,
+}
+
+/// Compression to a subspace that all stages share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Compression {
+    /// Dimensions of the subspace, at most the model's hidden_size; fewer send less and cost more
+    /// loss.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub rank: u32,
 }
 
 /// What the operator says of an island.

@@ -6,10 +6,12 @@ mod convert;
 pub mod crds;
 pub mod island;
 mod load;
+mod pretrained;
 pub mod run;
 mod schema;
 pub mod status;
 pub mod text;
 
-pub use load::{Manifests, Problem, Problems, Source, load};
+pub use convert::ReadConfig;
+pub use load::{Manifests, Problem, Problems, Source, load, load_with};
 pub use schema::FieldProblem;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::convert::ReadConfig;
 use crate::crds::spec_schema;
 use crate::island::ComputeIsland;
 use crate::run::TrainingRun;
@@ -74,16 +75,25 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Reads all documents of all files: exactly one run, and at least one island of it.
+/// Reads all documents of all files: exactly one run, and at least one island of it. The model has
+/// to stand in them; for one that is in a folder there is [`load_with`].
 ///
 /// # Errors
 /// Every problem of every document, not just the first.
 pub fn load(sources: &[Source<'_>]) -> Result<Manifests, Problems> {
+    load_with(sources, &|_| Err("a folder cannot be read here".into()))
+}
+
+/// Like [`load`]; `read` is asked where a run's model is from a folder.
+///
+/// # Errors
+/// Every problem of every document, not just the first.
+pub fn load_with(sources: &[Source<'_>], read: ReadConfig<'_>) -> Result<Manifests, Problems> {
     let mut reader = Reader::default();
     for source in sources {
         reader.read(source);
     }
-    reader.finish()
+    reader.finish(read)
 }
 
 /// Where a document stands.
@@ -188,7 +198,7 @@ impl Reader {
         None
     }
 
-    fn finish(mut self) -> Result<Manifests, Problems> {
+    fn finish(mut self, read: ReadConfig<'_>) -> Result<Manifests, Problems> {
         self.check_names();
         self.check_references();
         let mut notes = Vec::new();
@@ -199,7 +209,7 @@ impl Reader {
         }
         let mut run = None;
         for (place, resource) in std::mem::take(&mut self.runs) {
-            run = self.converted(&place, resource.request());
+            run = self.converted(&place, resource.request(read));
         }
         match run {
             Some(run) if self.problems.is_empty() => {

@@ -39,7 +39,7 @@ use crate::text::{Decimal, DurationText, Percent, Quantity};
 #[serde(rename_all = "camelCase")]
 pub struct TrainingRunSpec {
     /// The model.
-    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its model")))]
+    #[schemars(extend("x-kubernetes-validations" = model_rules()))]
     pub model: Model,
     /// What it is trained on.
     pub data: Data,
@@ -73,12 +73,19 @@ pub struct TrainingRunSpec {
     pub checkpoint: Checkpoint,
 }
 
-/// A model: a preset, or Hugging Face's `LlamaConfig` keys.
+/// A field's rules take the place of its type's, so that both stand here.
+fn model_rules() -> serde_json::Value {
+    serde_json::json!([
+        {
+            "rule": "[has(self.preset), has(self.config), has(self.from)].exists_one(set, set)",
+            "message": "set one of preset, config and from",
+        },
+        { "rule": "self == oldSelf", "message": "a run keeps its model" },
+    ])
+}
+
+/// A model: a preset, Hugging Face's `LlamaConfig` keys, or one that is there already.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rule(
-    "has(self.preset) != has(self.config)",
-    "set either preset or config"
-)))]
 #[serde(rename_all = "camelCase")]
 pub struct Model {
     /// A model by name.
@@ -88,6 +95,11 @@ pub struct Model {
     /// A model by its sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ModelConfig>,
+    /// Folder of a Llama model in Hugging Face's form: its `config.json` is the model, and its
+    /// parameters are where training starts; on one machine relative to the current folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub from: Option<String>,
 }
 
 /// Hugging Face's `LlamaConfig` keys that define the network.

@@ -29,6 +29,8 @@ pub enum Command {
     Data(DataCommand),
     /// Continue a prompt with a trained model.
     Generate(GenerateArgs),
+    /// Measure a checkpoint's model: loss on held-out data, questions and texts from files.
+    Eval(EvalArgs),
     /// Write a checkpoint as a folder that Hugging Face transformers loads.
     Export(ExportArgs),
 }
@@ -102,6 +104,29 @@ pub struct GenerateArgs {
     pub more: Vec<OsString>,
 }
 
+/// `heteroloco eval`.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// Folder of a checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Questions or texts, a JSON object on each line; may be given several times.
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    pub tasks: Vec<PathBuf>,
+    /// Folder made by `heteroloco data prepare`: loss on what is held out there.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Take at most so many documents of each file, and sequences of the data.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Write the figures, and the log-likelihoods of each document, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Anything more goes to `heteroloco-worker eval` as it is.
+    #[arg(last = true)]
+    pub more: Vec<OsString>,
+}
+
 /// `heteroloco export`.
 #[derive(Clone, Debug, Args)]
 pub struct ExportArgs {
@@ -118,6 +143,25 @@ impl GenerateArgs {
     pub fn worker_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["generate".into(), "--checkpoint".into()];
         args.extend([self.checkpoint.clone().into(), "--prompt".into(), (&self.prompt).into()]);
+        args.extend(self.more.iter().cloned());
+        args
+    }
+}
+
+impl EvalArgs {
+    /// The worker's command line.
+    pub fn worker_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["eval".into(), "--checkpoint".into()];
+        args.push(self.checkpoint.clone().into());
+        for file in &self.tasks {
+            args.extend(["--tasks".into(), file.into()]);
+        }
+        let limit = self.limit.map(|limit| limit.to_string().into());
+        let paths = [("--data", &self.data), ("--json", &self.json)];
+        let paths = paths.map(|(name, path)| (name, path.clone().map(OsString::from)));
+        for (name, value) in paths.into_iter().chain([("--limit", limit)]) {
+            args.extend(value.into_iter().flat_map(|value| [name.into(), value]));
+        }
         args.extend(self.more.iter().cloned());
         args
     }
@@ -162,5 +206,16 @@ mod tests {
         };
         let expected = ["generate", "--checkpoint", "c", "--prompt", "-x", "--seed"];
         assert_eq!(args.worker_args(), expected);
+    }
+
+    #[test]
+    fn an_evaluation_reaches_the_worker_as_it_was_asked_for() {
+        let line = "heteroloco eval --checkpoint c --tasks a --tasks b --limit 7 --json j -- -x";
+        let Command::Eval(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not eval")
+        };
+        let expected = "eval --checkpoint c --tasks a --tasks b --json j --limit 7 -x";
+        assert_eq!(args.worker_args(), expected.split(' ').collect::<Vec<_>>());
+        assert!(Cli::try_parse_from(["heteroloco", "eval", "--checkpoint", "c"]).is_err());
     }
 }

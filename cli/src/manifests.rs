@@ -1,5 +1,6 @@
 //! From manifest files to a plan on this machine's cards, or on emulated ones.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -9,6 +10,9 @@ use plan::request::{Execution, LocalCard};
 
 /// CPU threads of one emulated card: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;
+
+/// A larger `config.json` is refused.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// A plan and what should be said about how it came to be.
 #[derive(Clone, Debug)]
@@ -47,7 +51,9 @@ pub enum ManifestError {
 pub fn load(files: &[PathBuf], data: Option<&Path>) -> Result<Planned, ManifestError> {
     let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-    let mut manifests = api::load(&sources).map_err(ManifestError::Problems)?;
+    let loaded = api::load_with(&sources, &read_config);
+    let mut manifests = loaded.map_err(ManifestError::Problems)?;
+    manifests.run.from = manifests.run.from.map(absolute);
     if let Some(data) = data {
         manifests.run.data = data.to_owned();
     }
@@ -90,6 +96,25 @@ fn shown(cards: &[LocalCard]) -> String {
     format!("this machine has only {}", names.join(", "))
 }
 
+/// The ranks may have another current folder.
+fn absolute(path: PathBuf) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
+}
+
+fn read_config(folder: &Path) -> Result<String, String> {
+    let path = folder.join("config.json");
+    let failed = |error: io::Error| {
+        format!(
+            "failed to read {}: {error}; name the folder of a model in Hugging Face's form",
+            path.display()
+        )
+    };
+    let mut text = String::new();
+    let file = fs::File::open(&path).map_err(failed)?;
+    file.take(CONFIG_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
 fn read(path: &Path) -> Result<(String, String), ManifestError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
@@ -101,6 +126,27 @@ fn read(path: &Path) -> Result<(String, String), ManifestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_is_taken_from_a_folder_that_the_ranks_find_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model");
+        let manifest = folder.path().join("run.yaml");
+        let text = include_str!("../../examples/quickstart.yaml")
+            .replace("preset: llama-demo", &format!("from: {}/../model", model.display()));
+        fs::write(&manifest, text).unwrap();
+        let files = [manifest];
+        let refused = load(&files, None).unwrap_err().to_string();
+        assert!(refused.contains("spec.model.from: failed to read"), "{refused}");
+        fs::create_dir(&model).unwrap();
+        let config = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 300,
+            "max_position_embeddings": 256}"#;
+        fs::write(model.join("config.json"), config).unwrap();
+        let run = load(&files, None).unwrap().plan.run;
+        assert_eq!(run.from, Some(model.canonicalize().unwrap()));
+        assert_eq!(run.model.vocab_size, 300);
+    }
 
     #[test]
     fn a_byte_order_mark_is_not_part_of_a_manifest() {

@@ -1,10 +1,12 @@
 //! What `heteroloco plan` prints.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use plan::memory::{Place, Term};
 use plan::planner::{IslandPlan, RankPlan, RunPlan};
-use plan::spec::{DeviceSpec, Precision, RankSpec};
+use plan::shard::{Grid, Position};
+use plan::spec::{BatchSpec, CardSpec, DeviceSpec, Precision};
 
 /// Columns of the names on the left.
 const LABELS: usize = 18;
@@ -46,15 +48,15 @@ fn run(plan: &RunPlan) -> String {
 
 fn describe(island: &IslandPlan) -> String {
     let mut text = format!(
-        "island {}: dp {}, H {}, {} a step, {} tokens/s, {} a round\n",
+        "island {}: {}, H {}, {} a step, {} tokens/s, {} a round\n",
         island.spec.name,
-        island.spec.ranks.len(),
+        shape(&Grid::of(&island.spec)),
         island.spec.inner_steps,
         seconds(island.step_seconds),
         grouped(island.spec.tokens_per_second as u64),
         seconds(island.round_seconds()),
     );
-    for line in table(&groups(island)) {
+    for line in table(island, &groups(island)) {
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -64,36 +66,50 @@ fn describe(island: &IslandPlan) -> String {
     text
 }
 
+/// `dp 2`, or `dp 1 × pp 2 × tp 2` of split replicas.
+fn shape(grid: &Grid) -> String {
+    match grid {
+        Grid { data, stages: 1, tensor: 1 } => format!("dp {data}"),
+        Grid { data, stages, tensor } => format!("dp {data} × pp {stages} × tp {tensor}"),
+    }
+}
+
 /// Ranks that do and hold the same.
 struct Group<'a> {
-    first: usize,
-    last: usize,
-    spec: &'a RankSpec,
+    ranks: Vec<u32>,
+    at: Position,
+    card: &'a CardSpec,
+    batch: &'a BatchSpec,
     plan: &'a RankPlan,
 }
 
-/// Neighbouring ranks of one kind share a column; emulated cards differ in nothing, real ones in
-/// their index.
+/// Ranks of one kind share a column; emulated cards differ in nothing, real ones in their index.
 fn groups(island: &IslandPlan) -> Vec<Group<'_>> {
+    let grid = Grid::of(&island.spec);
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for (rank, (spec, plan)) in island.spec.ranks.iter().zip(&island.ranks).enumerate() {
-        match groups.last_mut() {
-            Some(group) if group.plan == plan && alike(group.spec, spec) => group.last = rank,
-            _ => groups.push(Group { first: rank, last: rank, spec, plan }),
+    let cards = island.spec.ranks.iter().flat_map(|rank| &rank.devices);
+    for (rank, (card, plan)) in (0..).zip(cards.zip(&island.ranks)) {
+        let at = grid.position(rank);
+        let batch = &island.spec.batches[at.data as usize];
+        let alike = |group: &&mut Group<'_>| {
+            group.at.stage == at.stage
+                && group.plan == plan
+                && group.card.product == card.product
+                && group.batch == batch
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.ranks.push(rank),
+            None => groups.push(Group { ranks: vec![rank], at, card, batch, plan }),
         }
     }
     groups
 }
 
-fn alike(a: &RankSpec, b: &RankSpec) -> bool {
-    a.product == b.product
-        && (a.micro_batches, a.micro_batch_size) == (b.micro_batches, b.micro_batch_size)
-}
-
-fn table(groups: &[Group<'_>]) -> Vec<String> {
-    let columns: Vec<Vec<String>> = groups.iter().map(column).collect();
+/// Rows of a table: a label, and a cell for each group.
+fn table(island: &IslandPlan, groups: &[Group<'_>]) -> Vec<String> {
+    let columns: Vec<Vec<String>> = groups.iter().map(|group| column(island, group)).collect();
     let widths: Vec<_> = columns.iter().map(|cells| width(cells)).collect();
-    labels(groups)
+    labels(island, groups)
         .into_iter()
         .enumerate()
         .map(|(row, label)| {
@@ -110,27 +126,25 @@ fn width(cells: &[String]) -> usize {
     cells.iter().map(|cell| cell.chars().count()).max().unwrap_or_default()
 }
 
-fn labels(groups: &[Group<'_>]) -> Vec<&'static str> {
+fn labels(island: &IslandPlan, groups: &[Group<'_>]) -> Vec<&'static str> {
     let terms = groups.first().map_or(&[] as &[Term], |group| &group.plan.memory.terms);
-    let mut labels = vec!["ranks", "card", "micro-batches", "computes"];
+    let mut labels = vec!["ranks", "card"];
+    labels.extend(places(island).map(|(label, _)| label));
+    labels.extend(["micro-batches", "computes"]);
     labels.extend(terms.iter().map(|term| term.kind.name()));
     labels.extend(["needs", "headroom"]);
     labels
 }
 
-fn column(group: &Group<'_>) -> Vec<String> {
-    let (spec, plan) = (group.spec, group.plan);
+fn column(island: &IslandPlan, group: &Group<'_>) -> Vec<String> {
+    let Group { ranks, card, batch, plan, .. } = group;
     let needs = plan.memory.card();
-    let mut cells = vec![
-        if group.first == group.last {
-            group.first.to_string()
-        } else {
-            format!("{}–{}", group.first, group.last)
-        },
-        spec.product.clone(),
-        format!("{} of {} sequences", spec.micro_batches, spec.micro_batch_size),
-        format!("{} a step, {}", seconds(plan.compute_seconds), computes(spec)),
-    ];
+    let mut cells = vec![ranges(ranks), card.product.clone()];
+    cells.extend(places(island).map(|(_, cell)| cell(island, group)));
+    cells.extend([
+        format!("{} of {} sequences", batch.micro_batches, batch.micro_batch_size),
+        format!("{} a step, {}", seconds(plan.compute_seconds), computes(card)),
+    ]);
     cells.extend(plan.memory.terms.iter().map(|term| match term.place {
         Place::Card => bytes(term.bytes),
         Place::Host => format!("{} (host)", bytes(term.bytes)),
@@ -140,12 +154,53 @@ fn column(group: &Group<'_>) -> Vec<String> {
     cells
 }
 
-fn computes(spec: &RankSpec) -> String {
-    let precision = match spec.device.precision() {
+/// A cell of a group's column.
+type Cell = fn(&IslandPlan, &Group<'_>) -> String;
+
+/// The rows that say where split replicas lie; whole ones need none.
+fn places(island: &IslandPlan) -> impl Iterator<Item = (&'static str, Cell)> {
+    let Grid { stages, tensor, .. } = Grid::of(&island.spec);
+    let rows: [(bool, &'static str, Cell); 4] = [
+        (stages > 1, "stage", |_, group| group.at.stage.to_string()),
+        (stages > 1, "layers", layers),
+        (tensor > 1, "tp", |island, group| indices(island, group, |at| at.tensor)),
+        (stages * tensor > 1, "dp", |island, group| indices(island, group, |at| at.data)),
+    ];
+    let shown = rows.into_iter().filter(|(shown, ..)| *shown);
+    shown.map(|(_, label, cell)| (label, cell))
+}
+
+/// `0–11, recompute`.
+fn layers(island: &IslandPlan, group: &Group<'_>) -> String {
+    let stages = &island.spec.sharding.stages;
+    let (before, own) = (&stages[..group.at.stage as usize], stages[group.at.stage as usize]);
+    let first: u32 = before.iter().map(|stage| stage.layers).sum();
+    let recompute = if own.recompute { ", recompute" } else { "" };
+    format!("{}{recompute}", ranges(&(first..first + own.layers).collect::<Vec<_>>()))
+}
+
+/// The places of a group's ranks along one side of the grid.
+fn indices(island: &IslandPlan, group: &Group<'_>, side: fn(Position) -> u32) -> String {
+    let grid = Grid::of(&island.spec);
+    let places: BTreeSet<u32> = group.ranks.iter().map(|rank| side(grid.position(*rank))).collect();
+    ranges(&places.into_iter().collect::<Vec<_>>())
+}
+
+/// Ascending numbers, as `0–3, 8`.
+fn ranges(numbers: &[u32]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+        [first, .., last] => format!("{first}–{last}"),
+        _ => run[0].to_string(),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
+fn computes(card: &CardSpec) -> String {
+    let precision = match card.device.precision() {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
     };
-    match spec.device {
+    match card.device {
         DeviceSpec::Cuda { .. } => precision.to_owned(),
         DeviceSpec::Cpu { speed, .. } => {
             format!("{precision} at {:.0}% of a CPU thread", speed * 100.0)
@@ -196,17 +251,25 @@ mod tests {
 
     use super::*;
 
-    fn quickstart() -> RunPlan {
-        let text = include_str!("../../examples/quickstart.yaml");
-        let manifests = api::load(&[api::Source { name: "quickstart", text }]).expect("right");
+    fn emulated(text: &str) -> RunPlan {
+        let manifests = api::load(&[api::Source { name: "example", text }]).expect("right");
         let execution = Execution::Emulated { threads: 1 };
         plan_run(&manifests.run, &manifests.islands, &execution).expect("it fits")
     }
 
+    fn check(text: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+        let tables = text.lines().filter(|line| !line.contains("why: "));
+        assert!(tables.map(|line| line.chars().count()).all(|width| width <= 120), "{text}");
+    }
+
     #[test]
     fn a_plan_names_every_card_its_work_and_its_bytes() {
-        let text = render(&quickstart());
-        for part in [
+        let text = render(&emulated(include_str!("../../examples/quickstart.yaml")));
+        let parts = [
             "run mini-llama: 2,496,960 parameters",
             "island dc: dp 1, H 20,",
             "island lab: dp 2, H ",
@@ -216,10 +279,38 @@ mod tests {
             "  error feedback      4.8 MiB\n",
             " of 24.0 GiB\n",
             "why: H is 20 on the fastest island, as asked",
-        ] {
-            assert!(text.contains(part), "{part:?} is missing in\n{text}");
-        }
-        assert!(text.lines().all(|line| line == line.trim_end() && line.chars().count() <= 120));
+        ];
+        check(&text, &parts);
+        assert!(!text.contains("stage"), "no word of what whole replicas do not have: {text}");
+    }
+
+    #[test]
+    fn cards_too_small_for_the_model_are_planned_as_two_stages_of_two() {
+        let plan = emulated(include_str!("../../examples/small-cards.yaml"));
+        let shapes: Vec<_> = plan.islands.iter().map(|island| Grid::of(&island.spec)).collect();
+        let whole = Grid { data: 1, stages: 1, tensor: 1 };
+        assert_eq!(shapes, [whole, Grid { stages: 2, tensor: 2, ..whole }]);
+        let parts = [
+            "island dc: dp 1, H 20,",
+            "island desk: dp 1 × pp 2 × tp 2, H ",
+            "  why: a replica is split pp 2 × tp 2: the model needs ",
+            "; of the ways that fit this is the fastest\n",
+        ];
+        check(&render(&plan), &parts);
+        let table = table(&plan.islands[1], &groups(&plan.islands[1]));
+        let row = |label: &str| {
+            let line = table.iter().find_map(|line| line.trim_start().strip_prefix(label));
+            line.map(|cells| cells.split_whitespace().collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let rows = [row("ranks"), row("stage"), row("layers"), row("tp"), row("dp")];
+        let cells = [["0–1", "2–3"], ["0", "1"], ["0–1", "2–3"], ["0–1", "0–1"], ["0", "0"]];
+        assert_eq!(rows, cells);
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_shown_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 4, 7, 8]), "0–2, 4, 7–8");
+        assert_eq!(ranges(&[3]), "3");
     }
 
     #[test]

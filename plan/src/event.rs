@@ -39,6 +39,9 @@ pub enum WorkerEvent {
         tokens: u64,
         /// Seconds of the step.
         seconds: f64,
+        /// Its loss or gradient was not finite: it changed nothing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        skipped: bool,
     },
     /// The island applied a committed round.
     Round {
@@ -68,7 +71,8 @@ pub enum WorkerEvent {
         /// Seconds spent waiting for other islands.
         waiting_seconds: f64,
     },
-    /// Held-out loss of θ at the start of a round.
+    /// Held-out loss of θ at the start of a round; of an island with compressed boundaries, of θ as
+    /// its subspace shows it.
     Evaluation {
         /// The round.
         round: u64,
@@ -82,6 +86,22 @@ pub enum WorkerEvent {
         round: u64,
         /// Its folder.
         path: String,
+    },
+    /// What went from this rank's stages to their neighbours in a round.
+    Boundary {
+        /// The round.
+        round: u64,
+        /// Bytes of activations and their gradients.
+        bytes_sent: u64,
+    },
+    /// The most memory that a device has held so far, after a round.
+    Memory {
+        /// Which of the rank's devices; a rank's CPU devices are one.
+        device: u32,
+        /// Bytes measured.
+        peak_bytes: u64,
+        /// Bytes that the plan expects.
+        planned_bytes: u64,
     },
     /// The rank ends well.
     Finished {
@@ -146,6 +166,9 @@ pub enum IslandState {
 pub const EXIT_CONFIG: i32 = 2;
 /// Exit code of a rank that lost a peer or the coordinator: restart at the next epoch.
 pub const EXIT_LOST: i32 = 3;
+/// Exit code of a rank whose device has no room for what the plan puts there: do not restart the
+/// island with this plan.
+pub const EXIT_MEMORY: i32 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -1,29 +1,39 @@
-//! Bytes a data-parallel rank needs, by kind; each kind is a function with its formula.
+//! Bytes a device needs, by kind; each kind is a function with its formula.
 //!
 //! P is the model's number of parameters, h its width, q the width of its query heads, f that of
-//! the feed-forward layer, L its layers, V its vocabulary; b sequences of s tokens make a
-//! micro-batch.
+//! the feed-forward layer, V its vocabulary; b sequences of s tokens make a micro-batch. A device
+//! holds N of the P parameters, among them a t-th of each of the L layers of its stage (t is the
+//! tensor-parallel size), and works on up to m micro-batches at a time.
 
 use crate::model::Llama;
+use crate::part::Part;
 use crate::spec::Precision;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
+/// Logits that exist at a time on a CPU: what fits its cache.
+pub const CPU_LOGITS: u64 = 1 << 20;
+/// Logits that exist at a time on a card: what keeps it busy.
+pub const CARD_LOGITS: u64 = 1 << 26;
 
-/// What decides how much a rank needs.
+/// What decides how much a device needs. Each computes for a rank of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Load<'a> {
     /// The model.
     pub model: &'a Llama,
+    /// What the device holds of it.
+    pub part: Part,
+    /// m: micro-batches between their forward and their backward.
+    pub in_flight: u32,
     /// s.
     pub sequence_length: u32,
     /// b.
     pub micro_batch_size: u32,
     /// What forward and backward compute in.
     pub precision: Precision,
-    /// Whether the rank computes in host memory, so that all its bytes are in one place.
+    /// Whether the device is the host, so that all its bytes are in one place.
     pub on_cpu: bool,
-    /// Data-parallel ranks of the island: the outer state is divided over them.
+    /// Ranks of the island: the outer state is divided over them, whatever they hold.
     pub ranks: u32,
     /// Encoded bytes of all contributions of a round, the island's own included.
     pub contributions: u64,
@@ -64,10 +74,16 @@ pub enum Kind {
     Activations,
     /// [`logits`].
     Logits,
+    /// [`subspace`].
+    Subspace,
     /// [`outer_theta`].
     OuterTheta,
     /// [`error_feedback`].
     ErrorFeedback,
+    /// [`pipeline`].
+    Pipeline,
+    /// [`projections`].
+    Projections,
     /// [`buffers`].
     Buffers,
     /// [`context`].
@@ -83,15 +99,19 @@ impl Kind {
             Self::Moments => "moments",
             Self::Activations => "activations",
             Self::Logits => "logits",
+            Self::Subspace => "subspace",
             Self::OuterTheta => "outer θ",
             Self::ErrorFeedback => "error feedback",
+            Self::Pipeline => "pipeline",
+            Self::Projections => "projections",
             Self::Buffers => "buffers",
             Self::Context => "context",
         }
     }
 }
 
-/// Bytes a rank needs, by kind, in the order in which they are shown.
+/// Bytes a device needs, by kind, in the order in which they are shown. Kinds that only stages, or
+/// only compression, need are left out where there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The kinds.
@@ -99,23 +119,26 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What a rank under `load` needs.
+    /// What a device under `load` needs.
     pub fn of(load: &Load<'_>) -> Self {
         let outer = if load.on_cpu { Place::Card } else { Place::Host };
-        let term = |kind, place, bytes| Term { kind, place, bytes };
-        Self {
-            terms: vec![
-                term(Kind::Weights, Place::Card, weights(load)),
-                term(Kind::Gradients, Place::Card, gradients(load)),
-                term(Kind::Moments, Place::Card, moments(load)),
-                term(Kind::Activations, Place::Card, activations(load)),
-                term(Kind::Logits, Place::Card, logits(load)),
-                term(Kind::OuterTheta, outer, outer_theta(load)),
-                term(Kind::ErrorFeedback, outer, error_feedback(load)),
-                term(Kind::Buffers, outer, buffers(load)),
-                term(Kind::Context, Place::Card, context(load)),
-            ],
-        }
+        let (staged, compressed) = (load.part.stages > 1, load.part.compression.is_some());
+        let terms = [
+            (true, Kind::Weights, Place::Card, weights(load)),
+            (true, Kind::Gradients, Place::Card, gradients(load)),
+            (true, Kind::Moments, Place::Card, moments(load)),
+            (true, Kind::Activations, Place::Card, activations(load)),
+            (true, Kind::Logits, Place::Card, logits(load)),
+            (compressed, Kind::Subspace, Place::Card, subspace(load)),
+            (true, Kind::OuterTheta, outer, outer_theta(load)),
+            (true, Kind::ErrorFeedback, outer, error_feedback(load)),
+            (staged, Kind::Pipeline, Place::Card, pipeline(load)),
+            (compressed, Kind::Projections, outer, projections(load)),
+            (true, Kind::Buffers, outer, buffers(load)),
+            (true, Kind::Context, Place::Card, context(load)),
+        ];
+        let there = terms.into_iter().filter(|(there, ..)| *there);
+        Self { terms: there.map(|(_, kind, place, bytes)| Term { kind, place, bytes }).collect() }
     }
 
     /// Bytes on the card.
@@ -134,55 +157,97 @@ impl Memory {
     }
 
     fn sum(&self, place: Place) -> u64 {
-        self.terms.iter().filter(|term| term.place == place).map(|term| term.bytes).sum()
+        let there = self.terms.iter().filter(|term| term.place == place);
+        there.fold(0, |sum, term| term.bytes.saturating_add(sum))
     }
 }
 
-/// Master weights in f32, and their bf16 copy where that is what computes: 4 P, or 6 P.
+/// Master weights in f32, and their bf16 copies where that is what computes, which every
+/// micro-batch in flight keeps for its backward: 4 N, or 4 N + 2 m N; with recompute 6 N.
 pub fn weights(load: &Load<'_>) -> u64 {
-    load.model.parameters() * (F32 + half_copy(load.precision))
+    let copies = if load.part.recompute { 1 } else { u64::from(load.in_flight.max(1)) };
+    load.part.parameters * (F32 + copies * half_copy(load.precision))
 }
 
-/// Gradients summed over micro-batches in f32, and the two largest matrices' own before they are
-/// added (gate and up are one product): 4 P + 2 f h (4 or 6).
+/// Gradients summed over micro-batches in f32, and the largest product's own before it is added:
+/// gate and up, which are one, or the head's rows v: 4 N + max(2 f / t, v) h (4 or 6).
 pub fn gradients(load: &Load<'_>) -> u64 {
     let config = load.model.config();
-    let largest = 2 * u64::from(config.intermediate_size) * u64::from(config.hidden_size);
-    load.model.parameters() * F32 + largest * (F32 + half_copy(load.precision))
+    let gate_up = 2 * u64::from(config.intermediate_size) / u64::from(load.part.tensor);
+    let largest = gate_up.max(load.part.head_rows) * u64::from(config.hidden_size);
+    load.part.parameters * F32 + largest * (F32 + half_copy(load.precision))
 }
 
-/// AdamW's two moments in f32: 8 P.
+/// AdamW's two moments in f32: 8 N.
 pub fn moments(load: &Load<'_>) -> u64 {
-    load.model.parameters() * 2 * F32
+    load.part.parameters * 2 * F32
 }
 
-/// What backward needs from forward, without recompute, for one micro-batch.
+/// What backward needs from forward, for the m micro-batches in flight.
 ///
 /// Per token and layer, with a the bytes of a computed value (4 or 2) and v the width of the value
 /// heads: both norms keep their input and the normalised input in f32 (16 h); the projections keep
 /// their inputs (2 a h); attention keeps the projected and the turned queries and keys, the values,
-/// its output and that output laid out for the projection (a (4 q + 3 v)), and, fused, no scores;
-/// the feed-forward layer keeps gate, up, the activated gate and the product (4 a f). Beside the
-/// layers: the embedding, its gradient and the last norm (16 h), and the gradients in flight
-/// through one layer (a (4 f + 2 h)).
+/// its output and that output laid out for the projection (a (4 q + 3 v) / t), and, fused, no
+/// scores; the feed-forward layer keeps gate, up, the activated gate and the product (4 a f / t).
+/// With recompute that is there for one layer of one micro-batch, and every layer in flight keeps
+/// its input (4 h).
+///
+/// Beside the layers, in flight: what enters the stage, its gradient, and the last norm or what
+/// leaves the stage, and its gradient (16 h). Once: the gradients in flight through one layer
+/// (a (4 f / t + 2 h)).
 pub fn activations(load: &Load<'_>) -> u64 {
     let config = load.model.config();
     let value = value_bytes(load.precision);
     let hidden = u64::from(config.hidden_size);
-    let wide = u64::from(config.intermediate_size);
-    let attention = 4 * load.model.query_width() + 3 * load.model.key_value_width();
+    let ways = u64::from(load.part.tensor);
+    let wide = u64::from(config.intermediate_size) / ways;
+    let attention = (4 * load.model.query_width() + 3 * load.model.key_value_width()) / ways;
     let layer = 16 * hidden + value * (2 * hidden + attention + 4 * wide);
-    let beside = 16 * hidden + value * (4 * wide + 2 * hidden);
-    tokens(load) * (u64::from(config.num_hidden_layers) * layer + beside)
+    let (kept, at_a_time) = if load.part.recompute { (F32 * hidden, layer) } else { (layer, 0) };
+    let in_flight = u64::from(load.part.layers) * kept + 16 * hidden;
+    let once = at_a_time + value * (4 * wide + 2 * hidden);
+    // Deep pipelines of absurdly large models would overflow.
+    tokens(load).saturating_mul(u64::from(load.in_flight).saturating_mul(in_flight) + once)
 }
 
-/// Logits, their log-softmax and what lies between in f32, beside their gradient in bf16 where that
-/// is what computes: 12 or 14 bytes a logit. The head takes rows by chunks of about 2²⁰ logits.
+/// On the last stage, logits, their log-softmax and what lies between in f32, beside their gradient
+/// in bf16 where that is what computes: 12 or 14 bytes a logit. The head takes tokens by chunks of
+/// about [`CPU_LOGITS`] or [`CARD_LOGITS`].
 pub fn logits(load: &Load<'_>) -> u64 {
-    const CHUNK: u64 = 1 << 20;
-    let vocabulary = u64::from(load.model.config().vocab_size);
-    let at_a_time = (tokens(load) * vocabulary).min(CHUNK.max(vocabulary));
+    let rows = load.part.head_rows;
+    let chunk = if load.on_cpu { CPU_LOGITS } else { CARD_LOGITS };
+    let at_a_time = (tokens(load) * rows).min(chunk.max(rows));
     at_a_time * (3 * F32 + half_copy(load.precision))
+}
+
+/// With compression to k dimensions, the embedding as it was at first and the basis of the
+/// subspace: 4 V h + 4 h k.
+pub fn subspace(load: &Load<'_>) -> u64 {
+    let config = load.model.config();
+    let rank = load.part.compression.map_or(0, u64::from);
+    let rows = if rank == 0 { 0 } else { u64::from(config.vocab_size) };
+    F32 * u64::from(config.hidden_size) * (rows + rank)
+}
+
+/// With compression, the host's copies of the output and down projections: 4 L (q + f) h / t.
+pub fn projections(load: &Load<'_>) -> u64 {
+    let config = load.model.config();
+    let inputs = load.model.query_width() + u64::from(config.intermediate_size);
+    let layer = inputs * u64::from(config.hidden_size) / u64::from(load.part.tensor);
+    match load.part.compression {
+        Some(_) => F32 * u64::from(load.part.layers) * layer,
+        None => 0,
+    }
+}
+
+/// What waits to cross to and from neighbouring stages: of each neighbour two micro-batches that
+/// have come and one that is on its way here, and to it as many as the schedule lets be ahead, and
+/// one on its way: 4 b s h (4 + m) for each neighbour, or 4 b s k (4 + m) with compression.
+pub fn pipeline(load: &Load<'_>) -> u64 {
+    let width = load.part.compression.unwrap_or(load.model.config().hidden_size);
+    let each = F32 * tokens(load) * u64::from(width);
+    u64::from(load.part.boundaries()) * each * (4 + u64::from(load.in_flight))
 }
 
 /// θ at the start of the round, the rank's share: 4 P / ranks.
@@ -195,20 +260,24 @@ pub fn error_feedback(load: &Load<'_>) -> u64 {
     F32 * share(load)
 }
 
-/// What an exchange needs: the rank's share of the new θ, all of θ as it is put together from the
-/// shares, and the rank's share of every contribution: 4 P + 4 P / ranks + contributions / ranks.
-/// Beside a card, the host's copies of θ, gradients and moments too: 16 P.
+/// What an exchange needs: the rank's share of θ on its way to or from the ranks that train it, and
+/// once more, because the allocator keeps the last such buffer for a while; two windows of 8 MiB in
+/// which values move between ranks; and the rank's share of the contributions of two rounds:
+/// 8 P / ranks + 16 MiB + 2 contributions / ranks. Checkpoints go through the same buffers. Beside
+/// a card, the host's copies of θ and moments too: 12 N.
 pub fn buffers(load: &Load<'_>) -> u64 {
-    let all = F32 * load.model.parameters();
-    let staged = if load.on_cpu { 0 } else { 4 * all };
-    staged + all + F32 * share(load) + load.contributions.div_ceil(load.ranks.into())
+    const WINDOWS: u64 = 2 * (8 << 20);
+    let staged = if load.on_cpu { 0 } else { 3 * F32 * load.part.parameters };
+    let contributions = 2 * load.contributions.div_ceil(load.ranks.into());
+    staged + 2 * F32 * share(load) + WINDOWS + contributions
 }
 
 /// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context
 /// and kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation; or
-/// 384 MiB of a CPU process.
+/// 192 MiB of a CPU process: 80 are the program's and libtorch's own pages, 70 what both have made
+/// when the first round begins, the rest what the allocators of its threads keep.
 pub fn context(load: &Load<'_>) -> u64 {
-    if load.on_cpu { 384 << 20 } else { (640 << 20) + load.card_bytes / 20 }
+    if load.on_cpu { 192 << 20 } else { (640 << 20) + load.card_bytes / 20 }
 }
 
 fn tokens(load: &Load<'_>) -> u64 {

@@ -243,10 +243,19 @@ impl Llama {
     /// not) and s the sequence length. PaLM (Chowdhery et al. 2022), appendix B; Kaplan et al.
     /// 2020, section 2.1. As there, the causal mask's saving of half the attention is not counted.
     pub fn flops_per_token(&self, sequence_length: u32) -> f64 {
-        let layers = u64::from(self.config.num_hidden_layers);
-        let head = u64::from(self.config.vocab_size) * u64::from(self.config.hidden_size);
-        let multiplied = layers * self.layer_parameters() + head;
-        let attention = layers * self.query_width() * u64::from(sequence_length);
-        6.0 * multiplied as f64 + 12.0 * attention as f64
+        let layers = f64::from(self.config.num_hidden_layers);
+        let head = self.head_flops_per_token(self.config.vocab_size.into());
+        layers * self.layer_flops_per_token(sequence_length) + head
+    }
+
+    /// One layer's part of [`Llama::flops_per_token`].
+    pub fn layer_flops_per_token(&self, sequence_length: u32) -> f64 {
+        let attention = self.query_width() * u64::from(sequence_length);
+        6.0 * self.layer_parameters() as f64 + 12.0 * attention as f64
+    }
+
+    /// The part in [`Llama::flops_per_token`] of so many rows of the output head.
+    pub fn head_flops_per_token(&self, rows: u64) -> f64 {
+        6.0 * (rows * u64::from(self.config.hidden_size)) as f64
     }
 }

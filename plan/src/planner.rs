@@ -7,12 +7,19 @@ use crate::request::{Execution, InnerSteps, IslandRequest, RoundRules, RunReques
 use crate::spec::{IslandSpec, RunSpec};
 
 mod cards;
+mod describe;
+mod explain;
+mod groups;
 mod island;
 mod refusal;
+mod sharding;
+mod shortfall;
 mod split;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod time;
+mod whole;
 mod wire;
 
 pub use refusal::{Reason, Refusal, Refusals};
@@ -83,7 +90,8 @@ pub struct RankPlan {
     pub compute_seconds: f64,
 }
 
-/// Plans every island: data parallel over cards that each hold the model.
+/// Plans every island: data parallel over cards that each hold the model, or over groups of cards
+/// that hold it together.
 ///
 /// # Errors
 /// All refusals of all islands; a plan is for all or for none.
@@ -175,6 +183,7 @@ fn finish(
             name: run.name.clone(),
             seed: run.seed,
             model: run.model.config().clone(),
+            from: run.from.clone(),
             data: run.data.clone(),
             sequence_length: run.sequence_length,
             tokens: run.tokens,

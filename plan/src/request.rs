@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::Llama;
-use crate::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
+use crate::spec::{EvaluationSpec, OptimizerSpec, PipelineCompression, SparseSpec};
 
 /// A `TrainingRun`, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct RunRequest {
     pub seed: u64,
     /// The model.
     pub model: Llama,
+    /// Folder with the parameters to start from, in Hugging Face's form; random ones where absent.
+    pub from: Option<PathBuf>,
     /// Folder made by `heteroloco data prepare`; relative to the current folder.
     pub data: PathBuf,
     /// What the data has to be tokenised with.
@@ -81,6 +83,8 @@ pub struct IslandRequest {
     pub min_memory: u64,
     /// Cards one replica is split over.
     pub parallelism: Parallelism,
+    /// What its pipeline stages keep and send.
+    pub pipeline: PipelineRequest,
 }
 
 /// Cards of one product.
@@ -105,6 +109,15 @@ pub struct Parallelism {
     pub pipeline: Option<u32>,
     /// Replicas inside the island.
     pub data: Option<u32>,
+}
+
+/// What pipeline stages keep between forward and backward, and send to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PipelineRequest {
+    /// Compresses what goes between stages.
+    pub compression: Option<PipelineCompression>,
+    /// Whether activations are computed again in backward; `None`: where memory demands it.
+    pub recompute: Option<bool>,
 }
 
 /// Where ranks will run.

@@ -40,6 +40,10 @@ pub struct RunSpec {
     pub seed: u64,
     /// The model.
     pub model: LlamaConfig,
+    /// Folder with θ of round 0 in Hugging Face's form, an absolute path; drawn from the seed where
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
     /// Folder made by `heteroloco data prepare`.
     pub data: PathBuf,
     /// Tokens per sequence; at most `model.max_position_embeddings`.
@@ -152,22 +156,87 @@ pub struct IslandSpec {
     pub inner_steps: u32,
     /// What the island is expected to train on, in tokens a second.
     pub tokens_per_second: f64,
-    /// One entry for each data-parallel rank.
+    /// How one replica of the model is cut over devices.
+    pub sharding: Sharding,
+    /// What each data-parallel replica does in an inner step; their number is the data-parallel
+    /// size.
+    pub batches: Vec<BatchSpec>,
+    /// One entry for each process. Their devices, one after another, take the positions of the
+    /// island in the order of [`crate::shard::Grid`].
     pub ranks: Vec<RankSpec>,
 }
 
-/// What one data-parallel rank does in an inner step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How one replica is cut: tensor-parallel within a stage, stage after stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct RankSpec {
-    /// Product name of the card, as GPU feature discovery writes it.
-    pub product: String,
+pub struct Sharding {
+    /// Devices that share each layer (tensor-parallel size); 1 shares nothing.
+    pub tensor: u32,
+    /// Pipeline stages from the embedding to the head; their number is the pipeline-parallel size.
+    pub stages: Vec<StageSpec>,
+    /// Compresses what goes between stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<PipelineCompression>,
+}
+
+impl Sharding {
+    /// The whole model on one device.
+    pub fn whole(layers: u32) -> Sharding {
+        let stages = vec![StageSpec { layers, recompute: false }];
+        Sharding { tensor: 1, stages, compression: None }
+    }
+}
+
+/// One pipeline stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StageSpec {
+    /// Decoder layers that it holds; the first stage has the embedding besides, the last one the
+    /// head.
+    pub layers: u32,
+    /// Keep only the input of each layer between forward and backward, and compute the rest again.
+    pub recompute: bool,
+}
+
+/// Activations between stages, and their gradients, go as coordinates in a subspace that all
+/// stages share (Subspace Networks, arXiv 2506.01260; Heterogeneous SparseLoCo, arXiv 2601.02360).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PipelineCompression {
+    /// k: dimensions of the subspace, at most the model's width.
+    pub rank: u32,
+}
+
+/// What one data-parallel replica does in an inner step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BatchSpec {
     /// Micro-batches of an inner step.
     pub micro_batches: u32,
     /// Sequences of a micro-batch.
     pub micro_batch_size: u32,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RankSpec {
+    /// The devices that it computes on, at consecutive positions; not empty.
+    pub devices: Vec<CardSpec>,
+}
+
+/// One device of a rank.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CardSpec {
+    /// Product name of the card, as GPU feature discovery writes it.
+    pub product: String,
     /// Where it computes.
     pub device: DeviceSpec,
+    /// Bytes of the card.
+    pub memory_bytes: u64,
+    /// Bytes of it that the plan expects to be used.
+    pub planned_bytes: u64,
 }
 
 /// What forward and backward compute in; master weights, gradients and moments are f32 in any case.
@@ -238,11 +307,17 @@ mod tests {
         },
         "island": {
             "name": "lab", "index": 1, "islands": 3, "epoch": 2, "innerSteps": 7,
-            "tokensPerSecond": 1234.5, "ranks": [
-                {"product": "NVIDIA-GeForce-RTX-4090", "microBatches": 2, "microBatchSize": 4,
-                 "device": {"kind": "cpu", "threads": 1, "speed": 0.1669530065689742}},
-                {"product": "NVIDIA-H200", "microBatches": 1, "microBatchSize": 8,
-                 "device": {"kind": "cuda", "index": 3, "precision": "bf16"}}
+            "tokensPerSecond": 1234.5,
+            "sharding": {"tensor": 1, "stages": [
+                {"layers": 1, "recompute": true}, {"layers": 0, "recompute": false}
+            ], "compression": {"rank": 8}},
+            "batches": [{"microBatches": 2, "microBatchSize": 4}],
+            "ranks": [
+                {"devices": [{"product": "NVIDIA-GeForce-RTX-4090",
+                 "memoryBytes": 25757220864, "plannedBytes": 1,
+                 "device": {"kind": "cpu", "threads": 1, "speed": 0.1669530065689742}}]},
+                {"devices": [{"product": "NVIDIA-H200", "memoryBytes": 2, "plannedBytes": 1,
+                 "device": {"kind": "cuda", "index": 3, "precision": "bf16"}}]}
             ]
         },
         "rank": 0, "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
@@ -255,7 +330,7 @@ mod tests {
         let again = serde_json::to_string(&spec).expect("plain data");
         assert_eq!(serde_json::from_str::<WorkerSpec>(&again).expect("a spec"), spec);
         let cuda = DeviceSpec::Cuda { index: 3, precision: Precision::Bf16 };
-        assert_eq!(spec.island.ranks[1].device, cuda);
+        assert_eq!(spec.island.ranks[1].devices[0].device, cuda);
         assert_eq!(spec.run.seed, u64::MAX);
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use plan::request::{Execution, InnerSteps, Tokenizer};
-use plan::spec::{OptimizerSpec, Rule};
+use plan::request::{Execution, InnerSteps, Parallelism, PipelineRequest, Tokenizer};
+use plan::spec::{OptimizerSpec, PipelineCompression, Rule};
 use proptest::prelude::*;
 
 use super::*;
@@ -75,6 +75,23 @@ fn what_the_design_shows_is_read() {
 }
 
 #[test]
+fn a_layout_and_what_its_stages_keep_and_send_are_read() {
+    let island = |layout: &str| {
+        let manifests = read(&RIGHT.replace("parallelism: {}", layout)).expect("right");
+        let island = &manifests.islands[0];
+        (island.parallelism, island.pipeline)
+    };
+    let (layout, pipeline) = island(
+        "parallelism: {tensor: 2, pipeline: 3, data: 4}\n  \
+         pipeline: {compression: {rank: 64}, recompute: true}",
+    );
+    assert_eq!((layout.tensor, layout.pipeline, layout.data), (Some(2), Some(3), Some(4)));
+    let compression = Some(PipelineCompression { rank: 64 });
+    assert_eq!(pipeline, PipelineRequest { compression, recompute: Some(true) });
+    assert_eq!(island("pipeline: {}"), (Parallelism::default(), PipelineRequest::default()));
+}
+
+#[test]
 fn a_model_may_stand_as_hugging_face_writes_it() {
     let config = "{config: {hidden_size: 128, intermediate_size: 256, num_hidden_layers: 2, \
                   num_attention_heads: 4, vocab_size: 320, rope_theta: \"500000\"}}";
@@ -82,6 +99,31 @@ fn a_model_may_stand_as_hugging_face_writes_it() {
     let model = manifests.run.model.config();
     assert_eq!((model.num_key_value_heads, model.head_dim), (4, Some(32)));
     assert_eq!((model.rope_theta, model.rms_norm_eps), (500_000.0, 1e-6));
+}
+
+#[test]
+fn a_model_may_be_one_that_is_in_a_folder() {
+    let text = RIGHT.replace("{preset: llama-160m}", "{from: models/small}");
+    let sources = [Source { name: "run.yaml", text: &text }];
+    let config = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 300,
+        "max_position_embeddings": 128}"#;
+    let read = |path: &Path| {
+        assert_eq!(path, Path::new("models/small"));
+        Ok(config.to_owned())
+    };
+    let run = load_with(&sources, &read).expect("right").run;
+    assert_eq!(run.from.as_deref(), Some(Path::new("models/small")));
+    assert_eq!((run.model.config().hidden_size, run.sequence_length), (64, 128));
+
+    let refused = |read: ReadConfig<'_>| load_with(&sources, read).unwrap_err().to_string();
+    let place = "run.yaml: TrainingRun mini: spec.model.from: ";
+    let text = refused(&|_| Err("no such folder".into()));
+    assert_eq!(text, format!("{place}no such folder"));
+    let text = refused(&|_| Ok(config.replace("llama", "gpt2")));
+    assert!(text.starts_with(&format!("{place}config.json has model_type \"gpt2\"")), "{text}");
+    let text = refused(&|_| Ok(config.replace("\"vocab_size\": 300", "\"vocab_size\": 0")));
+    assert!(text.starts_with(&format!("{place}vocab_size is 0")), "{text}");
 }
 
 #[test]
@@ -112,7 +154,7 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
         ("tokens: 2000000000", "tokens: 0", run, "tokens: 0 is below 1, the least"),
         ("tokens: 2000000000", "tokens: 1.5", run, "tokens: 1.5 has to be a whole number"),
         ("llama-160m", "llama-2b", run, "model.preset: \"llama-2b\" is not one of llama-demo,"),
-        ("preset: llama-160m", "", run, "model: set either preset or config"),
+        ("preset: llama-160m", "", run, "model: set one of preset, config and from"),
         ("\"3e-4\"", "3e-4", run, "optimizer.learningRate: has to be text: write \"0.0003\" in"),
         ("\"3e-4\"", "fast", run, "optimizer.learningRate: \"fast\" is not a number such as"),
         ("\"0.95\"", "\"1.5\"", run, "sparseLoCo.errorDecay: 1.5 has to be above 0 and at most 1"),
@@ -137,6 +179,18 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
             "{name: x}\n  dev",
             island,
             "runRef.name: there is no TrainingRun x,",
+        ),
+        (
+            "parallelism: {}",
+            "pipeline: {compression: {rank: 0}}",
+            island,
+            "pipeline.compression.rank: 0 is below 1, the least",
+        ),
+        (
+            "parallelism: {}",
+            "pipeline: {recompute: planned}",
+            island,
+            "pipeline.recompute: has to be true or false, not \"planned\"",
         ),
         ("  parallelism: {}", "  gpus: 2", island, "gpus: unknown field; the fields here are dev"),
     ];

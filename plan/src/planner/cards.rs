@@ -2,7 +2,7 @@
 
 use super::refusal::{self, Refusal};
 use crate::gpu::{self, Card};
-use crate::request::{DeviceRequest, Execution, IslandRequest, LocalCard};
+use crate::request::{DeviceRequest, Execution, IslandRequest, LocalCard, Parallelism};
 use crate::spec::Precision;
 
 /// A card that may take part.
@@ -58,9 +58,6 @@ impl<'a> Pool<'a> {
 
     /// The cards of an island, in the order in which it names them.
     pub(super) fn choose(&mut self, island: &IslandRequest) -> Result<Vec<Chosen>, Refusal> {
-        if let Some(cards) = split_over(island) {
-            return Err(refusal::not_yet(&island.name, cards));
-        }
         let mut chosen = Vec::new();
         for device in &island.devices {
             let cards = self.of_device(&island.name, device)?;
@@ -69,11 +66,9 @@ impl<'a> Pool<'a> {
             }
             chosen.extend(cards);
         }
-        if let Some(data) = island.parallelism.data {
-            if chosen.len() < data as usize {
-                return Err(refusal::too_few_for_data(&island.name, data, chosen.len()));
-            }
-            chosen.truncate(data as usize);
+        let wanted = cards_of(&island.parallelism);
+        if !chosen.is_empty() && (chosen.len() as u64) < wanted {
+            return Err(refusal::too_few_for_layout(&island.name, wanted, chosen.len()));
         }
         let memory = chosen.iter().map(|card| card.memory).sum::<u64>();
         if chosen.is_empty() {
@@ -118,10 +113,8 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// The cards that one replica would be split over, where the island asks for more than one.
-fn split_over(island: &IslandRequest) -> Option<(&'static str, u32)> {
-    let layout = &island.parallelism;
-    [("tensor", layout.tensor), ("pipeline", layout.pipeline)]
-        .into_iter()
-        .find_map(|(name, ways)| ways.filter(|ways| *ways > 1).map(|ways| (name, ways)))
+/// Cards that a layout takes at least.
+fn cards_of(layout: &Parallelism) -> u64 {
+    let ways = [layout.data, layout.pipeline, layout.tensor];
+    ways.into_iter().flatten().map(u64::from).fold(1, u64::saturating_mul)
 }

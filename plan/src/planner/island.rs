@@ -1,21 +1,37 @@
-//! One island: which of its cards take part, and what each does in an inner step.
+//! One island: whole replicas where every card holds the model, split ones where not, or where
+//! asked for.
 
 use super::cards::Chosen;
-use super::refusal::{self, Refusal};
-use super::split::{self, Cost, Share};
-use super::{IslandPlan, RankPlan, time, wire};
+use super::refusal::{self, Reason, Refusal};
+use super::time::Pace;
+use super::{IslandPlan, describe, sharding, whole, wire};
+use crate::gpu;
 use crate::memory::{Load, Memory};
+use crate::part::Part;
+use crate::pipeline;
 use crate::request::{Execution, IslandRequest, RunRequest};
-use crate::spec::{DeviceSpec, IslandSpec, Precision, RankSpec};
+use crate::shard::ShardError;
+use crate::spec::{BatchSpec, Sharding};
 
 /// What planning an island has to know of the run.
 pub(super) struct Planner<'a> {
-    run: &'a RunRequest,
+    pub(super) run: &'a RunRequest,
     execution: &'a Execution,
     /// TFLOP/s of the run's fastest card: what an emulated card's speed is measured against.
     fastest_tflops: f64,
     islands: u64,
     pub(super) contribution_bytes: u64,
+}
+
+/// How an island works: what its description is made of.
+pub(super) struct Layout {
+    pub sharding: Sharding,
+    /// For each replica.
+    pub batches: Vec<BatchSpec>,
+    /// For each position.
+    pub cards: Vec<Chosen>,
+    /// Why it is so.
+    pub reasons: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -38,60 +54,54 @@ impl<'a> Planner<'a> {
     pub(super) fn plan(
         &self,
         island: &IslandRequest,
-        mut cards: Vec<Chosen>,
+        cards: Vec<Chosen>,
     ) -> Result<IslandPlan, Refusal> {
-        let mut reasons = Vec::new();
-        let shares = loop {
-            // With fewer cards each holds more of the outer state, so this is asked every time.
-            self.drop_what_does_not_hold(island, &mut cards, &mut reasons)?;
-            if (self.run.sequences as usize) < cards.len() {
-                return Err(refusal::batch_too_small(
-                    &island.name,
-                    self.run.sequences,
-                    cards.len(),
-                ));
-            }
-            let shares = split::split(self.run.sequences, &self.costs(&cards));
-            if shares.iter().all(|share| share.micro_batches > 0) {
-                break shares;
-            }
-            cards = leave_out_the_slow(cards, &shares, &mut reasons);
-        };
-        Ok(self.describe(&island.name, &cards, &shares, reasons))
+        let layout = self.layout(island, cards)?;
+        let name = &island.name;
+        describe::island(self, name, layout).map_err(|error| refusal::unshardable(name, &error))
     }
 
-    /// Refuses a card that does not hold the model with one sequence, or leaves it out where the
-    /// island asks for none of its kind.
-    fn drop_what_does_not_hold(
-        &self,
-        island: &IslandRequest,
-        cards: &mut Vec<Chosen>,
-        reasons: &mut Vec<String>,
-    ) -> Result<(), Refusal> {
-        loop {
-            let ranks = cards.len() as u32;
-            let needs = |card: &Chosen| self.memory(card, ranks, 1).card();
-            let Some(small) = cards.iter().position(|card| needs(card) > card.memory) else {
-                return Ok(());
-            };
-            let (needed, card) = (needs(&cards[small]), cards.remove(small));
-            if !card.optional || cards.is_empty() {
-                return Err(refusal::model_too_large(&island.name, &card, needed));
+    fn layout(&self, island: &IslandRequest, mut cards: Vec<Chosen>) -> Result<Layout, Refusal> {
+        self.check_compression(island)
+            .map_err(|error| refusal::unshardable(&island.name, &error))?;
+        let (layout, recompute) = (&island.parallelism, island.pipeline.recompute);
+        let may_be_one = |ways: Option<u32>| ways.is_none_or(|ways| ways == 1);
+        let may_be_whole = may_be_one(layout.tensor) && may_be_one(layout.pipeline);
+        if !may_be_whole || recompute == Some(true) {
+            return sharding::search(self, island, &cards, None);
+        }
+        let has_to_be_whole = layout.tensor.is_some() && layout.pipeline.is_some();
+        let all = cards.clone();
+        cards.truncate(layout.data.map_or(usize::MAX, |data| data as usize));
+        match whole::layout(self, &island.name, cards) {
+            Err(refusal)
+                if refusal.reason == Reason::ModelTooLarge
+                    && !(has_to_be_whole && recompute.is_some()) =>
+            {
+                sharding::search(self, island, &all, Some(refusal))
             }
-            reasons.push(format!(
-                "left out {}: the model needs {}, it has {}",
-                card.product,
-                refusal::gib(needed),
-                refusal::gib(card.memory)
-            ));
+            other => other,
         }
     }
 
-    fn memory(&self, card: &Chosen, ranks: u32, micro_batch_size: u32) -> Memory {
+    fn check_compression(&self, island: &IslandRequest) -> Result<(), ShardError> {
+        let hidden = self.run.model.config().hidden_size;
+        match island.pipeline.compression.map(|compression| compression.rank) {
+            Some(rank) if !(1..=hidden).contains(&rank) => {
+                Err(ShardError::CompressionRank { rank, hidden })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a card needs for its part, in an island of so many ranks.
+    pub(super) fn memory(&self, card: &Chosen, part: Part, ranks: u32, batch: BatchSpec) -> Memory {
         Memory::of(&Load {
             model: &self.run.model,
+            part,
+            in_flight: pipeline::in_flight(part.stage, part.stages, batch.micro_batches),
             sequence_length: self.run.sequence_length,
-            micro_batch_size,
+            micro_batch_size: batch.micro_batch_size,
             precision: card.precision(),
             on_cpu: card.on_cpu(),
             ranks,
@@ -100,120 +110,26 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn costs(&self, cards: &[Chosen]) -> Vec<Cost> {
-        let ranks = cards.len() as u32;
-        let cost = |card: &Chosen| {
-            let fixed = self.memory(card, ranks, 0).card();
-            let each = self.memory(card, ranks, 1).card() - fixed;
-            let fits = card.memory.saturating_sub(fixed) / each.max(1);
-            let useful = time::useful_micro_batch(card, self.run.sequence_length);
-            let speed = self.speed(card);
-            Cost {
-                sequence_seconds: time::sequence_seconds(card, self.run) / speed,
-                micro_batch_seconds: time::micro_batch_seconds(card, &self.run.model) / speed,
-                largest: fits.clamp(1, useful.into()) as u32,
+    pub(super) fn pace(&self, card: &Chosen, part: &Part) -> Pace {
+        Pace::of(card, self.run, part, self.speed(card))
+    }
+
+    /// What a card computes in comparison with others, in TFLOP/s.
+    pub(super) fn tflops(&self, card: &Chosen) -> f64 {
+        match self.execution {
+            Execution::Emulated { .. } => card.card.tflops(),
+            Execution::Local { .. } if card.on_cpu() => {
+                gpu::cpu().tflops() * f64::from(card.threads)
             }
-        };
-        cards.iter().map(cost).collect()
+            Execution::Local { .. } => card.card.tflops(),
+        }
     }
 
     /// Share of the CPU's own speed that an emulated card runs at; 1 for what is real.
-    fn speed(&self, card: &Chosen) -> f64 {
+    pub(super) fn speed(&self, card: &Chosen) -> f64 {
         match self.execution {
             Execution::Emulated { .. } => card.card.tflops() / self.fastest_tflops,
             Execution::Local { .. } => 1.0,
         }
     }
-
-    fn describe(
-        &self,
-        name: &str,
-        cards: &[Chosen],
-        shares: &[Share],
-        mut reasons: Vec<String>,
-    ) -> IslandPlan {
-        let run = self.run;
-        let costs = self.costs(cards);
-        let ranks: Vec<_> = cards
-            .iter()
-            .zip(shares.iter().zip(&costs))
-            .map(|(card, (share, cost))| RankPlan {
-                card_bytes: card.memory,
-                memory: self.memory(card, cards.len() as u32, share.micro_batch_size),
-                compute_seconds: share.seconds(cost)
-                    + time::optimizer_seconds(card, &run.model) / self.speed(card),
-            })
-            .collect();
-        let slowest = ranks.iter().map(|rank| rank.compute_seconds).fold(0.0, f64::max);
-        let step_seconds = slowest + time::all_reduce_seconds(cards.len(), &run.model);
-        reasons.extend(explain(cards, shares));
-        let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
-        let tokens_per_second = step_tokens / step_seconds;
-        IslandPlan {
-            spec: IslandSpec {
-                name: name.to_owned(),
-                index: 0,
-                islands: 0,
-                epoch: 1,
-                inner_steps: 0,
-                tokens_per_second,
-                ranks: self.rank_specs(cards, shares),
-            },
-            ranks,
-            step_seconds,
-            round_tokens: 0,
-            reasons,
-        }
-    }
-
-    fn rank_specs(&self, cards: &[Chosen], shares: &[Share]) -> Vec<RankSpec> {
-        cards
-            .iter()
-            .zip(shares)
-            .map(|(card, share)| RankSpec {
-                product: card.product.clone(),
-                micro_batches: share.micro_batches,
-                micro_batch_size: share.micro_batch_size,
-                device: match card.cuda_index {
-                    Some(index) => DeviceSpec::Cuda { index, precision: card.precision() },
-                    None => DeviceSpec::Cpu {
-                        threads: self.execution.threads(),
-                        speed: self.speed(card),
-                    },
-                },
-            })
-            .collect()
-    }
-}
-
-fn leave_out_the_slow(
-    cards: Vec<Chosen>,
-    shares: &[Share],
-    reasons: &mut Vec<String>,
-) -> Vec<Chosen> {
-    let mut kept = Vec::new();
-    for (card, share) in cards.into_iter().zip(shares) {
-        if share.micro_batches > 0 {
-            kept.push(card);
-        } else {
-            reasons.push(format!(
-                "left out {}: the others are done before it ends one sequence",
-                card.product
-            ));
-        }
-    }
-    kept
-}
-
-fn explain(cards: &[Chosen], shares: &[Share]) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let sequences = |share: &Share| share.micro_batches * share.micro_batch_size;
-    if shares.iter().any(|share| sequences(share) != sequences(&shares[0])) {
-        reasons.push("faster cards take more sequences, so that all end a step together".into());
-    }
-    let slow = |card: &&Chosen| card.precision() == Precision::F32 && card.cuda_index.is_some();
-    if let Some(card) = cards.iter().find(slow) {
-        reasons.push(format!("{} has no bf16: it computes in f32, slowly", card.product));
-    }
-    reasons
 }

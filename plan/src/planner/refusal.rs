@@ -3,8 +3,10 @@
 use std::fmt;
 
 use super::cards::Chosen;
+use super::shortfall::Shortfall;
 use crate::gpu;
-use crate::request::DeviceRequest;
+use crate::request::{DeviceRequest, Parallelism};
+use crate::shard::ShardError;
 
 /// Why a plan was refused. The list is closed: it is what `status` shows as a condition's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,14 +17,14 @@ pub enum Reason {
     UnknownProduct,
     /// There are fewer cards than the island asks for.
     NotEnoughCards,
-    /// A card does not hold the model.
+    /// The cards do not hold the model, each or together.
     ModelTooLarge,
     /// All cards together have less than `minMemory`.
     BelowMinimumMemory,
-    /// An inner step has fewer sequences than the island has cards.
+    /// An inner step has fewer sequences than the island has cards, or replicas.
     BatchTooSmall,
-    /// The layout asked for comes in a later version.
-    NotYet,
+    /// The model cannot be cut as asked.
+    Unshardable,
 }
 
 impl fmt::Display for Reason {
@@ -79,13 +81,21 @@ pub(super) fn no_islands() -> Refusal {
     }
 }
 
-pub(super) fn not_yet(island: &str, (name, ways): (&str, u32)) -> Refusal {
-    refuse(
-        island,
-        Reason::NotYet,
-        format!("parallelism.{name} is {ways}, and a replica cannot be split over cards yet"),
-        format!("take parallelism.{name} out, and cards that each hold the model"),
-    )
+pub(super) fn unshardable(island: &str, error: &ShardError) -> Refusal {
+    let remedy = match error {
+        ShardError::EmptyStage { stage } => {
+            format!("lower parallelism.pipeline to at most {stage} or leave it out")
+        }
+        ShardError::Layers { .. } => "leave parallelism out".into(),
+        ShardError::CompressionRank { .. } => "change pipeline.compression.rank".into(),
+        ShardError::NoTensor
+        | ShardError::DoesNotDivide { .. }
+        | ShardError::InsideChunk { .. }
+        | ShardError::Vocabulary { .. } => {
+            "change parallelism.tensor, or leave it out to have it planned".into()
+        }
+    };
+    refuse(island, Reason::Unshardable, error.to_string(), remedy)
 }
 
 pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
@@ -106,12 +116,26 @@ pub(super) fn not_enough(island: &str, device: &DeviceRequest, found: usize) -> 
     )
 }
 
-pub(super) fn too_few_for_data(island: &str, data: u32, found: usize) -> Refusal {
+pub(super) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Refusal {
     refuse(
         island,
         Reason::NotEnoughCards,
-        format!("parallelism.data is {data} over {found} cards"),
-        "lower parallelism.data or raise the devices' counts",
+        format!("its parallelism takes {wanted} cards, it has {found}"),
+        "lower parallelism or raise the devices' counts",
+    )
+}
+
+pub(super) fn too_few_alike(island: &str, layout: &Parallelism) -> Refusal {
+    let ways = |ways: Option<u32>| ways.unwrap_or(1);
+    let (data, stages, tensor) = (ways(layout.data), ways(layout.pipeline), ways(layout.tensor));
+    refuse(
+        island,
+        Reason::NotEnoughCards,
+        format!(
+            "its parallelism takes {} × {tensor} cards of one product; it has fewer such groups",
+            u64::from(data) * u64::from(stages)
+        ),
+        "lower parallelism.tensor or give it more cards of one product",
     )
 }
 
@@ -142,6 +166,28 @@ pub(super) fn model_too_large(island: &str, card: &Chosen, needed: u64) -> Refus
     )
 }
 
+pub(super) fn too_large_together(island: &str, short: &Shortfall) -> Refusal {
+    let Shortfall { needed, given, stages, tensor, cards, card, card_needs, .. } = short;
+    let recompute = if short.recompute { " with recompute" } else { "" };
+    let message = format!(
+        "needs {} over {cards} cards (pp {stages} × tp {tensor}{recompute}), which have {}; \
+         {} of them on one {} of {}",
+        gib(*needed),
+        gib(*given),
+        gib(*card_needs),
+        card.product,
+        gib(card.memory),
+    );
+    let smaller = "choose a smaller model or a shorter batch.sequenceLength";
+    let remedy = if short.can_grow {
+        let more = short.bytes.div_ceil(card.memory.max(1)).max(1);
+        format!("{smaller}, or add at least {more} × {}", card.product)
+    } else {
+        format!("{smaller}, or cards with more memory")
+    };
+    refuse(island, Reason::ModelTooLarge, message, remedy)
+}
+
 /// What would hold it: a smaller model or sequence, or the smallest card of the catalogue that is
 /// large enough.
 fn larger(card: &Chosen, needed: u64) -> String {
@@ -166,7 +212,19 @@ pub(super) fn batch_too_small(island: &str, sequences: u32, cards: usize) -> Ref
     )
 }
 
-/// Bytes for people.
+pub(super) fn too_few_sequences(island: &str, sequences: u32, replicas: u32) -> Refusal {
+    refuse(
+        island,
+        Reason::BatchTooSmall,
+        format!("an inner step has {sequences} sequences for {replicas} replicas"),
+        format!("raise batch.sequences to at least {replicas} or lower parallelism.data"),
+    )
+}
+
+/// Bytes for people; small cards differ by less than a tenth of a GiB.
 pub(super) fn gib(bytes: u64) -> String {
+    if bytes < 2 << 30 {
+        return format!("{} MiB", bytes.div_ceil(1 << 20));
+    }
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

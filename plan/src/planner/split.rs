@@ -1,12 +1,12 @@
 //! How the sequences of an inner step are divided over cards of unlike speed.
 
+use super::time::Pace;
+
 /// What a rank's work costs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
-    /// Seconds a sequence takes.
-    pub sequence_seconds: f64,
-    /// Seconds a micro-batch takes beside its sequences.
-    pub micro_batch_seconds: f64,
+    /// Of the whole model.
+    pub pace: Pace,
     /// Largest micro-batch; at least 1.
     pub largest: u32,
 }
@@ -21,9 +21,7 @@ pub(super) struct Share {
 impl Share {
     /// Seconds of an inner step.
     pub(super) fn seconds(&self, cost: &Cost) -> f64 {
-        let each =
-            cost.micro_batch_seconds + f64::from(self.micro_batch_size) * cost.sequence_seconds;
-        f64::from(self.micro_batches) * each
+        f64::from(self.micro_batches) * cost.pace.micro_batch(self.micro_batch_size)
     }
 }
 
@@ -46,7 +44,8 @@ pub(super) fn split(sequences: u32, costs: &[Cost]) -> Vec<Share> {
 }
 
 fn by_granule(granules: u32, granule: u32, costs: &[Cost]) -> Vec<Share> {
-    let counts = divide(granules, costs);
+    let seconds: Vec<_> = costs.iter().map(|cost| cost.pace.sequence_seconds).collect();
+    let counts = divide(granules, &seconds);
     counts
         .into_iter()
         .zip(costs)
@@ -58,17 +57,18 @@ fn by_granule(granules: u32, granule: u32, costs: &[Cost]) -> Vec<Share> {
         .collect()
 }
 
-/// Granules of each rank: first the whole part of its share by speed, which no best division
-/// undercuts, then the rest one by one to whoever would end it first.
-fn divide(granules: u32, costs: &[Cost]) -> Vec<u32> {
-    let speed: f64 = costs.iter().map(|cost| 1.0 / cost.sequence_seconds).sum();
-    let part = |cost: &Cost| f64::from(granules) / cost.sequence_seconds / speed;
-    let mut counts: Vec<_> = costs.iter().map(|cost| (part(cost) - 1e-9) as u32).collect();
+/// Divides granules over workers that take so many seconds for one: first the whole part of each
+/// worker's share by speed, which no best division undercuts, then the rest one by one to whoever
+/// would end it first.
+pub(super) fn divide(granules: u32, seconds: &[f64]) -> Vec<u32> {
+    let speed: f64 = seconds.iter().map(|each| 1.0 / each).sum();
+    let part = |each: &f64| f64::from(granules) / each / speed;
+    let mut counts: Vec<_> = seconds.iter().map(|each| (part(each) - 1e-9) as u32).collect();
     for _ in counts.iter().sum::<u32>()..granules {
-        let end = |rank: usize| f64::from(counts[rank] + 1) * costs[rank].sequence_seconds;
-        let first = (0..costs.len()).min_by(|a, b| end(*a).total_cmp(&end(*b)));
-        if let Some(rank) = first {
-            counts[rank] += 1;
+        let end = |worker: usize| f64::from(counts[worker] + 1) * seconds[worker];
+        let first = (0..seconds.len()).min_by(|a, b| end(*a).total_cmp(&end(*b)));
+        if let Some(worker) = first {
+            counts[worker] += 1;
         }
     }
     counts
@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cost(sequence_seconds: f64, largest: u32) -> Cost {
-        Cost { sequence_seconds, micro_batch_seconds: 0.01, largest }
+        Cost { pace: Pace { sequence_seconds, micro_batch_seconds: 0.01 }, largest }
     }
 
     fn share(micro_batches: u32, micro_batch_size: u32) -> Share {
@@ -131,7 +131,8 @@ mod tests {
         ) {
             let costs: Vec<_> = seconds
                 .iter()
-                .map(|t| Cost { sequence_seconds: *t, micro_batch_seconds: 0.0, largest: 1 })
+                .map(|t| Pace { sequence_seconds: *t, micro_batch_seconds: 0.0 })
+                .map(|pace| Cost { pace, largest: 1 })
                 .collect();
             let end = |counts: [u32; 3]| {
                 counts.iter().zip(&seconds).map(|(n, t)| f64::from(*n) * t).fold(0.0, f64::max)

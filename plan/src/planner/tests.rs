@@ -1,5 +1,7 @@
 //! Tests of plans: tables of what is planned and refused, and what holds for any request.
 
+mod sharding;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,8 +9,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::gpu::{self, CATALOGUE, CPU};
 use crate::model::{PRESETS, preset};
-use crate::request::{DeviceRequest, LocalCard, Parallelism};
-use crate::spec::{DeviceSpec, EvaluationSpec, OptimizerSpec, Precision, Rule, SparseSpec};
+use crate::request::{DeviceRequest, LocalCard, Parallelism, PipelineRequest};
+use crate::shard::{Grid, Position, Sharded};
+use crate::spec::{
+    DeviceSpec, EvaluationSpec, OptimizerSpec, PipelineCompression, Precision, Rule, SparseSpec,
+};
 
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
 const RTX4090: &str = "NVIDIA-GeForce-RTX-4090";
@@ -23,6 +28,7 @@ fn run(model: &str, sequences: u32) -> RunRequest {
         sequences,
         sequence_length: model.config().max_position_embeddings.min(2048),
         model,
+        from: None,
         data: "data".into(),
         tokenizer: Tokenizer::Byte,
         tokens: 1_000_000_000,
@@ -66,6 +72,7 @@ fn island(name: &str, devices: &[DeviceRequest]) -> IslandRequest {
         devices: devices.to_vec(),
         min_memory: 0,
         parallelism: Parallelism::default(),
+        pipeline: PipelineRequest::default(),
     }
 }
 
@@ -79,11 +86,11 @@ fn local(cards: &[LocalCard]) -> Execution {
 }
 
 fn sequences(island: &IslandPlan) -> Vec<u32> {
-    island.spec.ranks.iter().map(|rank| rank.micro_batches * rank.micro_batch_size).collect()
+    island.spec.batches.iter().map(|batch| batch.micro_batches * batch.micro_batch_size).collect()
 }
 
 fn speeds(island: &IslandPlan) -> Vec<f64> {
-    let speed = |rank: &crate::spec::RankSpec| match rank.device {
+    let speed = |rank: &crate::spec::RankSpec| match rank.devices[0].device {
         DeviceSpec::Cpu { speed, .. } => speed,
         DeviceSpec::Cuda { .. } => panic!("not emulated"),
     };
@@ -156,7 +163,7 @@ fn this_machines_cards_are_each_given_once_in_order() {
     let plan = plan_run(&run("llama-160m", 8), &islands, &local(&cards)).expect("it fits");
     let ranks = |at: usize| plan.islands[at].spec.ranks.iter();
     let devices: Vec<Vec<_>> =
-        (0..2).map(|at| ranks(at).map(|rank| rank.device).collect()).collect();
+        (0..2).map(|at| ranks(at).map(|rank| rank.devices[0].device).collect()).collect();
     let cuda = |index| DeviceSpec::Cuda { index, precision: Precision::Bf16 };
     assert_eq!(devices, [vec![cuda(0), cuda(2)], vec![cuda(3), cuda(1)]]);
     assert!(!plan.emulated);
@@ -167,7 +174,7 @@ fn the_cpu_is_a_card_of_this_machine_at_its_own_speed() {
     let plan = plan_run(&run("llama-demo", 8), &[island("a", &[device(CPU, 2)])], &local(&[]))
         .expect("it fits");
     let expected = DeviceSpec::Cpu { threads: 2, speed: 1.0 };
-    assert!(plan.islands[0].spec.ranks.iter().all(|rank| rank.device == expected));
+    assert!(plan.islands[0].spec.ranks.iter().all(|rank| rank.devices[0].device == expected));
 }
 
 #[test]
@@ -176,7 +183,7 @@ fn a_card_before_ampere_computes_in_f32_and_says_so() {
     let plan =
         plan_run(&run("llama-160m", 4), &[island("a", &[device("Tesla-T4", 1)])], &local(&cards))
             .expect("it fits");
-    assert_eq!(plan.islands[0].spec.ranks[0].device.precision(), Precision::F32);
+    assert_eq!(plan.islands[0].spec.ranks[0].devices[0].device.precision(), Precision::F32);
     assert!(plan.islands[0].reasons[0].contains("no bf16"), "{:?}", plan.islands[0].reasons);
 }
 
@@ -206,7 +213,7 @@ fn each_refusal_says_why_and_what_to_change() {
         (
             lab(&[low]),
             Reason::ModelTooLarge,
-            "GiB on every card; NVIDIA-GeForce-RTX-3090 has 0.2 GiB (ModelTooLarge): choose a \
+            "MiB on every card; NVIDIA-GeForce-RTX-3090 has 256 MiB (ModelTooLarge): choose a \
              smaller model or a shorter batch.sequenceLength, or cards of at least that much, \
              such as NVIDIA-GeForce-RTX-3080",
         ),
@@ -223,13 +230,14 @@ fn each_refusal_says_why_and_what_to_change() {
         ),
         (
             IslandRequest { parallelism: split, ..lab(&[device(RTX3090, 2)]) },
-            Reason::NotYet,
-            "parallelism.tensor is 2, and a replica cannot be split over cards yet",
+            Reason::Unshardable,
+            "every part of the query heads is 96 wide, which is not a multiple of 64 \
+             (Unshardable): change parallelism.tensor, or leave it out to have it planned",
         ),
         (
             IslandRequest { parallelism: data, ..lab(&[device(RTX3090, 1)]) },
             Reason::NotEnoughCards,
-            "parallelism.data is 2 over 1 cards",
+            "its parallelism takes 2 cards, it has 1 (NotEnoughCards)",
         ),
     ];
     for (island, reason, sentence) in cases {
@@ -243,9 +251,17 @@ fn each_refusal_says_why_and_what_to_change() {
 }
 
 #[test]
-fn a_model_for_which_no_card_is_large_enough_is_refused_as_such() {
+fn a_model_for_which_the_cards_are_too_small_is_refused_with_what_is_missing() {
     let (reason, text) =
         refusal(&run("covenant-72b", 8), &island("dc", &[device(H100, 8)]), &EMULATED);
+    assert_eq!(reason, Reason::ModelTooLarge);
+    assert!(
+        text.contains(" over 8 cards (pp 2 × tp 4 with recompute), which have 637.2 GiB; "),
+        "{text}"
+    );
+    assert!(text.contains("or add at least 20 × NVIDIA-H100-80GB-HBM3"), "{text}");
+    let (reason, text) =
+        refusal(&run("covenant-72b", 8), &island("dc", &[device(H100, 1)]), &EMULATED);
     assert_eq!(reason, Reason::ModelTooLarge);
     assert!(text.ends_with("no single card holds it"), "{text}");
 }
@@ -274,6 +290,9 @@ prop_compose! {
     fn any_island()(
         devices in
             prop::collection::vec((0..CATALOGUE.len(), 0_u32..3, 1_u32..4, 1_u64..200), 1..4),
+        [tensor, pipeline, data] in prop::array::uniform3(prop::option::weighted(0.2, 1_u32..4)),
+        rank in prop::option::weighted(0.3, 1_u32..100),
+        recompute in prop::option::weighted(0.3, any::<bool>()),
     ) -> IslandRequest {
         let devices: Vec<_> = devices
             .into_iter()
@@ -284,8 +303,51 @@ prop_compose! {
                 memory: (gib < 100).then_some(gib << 30),
             })
             .collect();
-        island("any", &devices)
+        let compression = rank.map(|rank| PipelineCompression { rank });
+        IslandRequest {
+            parallelism: Parallelism { tensor, pipeline, data },
+            pipeline: PipelineRequest { compression, recompute },
+            ..island("any", &devices)
+        }
     }
+}
+
+/// Checks what holds for every plan of an island.
+fn check(
+    island: &IslandPlan,
+    asked: &IslandRequest,
+    run: &RunRequest,
+) -> Result<(), TestCaseError> {
+    let (spec, grid) = (&island.spec, Grid::of(&island.spec));
+    prop_assert_eq!(sequences(island).iter().sum::<u32>(), run.sequences);
+    for batch in &spec.batches {
+        prop_assert!(batch.micro_batches > 0 && batch.micro_batch_size > 0);
+    }
+    prop_assert_eq!(spec.ranks.len(), grid.size() as usize);
+    prop_assert_eq!(island.ranks.len(), spec.ranks.len());
+    Sharded::new(&run.model, &spec.sharding).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    for (index, (rank, told)) in (0..).zip(island.ranks.iter().zip(&spec.ranks)) {
+        let [card] = &told.devices[..] else { return Err(TestCaseError::fail("no card")) };
+        prop_assert!(rank.memory.card() <= rank.card_bytes, "{rank:?}");
+        prop_assert_eq!(rank.memory.card(), card.planned_bytes);
+        let first = Position { tensor: 0, ..grid.position(index) };
+        let peer = &spec.ranks[grid.index(first) as usize].devices[0];
+        prop_assert_eq!(&peer.product, &card.product, "one layer on unlike cards");
+    }
+    let layout = asked.parallelism;
+    prop_assert!(layout.tensor.is_none_or(|ways| ways == grid.tensor));
+    prop_assert!(layout.pipeline.is_none_or(|ways| ways == grid.stages));
+    let split = grid.tensor * grid.stages > 1;
+    prop_assert!(layout.data.is_none_or(|ways| ways == grid.data || (!split && grid.data < ways)));
+    let mut recompute = spec.sharding.stages.iter().map(|stage| stage.recompute);
+    prop_assert!(asked.pipeline.recompute.is_none_or(|asked| recompute.all(|it| it == asked)));
+    if grid.stages > 1 {
+        prop_assert_eq!(spec.sharding.compression, asked.pipeline.compression);
+        let size = spec.batches[0].micro_batch_size;
+        let full = 2 * grid.stages * grid.data;
+        prop_assert!(size == 1 || run.sequences / size >= full, "{:?}", spec.batches);
+    }
+    Ok(())
 }
 
 proptest! {
@@ -301,15 +363,13 @@ proptest! {
             .map(|index| card(index, CATALOGUE[index as usize % CATALOGUE.len()].product))
             .collect();
         let execution = if emulated { EMULATED } else { local(&cards) };
-        let Ok(plan) = plan_run(&request, &islands, &execution) else { return Ok(()) };
+        let planned = plan_run(&request, &islands, &execution);
+        prop_assert_eq!(&planned, &plan_run(&request, &islands, &execution));
+        let Ok(plan) = planned else { return Ok(()) };
         let reference = plan.islands.iter().map(|i| i.step_seconds).fold(f64::INFINITY, f64::min)
             * f64::from(AUTO_INNER_STEPS);
-        for island in &plan.islands {
-            prop_assert_eq!(sequences(island).iter().sum::<u32>(), sequences_each);
-            for (rank, spec) in island.ranks.iter().zip(&island.spec.ranks) {
-                prop_assert!(rank.memory.card() <= rank.card_bytes, "{:?}", rank);
-                prop_assert!(spec.micro_batches > 0 && spec.micro_batch_size > 0);
-            }
+        for (island, asked) in plan.islands.iter().zip(&islands) {
+            check(island, asked, &request)?;
             let late = (island.round_seconds() - reference).abs();
             let single = island.spec.inner_steps == 1;
             prop_assert!(single || late <= 0.5 * island.step_seconds * (1.0 + 1e-9));
