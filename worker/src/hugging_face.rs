@@ -1,7 +1,8 @@
 //! A model as a folder that Hugging Face transformers loads: `config.json`, the parameters as
-//! safetensors in shards, the tokenizer.
+//! safetensors in shards, the tokenizer. [`Folder`] reads the parameters of one.
 
 mod command;
+mod import;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::checkpoint::{CheckpointError, write_atomically};
 use crate::parameters::Layout;
 
 pub use command::{ExportArguments, export_command};
+pub use import::{Folder, ImportError};
 
 /// Why a folder was not written.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 //! device, sharding, number of threads or version of libtorch changes a bit of them.
 
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use plan::model::TensorSpec;
@@ -9,6 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::parameters::Layout;
+
+/// Words of 32 bits that a pair of values takes from its tensor's stream.
+const PAIR_WORDS: u128 = 4;
 
 /// Fills a flat buffer with the initial values of all its tensors, one thread for each of several
 /// tensors at a time.
@@ -39,12 +43,30 @@ pub fn fill_all(seed: u64, layout: &Layout, range: f64, out: &mut [f32]) {
 /// Fills `out` with the initial values of `tensor`: matrices are normal with standard deviation
 /// `range`, vectors (the norms' weights) are 1. As in Hugging Face's `LlamaPreTrainedModel`.
 pub fn fill(seed: u64, tensor: &TensorSpec, range: f64, out: &mut [f32]) {
+    fill_from(0, (seed, range), tensor, out);
+}
+
+/// Fills `out` with the initial values of some rows of `tensor`, the same as [`fill`] gives them. A
+/// vector is a single row.
+pub fn fill_rows(seed: u64, tensor: &TensorSpec, range: f64, rows: Range<u64>, out: &mut [f32]) {
+    let columns = tensor.shape.last().copied().unwrap_or(0);
+    fill_from(rows.start * columns, (seed, range), tensor, out);
+}
+
+/// Fills `out` with the values from position `first` on.
+fn fill_from(first: u64, (seed, range): (u64, f64), tensor: &TensorSpec, out: &mut [f32]) {
     if tensor.shape.len() < 2 {
         out.fill(1.0);
         return;
     }
     let mut random = generator(seed, &tensor.name);
-    for pair in out.chunks_mut(2) {
+    random.set_word_pos(u128::from(first / 2) * PAIR_WORDS);
+    // The last half of a pair that begins before.
+    let (half, pairs) = out.split_at_mut(out.len().min((first % 2) as usize));
+    if let [value] = half {
+        *value = (range * normal_pair(&mut random).1) as f32;
+    }
+    for pair in pairs.chunks_mut(2) {
         let (first, second) = normal_pair(&mut random);
         pair[0] = (range * first) as f32;
         if let Some(value) = pair.get_mut(1) {
@@ -97,6 +119,26 @@ mod tests {
         let bits: Vec<u32> =
             values(42, "lm_head.weight", &[1, 4]).iter().map(|v| v.to_bits()).collect();
         assert_eq!(bits, [1_020_918_921, 3_172_735_791, 3_151_405_121, 3_157_192_017]);
+    }
+
+    #[test]
+    fn rows_have_the_values_that_they_have_in_the_whole_tensor() {
+        for shape in [[7, 5], [6, 4], [9, 1]] {
+            let tensor = TensorSpec { name: "m".into(), shape: shape.into() };
+            let whole = values(3, "m", &shape);
+            for start in 0..shape[0] {
+                for end in start..=shape[0] {
+                    let place = (start * shape[1]) as usize..(end * shape[1]) as usize;
+                    let mut rows = vec![0.0; place.len()];
+                    fill_rows(3, &tensor, 0.02, start..end, &mut rows);
+                    assert_eq!(rows, whole[place], "{start}..{end} of {shape:?}");
+                }
+            }
+        }
+        let mut vector = [0.0; 4];
+        let tensor = TensorSpec { name: "v".into(), shape: vec![4] };
+        fill_rows(3, &tensor, 0.02, 0..1, &mut vector);
+        assert_eq!(vector, [1.0; 4]);
     }
 
     #[test]

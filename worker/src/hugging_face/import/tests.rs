@@ -1,0 +1,233 @@
+//! Folders as they are found: one file or many, each kind of value, and what is wrong with them.
+
+use std::fs;
+
+use plan::model::LlamaConfig;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use tempfile::TempDir;
+
+use super::*;
+use crate::hugging_face::write_parameters;
+use crate::parameters::Layout;
+
+const NORM: &str = "model.norm.weight";
+
+fn model(tied: bool) -> Llama {
+    let config = LlamaConfig {
+        hidden_size: 8,
+        intermediate_size: 12,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: None,
+        vocab_size: 20,
+        max_position_embeddings: 16,
+        rms_norm_eps: 1e-5,
+        rope_theta: 500.0,
+        tie_word_embeddings: tied,
+        initializer_range: 0.2,
+    };
+    config.validate().unwrap()
+}
+
+/// Multiples of an eighth between −16 and 16, which all kinds of values have.
+fn theta(model: &Llama) -> Vec<f32> {
+    (0..model.parameters()).map(|i| ((i * 37) % 256) as f32 / 8.0 - 16.0).collect()
+}
+
+fn bytes(kind: Dtype, values: &[f32]) -> Vec<u8> {
+    let half = |value: f32| match value.to_bits() {
+        0 => 0,
+        bits => (bits >> 16 & 0x8000) as u16 | ((bits >> 13 & 0x3ffff) - (112 << 10)) as u16,
+    };
+    values
+        .iter()
+        .flat_map(|value| match kind {
+            Dtype::F16 => half(*value).to_le_bytes().to_vec(),
+            Dtype::BF16 => ((value.to_bits() >> 16) as u16).to_le_bytes().to_vec(),
+            _ => value.to_le_bytes().to_vec(),
+        })
+        .collect()
+}
+
+/// The tensors of a file: name, shape, values.
+type Tensors = Vec<(String, Vec<u64>, Vec<f32>)>;
+
+fn tensors(model: &Llama) -> Tensors {
+    let (layout, theta) = (Layout::new(model.tensors()), theta(model));
+    let tensor = |(tensor, range): (&TensorSpec, Range<usize>)| {
+        (tensor.name.clone(), tensor.shape.clone(), theta[range].to_vec())
+    };
+    layout.ranges().map(tensor).collect()
+}
+
+fn write(path: &Path, kind: Dtype, tensors: &Tensors) {
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(.., values)| bytes(kind, values)).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape, _), data)| {
+        let shape = shape.iter().map(|length| *length as usize).collect();
+        (name, TensorView::new(kind, shape, data).unwrap())
+    });
+    serialize_to_file(views, None, path).unwrap();
+}
+
+/// A folder with one file of the model's tensors after `change`.
+fn single(model: &Llama, kind: Dtype, change: impl FnOnce(&mut Tensors)) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = tensors(model);
+    change(&mut tensors);
+    write(&folder.path().join(SINGLE), kind, &tensors);
+    folder
+}
+
+fn read(folder: &Folder, model: &Llama) -> Result<Vec<f32>, ImportError> {
+    let mut all = Vec::new();
+    for (index, tensor) in model.tensors().iter().enumerate() {
+        let mut values = vec![0.0; tensor.numel() as usize];
+        let rows = if tensor.shape.len() == 1 { 1 } else { tensor.shape[0] };
+        folder.rows(index, 0..rows, &mut values)?;
+        all.extend(values);
+    }
+    Ok(all)
+}
+
+fn refusal(folder: &Path, model: &Llama) -> String {
+    crate::error::chain(&Folder::open(folder, model).unwrap_err())
+}
+
+#[test]
+fn each_kind_of_value_reads_as_the_same_numbers_tied_or_not() {
+    for model in [model(false), model(true)] {
+        for kind in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            let folder = single(&model, kind, |_| {});
+            let found = Folder::open(folder.path(), &model).unwrap();
+            assert_eq!(read(&found, &model).unwrap(), theta(&model), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_exported_comes_back_bit_by_bit_from_one_file_or_many() {
+    let model = model(false);
+    let layout = Layout::new(model.tensors());
+    let mut theta = theta(&model);
+    (theta[0], theta[1]) = (1e-42, -0.0);
+    for shard_bytes in [u64::MAX, 2000, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        write_parameters(folder.path(), &layout, &theta, shard_bytes).unwrap();
+        let found = Folder::open(folder.path(), &model).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&read(&found, &model).unwrap()), bits(&theta));
+    }
+}
+
+#[test]
+fn some_rows_are_read_without_the_others() {
+    let model = model(true);
+    let folder = single(&model, Dtype::BF16, |_| {});
+    let found = Folder::open(folder.path(), &model).unwrap();
+    let mut values = [0.0; 16];
+    found.rows(0, 3..5, &mut values).unwrap();
+    assert_eq!(values, theta(&model)[24..40]);
+}
+
+#[test]
+fn leftovers_of_other_versions_are_passed_over() {
+    let tied = model(true);
+    let folder = single(&tied, Dtype::F32, |tensors| {
+        tensors.push(("lm_head.weight".into(), vec![20, 8], vec![0.5; 160]));
+        let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
+        tensors.push((buffer.into(), vec![2], vec![1.0, 0.1]));
+    });
+    let found = Folder::open(folder.path(), &tied).unwrap();
+    assert_eq!(read(&found, &tied).unwrap(), theta(&tied));
+}
+
+#[test]
+fn what_is_not_the_model_is_refused_by_name_and_shape() {
+    let model = model(false);
+    type Change = fn(&mut Tensors);
+    let cases: [(Change, &str); 4] = [
+        (|tensors| tensors.retain(|(name, ..)| name != NORM), "find the tensor model.norm.weight"),
+        (
+            |tensors| tensors[0].1 = vec![8, 20],
+            "model.embed_tokens.weight: its shape is [8, 20], but config.json says [20, 8]",
+        ),
+        (
+            |tensors| tensors.push(("model.norm.bias".into(), vec![8], vec![0.0; 8])),
+            "the model has no tensor model.norm.bias of shape [8]",
+        ),
+        (Vec::clear, "failed to find the tensor model.embed_tokens.weight"),
+    ];
+    for (change, part) in cases {
+        let folder = single(&model, Dtype::F32, change);
+        let text = refusal(folder.path(), &model);
+        assert!(text.contains(part), "{text}");
+    }
+    let folder = single(&model, Dtype::F32, |_| {});
+    let more = folder.path().join("whole-numbers");
+    fs::create_dir(&more).unwrap();
+    let bytes = fs::read(folder.path().join(SINGLE)).unwrap();
+    fs::write(more.join(SINGLE), replaced(&bytes, b"F32", b"I32")).unwrap();
+    let text = refusal(&more, &model);
+    assert!(text.contains("it is stored as I32; BF16, F16 and F32 are read"), "{text}");
+}
+
+/// Every `from` in the header replaced by a `to` of the same length.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_files_are_refused_before_anything_is_computed() {
+    let model = model(true);
+    let folder = single(&model, Dtype::F32, |_| {});
+    let path = folder.path().join(SINGLE);
+    let whole = fs::read(&path).unwrap();
+    let cases: [(&[u8], &str); 5] = [
+        (&whole[..whole.len() - 4], "the file is cut"),
+        (&whole[..100], "a header of"),
+        (&whole[..5], "too few for a safetensors file"),
+        (&[0xff; 64], "a header of"),
+        (&[2, 0, 0, 0, 0, 0, 0, 0, b'[', b']'], "failed to understand"),
+    ];
+    for (bytes, part) in cases {
+        fs::write(&path, bytes).unwrap();
+        let text = refusal(folder.path(), &model);
+        assert!(text.contains(part) && text.contains(SINGLE), "{text}");
+    }
+}
+
+#[test]
+fn an_index_has_to_name_files_that_are_there() {
+    let model = model(true);
+    let folder = tempfile::tempdir().unwrap();
+    let text = refusal(folder.path(), &model);
+    assert!(text.contains("it has neither model.safetensors nor"), "{text}");
+    let cases = [
+        (r#"{"weight_map": {"a": "model-00001-of-00001.safetensors"}}"#, "failed to open"),
+        (r#"{"weight_map": {"a": "../other.safetensors"}}"#, "no file of its folder"),
+        ("{}", "missing field `weight_map`"),
+    ];
+    for (index, part) in cases {
+        fs::write(folder.path().join(INDEX), index).unwrap();
+        let text = refusal(folder.path(), &model);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused_where_they_are_read() {
+    let model = model(true);
+    for value in [f32::NAN, f32::INFINITY] {
+        let folder = single(&model, Dtype::F32, |tensors| tensors[3].2[9] = value);
+        let name = &model.tensors()[3].name;
+        let error = read(&Folder::open(folder.path(), &model).unwrap(), &model).unwrap_err();
+        assert!(matches!(&error, ImportError::NotFinite { name: found } if found == name));
+    }
+}
