@@ -43,6 +43,8 @@ impl Registry {
 pub enum Peer {
     /// Another rank of the same island.
     Rank,
+    /// A neighbouring pipeline stage of the same island.
+    Stage,
     /// A rank of another island.
     Island,
     /// The coordinator.
@@ -75,6 +77,8 @@ pub struct WorkerMetrics {
     pub heldout_loss: Number,
     /// The round in progress.
     pub round: Gauge,
+    /// Inner steps that were skipped because loss or gradient was not finite.
+    pub skipped_steps: Counter,
     step_seconds: Histogram,
     bytes: Family<Traffic, Counter>,
 }
@@ -88,6 +92,7 @@ impl WorkerMetrics {
             loss: Gauge::default(),
             heldout_loss: Gauge::default(),
             round: Gauge::default(),
+            skipped_steps: Counter::default(),
             step_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             bytes: Family::default(),
         };
@@ -97,6 +102,8 @@ impl WorkerMetrics {
         let help = "Held-out loss, nats per token";
         registry.register("heldout_loss", help, metrics.heldout_loss.clone());
         registry.register("round", "Round in progress", metrics.round.clone());
+        let help = "Inner steps skipped because loss or gradient was not finite";
+        registry.register("skipped_steps", help, metrics.skipped_steps.clone());
         let steps = metrics.step_seconds.clone();
         registry.register_with_unit("step", "Time of an inner step", Unit::Seconds, steps);
         let help = "Bytes on the network";
@@ -190,6 +197,7 @@ impl EncodeLabelValue for Peer {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         encoder.write_str(match self {
             Self::Rank => "rank",
+            Self::Stage => "stage",
             Self::Island => "island",
             Self::Coordinator => "coordinator",
         })

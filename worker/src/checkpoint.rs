@@ -22,7 +22,7 @@ use sparseloco::layout::Layout;
 pub use shard::{Part, PartEntry, write_part};
 
 /// Version of the folder's form.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// Checkpoints kept; older ones are removed once a newer one is complete.
 const KEPT: usize = 2;
 const MANIFEST: &str = "manifest.json";
@@ -113,6 +113,10 @@ pub struct Manifest {
     pub optimizer_steps: u64,
     /// The model.
     pub model: LlamaConfig,
+    /// [`Layout::order_hash`] of the values, hexadecimal; checkpoints of the first version have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// Files by rank, covering all pieces once.
     pub parts: Vec<PartEntry>,
 }
@@ -153,9 +157,14 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(folders)
 }
 
+/// The name of a file under way.
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
 /// Writes bytes under a temporary name, makes them durable, and renames.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = path.with_extension("partial");
+    let temporary = partial(path);
     let write = || -> io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -182,8 +191,11 @@ pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointErr
     File::open(&folder)
         .and_then(|file| file.sync_all())
         .map_err(CheckpointError::io("make durable", &folder))?;
-    for old in superseded(root, manifest)? {
-        fs::remove_dir_all(&old).map_err(CheckpointError::io("remove", &old))?;
+    // The checkpoint is whole: what is left of others does not unmake it.
+    for old in superseded(root, manifest).unwrap_or_default() {
+        if let Err(error) = fs::remove_dir_all(&old) {
+            tracing::warn!(%error, path = %old.display(), "An old checkpoint was not removed.");
+        }
     }
     Ok(folder)
 }
@@ -264,12 +276,20 @@ impl Checkpoint {
     }
 
     /// Values of one kind for the pieces `wanted`, in canonical order.
+    ///
+    /// # Errors
+    /// They were written in the order of another layout, or their files cannot be read.
     pub fn read(
         &self,
         part: Part,
         layout: &Layout,
         wanted: Range<u32>,
     ) -> Result<Vec<f32>, CheckpointError> {
+        let here = order_of(layout);
+        if let Some(there) = self.manifest.layout.clone().filter(|there| *there != here) {
+            let path = self.folder.clone();
+            return Err(CheckpointError::Other { path, what: "layout", there, here });
+        }
         shard::read(&self.folder, &self.manifest.parts, part, (layout, wanted))
     }
 }
@@ -299,8 +319,18 @@ fn brief(model: &LlamaConfig) -> String {
     )
 }
 
+/// The order of a layout's values, as a manifest names it.
+fn order_of(layout: &Layout) -> String {
+    blake3::Hash::from(layout.order_hash()).to_hex().to_string()
+}
+
 /// The manifest of a checkpoint to be.
-pub fn manifest(run: &plan::spec::RunSpec, island: &str, parts: Vec<PartEntry>) -> Manifest {
+pub fn manifest(
+    run: &plan::spec::RunSpec,
+    island: &str,
+    layout: &Layout,
+    parts: Vec<PartEntry>,
+) -> Manifest {
     Manifest {
         format: FORMAT,
         run: run.name.clone(),
@@ -310,6 +340,7 @@ pub fn manifest(run: &plan::spec::RunSpec, island: &str, parts: Vec<PartEntry>) 
         tokens: 0,
         optimizer_steps: 0,
         model: run.model.clone(),
+        layout: Some(order_of(layout)),
         parts,
     }
 }

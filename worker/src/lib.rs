@@ -2,17 +2,24 @@
 //! result. Links libtorch.
 
 pub mod checkpoint;
+pub mod devices;
 pub mod error;
+pub mod evaluation;
 pub mod events;
 pub mod hugging_face;
 pub mod init;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod optimizer;
+pub mod origin;
 pub mod pace;
+pub mod parallel;
 pub mod parameters;
 pub mod program;
+pub mod reshard;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod skips;
 pub mod trained;

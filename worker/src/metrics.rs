@@ -35,11 +35,21 @@ impl Metrics {
         self.worker.step(Duration::from_secs_f64(seconds.max(0.0)));
     }
 
+    /// A step was not finite and changed nothing.
+    pub fn skipped_step(&self) {
+        self.worker.skipped_steps.inc();
+    }
+
     /// A round was applied.
     pub fn round(&self, report: &RoundReport) {
         self.worker.round.set(i64::try_from(report.round + 1).unwrap_or(i64::MAX));
         self.worker.bytes(Direction::Sent, Peer::Island, report.bytes_sent);
         self.worker.bytes(Direction::Received, Peer::Island, report.bytes_received);
+    }
+
+    /// Activations and their gradients went to neighbouring stages.
+    pub fn boundary(&self, bytes: u64) {
+        self.worker.bytes(Direction::Sent, Peer::Stage, bytes);
     }
 
     /// Held-out loss was measured.

@@ -1,20 +1,26 @@
-//! One rank's model on one device: parameters, gradients, optimiser state and the computations of
-//! an inner step. LLaMA as Hugging Face's `LlamaForCausalLM` computes it.
+//! The model on a device, whole or a shard of it: parameters, gradients, optimiser state and the
+//! computations of an inner step. LLaMA as Hugging Face's `LlamaForCausalLM` computes it.
 
 mod head;
-mod network;
 mod ops;
+mod peers;
+mod shard;
+mod stage;
+mod subspace;
 
-use std::thread::ThreadId;
+use std::sync::Arc;
 
 use plan::model::{Llama, LlamaConfig};
-use plan::spec::{DeviceSpec, OptimizerSpec, Precision};
+use plan::shard::{Position, ShardError, Sharded};
+use plan::spec::{DeviceSpec, OptimizerSpec, Precision, Sharding};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::init;
 use crate::optimizer::Optimizer;
-use crate::parameters::{FlatBuffer, Layout, Leaves};
-use network::Network;
+use crate::parallel::{Links, PeerError};
+use crate::parameters::Layout;
+
+pub use shard::{MicroBatches, Shard, ShardSetup};
 
 /// Why a replica could not be made, or could not compute.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,15 @@ pub enum ModelError {
         /// The index asked for.
         index: u32,
     },
+    /// It cannot be cut so.
+    #[error("failed to shard the model")]
+    Shard(#[from] ShardError),
+    /// A device that works on the same step.
+    #[error("failed to make a step together")]
+    Peers(#[from] PeerError),
+    /// A part of the model that is on another stage.
+    #[error("failed to compute the {0}: another pipeline stage has it")]
+    Stage(&'static str),
     /// Tensors that the network needs side by side are not.
     #[error("failed to find tensors side by side in the layout: {0}")]
     Layout(String),
@@ -115,20 +130,6 @@ impl Compute {
     }
 }
 
-/// One rank's model on one device.
-#[derive(Debug)]
-pub struct Replica {
-    model: Llama,
-    layout: Layout,
-    compute: Compute,
-    network: Network,
-    theta: FlatBuffer,
-    gradient: FlatBuffer,
-    optimizer: Optimizer,
-    /// libtorch's number of threads is a property of the calling thread: the one that has it.
-    prepared: Option<ThreadId>,
-}
-
 /// A batch on the device.
 struct Batch {
     /// `batch * length` token ids.
@@ -138,6 +139,11 @@ struct Batch {
     batch: i64,
     length: i64,
 }
+
+/// The whole model on one device, as a shard that is all of it: for what comes after training, and
+/// for measurements.
+#[derive(Debug)]
+pub struct Replica(Shard);
 
 impl Replica {
     /// A replica with initial parameters, which `seed` alone decides: they have the same bits on
@@ -152,43 +158,30 @@ impl Replica {
         optimizer: &OptimizerSpec,
     ) -> Result<Self, ModelError> {
         let model = config.validate().map_err(ModelError::Config)?;
-        let compute = Compute::new(device)?;
-        Self::with_compute(model, seed, compute, optimizer)
-    }
-
-    fn with_compute(
-        model: Llama,
-        seed: u64,
-        compute: Compute,
-        optimizer: &OptimizerSpec,
-    ) -> Result<Self, ModelError> {
-        let layout = Layout::new(model.tensors());
-        let mut theta = FlatBuffer::zeros(layout.numel(), compute.device)?;
-        let gradient = FlatBuffer::zeros(layout.numel(), compute.device)?;
-        init::fill_all(seed, &layout, model.config().initializer_range, theta.host()?);
-        theta.store()?;
-        let leaves = Leaves { layout: &layout, theta: theta.tensor(), gradient: gradient.tensor() };
-        let network = Network::new(&model, &leaves, compute)?;
-        let threads = compute.threads as usize;
-        let optimizer = Optimizer::new(optimizer.clone(), &layout, compute.device, threads)?;
-        Ok(Self { model, layout, compute, network, theta, gradient, optimizer, prepared: None })
+        let sharding = Sharding::whole(config.num_hidden_layers);
+        let sharded = Arc::new(Sharded::new(&model, &sharding)?);
+        let position = Position { data: 0, stage: 0, tensor: 0 };
+        let setup = ShardSetup { sharded, position, device, optimizer, seed };
+        let mut shard = Shard::new(&model, setup, Links::default())?;
+        let layout = shard.layout().clone();
+        init::fill_all(seed, &layout, model.config().initializer_range, shard.theta.host()?);
+        shard.theta.store()?;
+        Ok(Self(shard))
     }
 
     /// Where the parameters lie in the flat buffers: in Hugging Face's order.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.0.layout()
     }
 
     /// The model.
     pub fn model(&self) -> &Llama {
-        &self.model
+        self.0.model()
     }
 
     /// Forward and backward of `batch` sequences of `seq` inputs, given as `batch * (seq + 1)`
-    /// tokens. Adds `scale` times the gradient of the summed loss to the flat gradient; with
-    /// `scale` = 1 / (tokens of the step over all ranks) the sum over micro-batches and ranks is
-    /// the gradient of the mean loss. Returns the loss in nats, summed over the tokens and
-    /// unscaled.
+    /// tokens. Adds `scale` times the gradient of the summed loss to the flat gradient. Returns the
+    /// loss in nats, summed over the tokens and unscaled.
     ///
     /// # Errors
     /// Tokens that make no such batch, or libtorch refused; the flat gradient is then undefined.
@@ -199,8 +192,22 @@ impl Replica {
         seq: usize,
         scale: f64,
     ) -> Result<f64, ModelError> {
-        let data = self.batch(tokens, batch, seq)?;
-        self.network.forward_backward(&data, scale)
+        self.0.accumulate(&MicroBatches::one(tokens, batch, seq), scale)
+    }
+
+    /// [`Replica::forward_backward`] in one graph over all layers, as no training does it: for
+    /// measurements of what a graph for each layer costs.
+    ///
+    /// # Errors
+    /// As for [`Replica::forward_backward`].
+    pub fn forward_backward_in_one_graph(
+        &mut self,
+        tokens: &[u32],
+        batch: usize,
+        seq: usize,
+        scale: f64,
+    ) -> Result<f64, ModelError> {
+        self.0.accumulate_in_one_graph(&MicroBatches::one(tokens, batch, seq), scale)
     }
 
     /// The loss in nats, summed over `batch * seq` tokens, without gradients.
@@ -208,9 +215,7 @@ impl Replica {
     /// # Errors
     /// Tokens that make no such batch, or libtorch refused.
     pub fn loss(&mut self, tokens: &[u32], batch: usize, seq: usize) -> Result<f64, ModelError> {
-        let data = self.batch(tokens, batch, seq)?;
-        let _no_grad = tch::no_grad_guard();
-        self.network.loss(&data)
+        self.0.loss(&MicroBatches::one(tokens, batch, seq))
     }
 
     /// The logits that follow the last `positions` tokens of one sequence, row by row.
@@ -218,12 +223,7 @@ impl Replica {
     /// # Errors
     /// No tokens, too many, or libtorch refused.
     pub fn logits(&mut self, tokens: &[u32], positions: usize) -> Result<Vec<f32>, ModelError> {
-        self.prepare();
-        let inputs = self.ids(tokens, 1, tokens.len())?;
-        let positions = positions.min(tokens.len());
-        let _no_grad = tch::no_grad_guard();
-        let mut logits = self.network.logits(&inputs, positions)?.f_to_device(Device::Cpu)?;
-        Ok(tch_ext::host_slice(&mut logits)?.to_vec())
+        self.0.logits(tokens, positions)
     }
 
     /// The flat gradient. What is written to it counts after [`Replica::store_gradients`].
@@ -231,7 +231,7 @@ impl Replica {
     /// # Errors
     /// The copy from the device failed.
     pub fn gradients(&mut self) -> Result<&mut [f32], ModelError> {
-        self.gradient.host()
+        self.0.gradient.host()
     }
 
     /// Brings the gradient back to the device, if it had to be copied from there.
@@ -239,7 +239,7 @@ impl Replica {
     /// # Errors
     /// The copy failed.
     pub fn store_gradients(&mut self) -> Result<(), ModelError> {
-        self.gradient.store()
+        self.0.gradient.store()
     }
 
     /// Clips the gradient, makes one AdamW step, zeroes the gradient. Returns the gradient's global
@@ -248,7 +248,9 @@ impl Replica {
     /// # Errors
     /// libtorch refused.
     pub fn optimizer_step(&mut self, learning_rate: f64) -> Result<f64, ModelError> {
-        self.optimizer.step(&mut self.theta, &mut self.gradient, learning_rate)
+        let norm = self.0.gradient_squares()?.sqrt();
+        self.0.optimizer_step(learning_rate, norm)?;
+        Ok(norm)
     }
 
     /// The flat parameters. What is written to them counts after [`Replica::store_theta`].
@@ -256,7 +258,7 @@ impl Replica {
     /// # Errors
     /// The copy from the device failed.
     pub fn theta(&mut self) -> Result<&mut [f32], ModelError> {
-        self.theta.host()
+        self.0.theta.host()
     }
 
     /// Brings the parameters back to the device, if they had to be copied from there.
@@ -264,7 +266,7 @@ impl Replica {
     /// # Errors
     /// The copy failed.
     pub fn store_theta(&mut self) -> Result<(), ModelError> {
-        self.theta.store()
+        self.0.theta.store()
     }
 
     /// The flat first and second moments. What is written to them counts after
@@ -273,7 +275,8 @@ impl Replica {
     /// # Errors
     /// The copy from the device failed.
     pub fn moments(&mut self) -> Result<(&mut [f32], &mut [f32]), ModelError> {
-        Ok((self.optimizer.first.host()?, self.optimizer.second.host()?))
+        let Optimizer { first, second, .. } = &mut self.0.optimizer;
+        Ok((first.host()?, second.host()?))
     }
 
     /// Brings the moments back to the device, if they had to be copied from there.
@@ -281,68 +284,30 @@ impl Replica {
     /// # Errors
     /// The copy failed.
     pub fn store_moments(&mut self) -> Result<(), ModelError> {
-        self.optimizer.first.store()?;
-        self.optimizer.second.store()
+        self.0.optimizer.first.store()?;
+        self.0.optimizer.second.store()
     }
 
     /// Optimiser steps made.
     pub fn optimizer_steps(&self) -> u64 {
-        self.optimizer.steps
+        self.0.optimizer.steps
     }
 
     /// Sets the optimiser steps made, when its state comes from a checkpoint.
     pub fn set_optimizer_steps(&mut self, steps: u64) {
-        self.optimizer.steps = steps;
+        self.0.optimizer.steps = steps;
+    }
+}
+
+impl MicroBatches {
+    /// A single micro-batch.
+    fn one(tokens: &[u32], batch: usize, length: usize) -> MicroBatches {
+        MicroBatches { tokens: vec![tokens.to_vec()], batch, length }
     }
 
-    /// What libtorch's allocator holds for tensors on this rank's card; none on the CPU, where the
-    /// process's memory is what counts.
-    ///
-    /// # Errors
-    /// libtorch refused.
-    pub fn device_memory(&self) -> Result<Option<tch_ext::DeviceMemory>, ModelError> {
-        match self.compute.device {
-            Device::Cuda(index) => Ok(Some(tch_ext::cuda_memory(index as u32)?)),
-            _ => Ok(None),
-        }
-    }
-
-    fn batch(&mut self, tokens: &[u32], batch: usize, seq: usize) -> Result<Batch, ModelError> {
-        self.prepare();
-        let length = seq + 1;
-        if batch == 0 || seq == 0 || tokens.len() != batch * length {
-            return Err(ModelError::Shape { found: tokens.len(), batch, length });
-        }
-        let part = |skip: usize| -> Vec<u32> {
-            tokens.chunks(length).flat_map(|row| &row[skip..skip + seq]).copied().collect()
-        };
-        let (inputs, targets) = (self.ids(&part(0), batch, seq)?, self.ids(&part(1), batch, seq)?);
-        Ok(Batch { inputs, targets, batch: batch as i64, length: seq as i64 })
-    }
-
-    fn ids(&self, tokens: &[u32], batch: usize, length: usize) -> Result<Tensor, ModelError> {
-        let config = self.model.config();
-        let longest = config.max_position_embeddings as usize;
-        if tokens.is_empty() {
-            return Err(ModelError::Shape { found: 0, batch, length });
-        }
-        if length > longest {
-            return Err(ModelError::TooLong { length, longest });
-        }
-        let vocabulary = config.vocab_size;
-        if let Some(&token) = tokens.iter().find(|token| **token >= vocabulary) {
-            return Err(ModelError::Token { token, vocabulary });
-        }
-        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
-        Ok(Tensor::f_from_slice(&ids)?.f_to_device(self.compute.device)?)
-    }
-
-    fn prepare(&mut self) {
-        let current = std::thread::current().id();
-        if self.compute.device == Device::Cpu && self.prepared != Some(current) {
-            tch::set_num_threads(self.compute.threads as i32);
-            self.prepared = Some(current);
-        }
+    /// No work.
+    pub(crate) fn none() -> MicroBatches {
+        MicroBatches { tokens: Vec::new(), batch: 1, length: 1 }
     }
 }
 

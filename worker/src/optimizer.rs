@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use plan::spec::OptimizerSpec;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use tch_ext::{AdamW, AdamWTensors};
 
 use crate::model::ModelError;
@@ -45,9 +45,24 @@ impl Optimizer {
         })
     }
 
-    /// Clips the gradient, makes one step, zeroes the gradient. Returns the gradient's global norm
-    /// before clipping. A gradient that is not finite makes no step: it is dropped, and the norm
-    /// says so.
+    /// Σ g² over parts of the gradient.
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn squares(
+        &self,
+        gradient: &mut FlatBuffer,
+        parts: &[Range<usize>],
+    ) -> Result<f64, ModelError> {
+        if gradient.tensor().device() != Device::Cpu {
+            return squares_on_card(gradient.tensor(), parts);
+        }
+        let values = gradient.host()?;
+        Ok(parts.iter().map(|part| square_sum(&values[part.clone()], self.threads)).sum())
+    }
+
+    /// Clips the gradient by `norm`, that of the whole model's, makes one step, zeroes the
+    /// gradient. Where the norm is not finite no step is made: the gradient is dropped.
     ///
     /// # Errors
     /// libtorch refused.
@@ -56,26 +71,20 @@ impl Optimizer {
         theta: &mut FlatBuffer,
         gradient: &mut FlatBuffer,
         learning_rate: f64,
-    ) -> Result<f64, ModelError> {
+        norm: f64,
+    ) -> Result<(), ModelError> {
         let on_cpu = theta.tensor().device() == Device::Cpu;
-        let norm = if on_cpu {
-            square_sum(gradient.host()?, self.threads).sqrt()
-        } else {
-            let all = gradient.tensor();
-            all.f_linalg_norm(2.0, [0i64].as_slice(), false, Kind::Double)?.f_double_value(&[])?
-        };
         if !norm.is_finite() {
             let _ = gradient.tensor().shallow_clone().f_zero_()?;
-            return Ok(norm);
+            return Ok(());
         }
         self.steps += 1;
         let clip = clip_factor(norm, self.spec.grad_clip);
         if on_cpu {
-            self.step_on_cpu(theta, gradient, learning_rate, clip)?;
+            self.step_on_cpu(theta, gradient, learning_rate, clip)
         } else {
-            self.step_fused(theta, gradient, learning_rate, clip)?;
+            self.step_fused(theta, gradient, learning_rate, clip)
         }
-        Ok(norm)
     }
 
     fn settings(&self, learning_rate: f64, matrix: bool) -> AdamW {
@@ -137,6 +146,24 @@ fn clip_factor(norm: f64, max: f64) -> f64 {
     (max / (norm + 1e-6)).min(1.0)
 }
 
+/// Σ v² in f64 over norms of blocks in f32: a reduction in f64 would first make a copy in f64.
+fn squares_on_card(values: &Tensor, parts: &[Range<usize>]) -> Result<f64, ModelError> {
+    let mut norms = Vec::new();
+    for part in parts {
+        let part = values.f_narrow(0, part.start as i64, part.len() as i64)?;
+        for block in part.f_split(CARD_BLOCK, 0)? {
+            norms.push(block.f_linalg_norm(2.0, [0i64].as_slice(), false, Kind::Float)?);
+        }
+    }
+    if norms.is_empty() {
+        return Ok(0.0);
+    }
+    let norms = Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?;
+    Ok(norms.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?)
+}
+
+/// Values of a gradient whose norm is taken at a time on a card.
+const CARD_BLOCK: i64 = 1 << 22;
 /// Values that one thread takes at a time: small enough to share well, large enough for the start
 /// of a thread not to count.
 const THREAD_MIN: usize = 1 << 18;

@@ -2,11 +2,16 @@
 //! and moments in others of the same shape. The network's leaves are views of them, so that
 //! communication, compression, optimiser and checkpoint see plain slices.
 
+use std::ops::Range;
+
 use plan::model::TensorSpec;
 use sparseloco::TensorShape;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::ModelError;
+
+/// How names of a decoder layer's tensors begin.
+const LAYERS: &str = "model.layers.";
 
 /// Where every tensor lies in a flat buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +43,14 @@ impl Layout {
     }
 
     /// Every tensor with its range in the buffer.
-    pub fn ranges(&self) -> impl Iterator<Item = (&TensorSpec, std::ops::Range<usize>)> {
+    pub fn ranges(&self) -> impl Iterator<Item = (&TensorSpec, Range<usize>)> {
         self.tensors.iter().zip(self.offsets.windows(2).map(|pair| pair[0]..pair[1]))
     }
 
     /// The runs of neighbouring tensors that are all matrices or all vectors: weight decay is for
     /// matrices only. True for matrices.
-    pub fn runs(&self) -> Vec<(bool, std::ops::Range<usize>)> {
-        let mut runs: Vec<(bool, std::ops::Range<usize>)> = Vec::new();
+    pub fn runs(&self) -> Vec<(bool, Range<usize>)> {
+        let mut runs: Vec<(bool, Range<usize>)> = Vec::new();
         for (tensor, range) in self.ranges() {
             let matrix = tensor.shape.len() > 1;
             match runs.last_mut() {
@@ -54,6 +59,27 @@ impl Layout {
             }
         }
         runs
+    }
+
+    /// The place of a tensor.
+    pub fn tensor(&self, index: usize) -> Range<usize> {
+        self.offsets[index]..self.offsets[index + 1]
+    }
+
+    /// The place of a decoder layer, whose tensors lie side by side; empty where it is not here.
+    pub fn layer(&self, index: u32) -> Range<usize> {
+        let prefix = format!("{LAYERS}{index}.");
+        let mut own = self.ranges().filter(|(tensor, _)| tensor.name.starts_with(&prefix));
+        let Some((_, first)) = own.next() else { return 0..0 };
+        first.start..own.last().map_or(first.end, |(_, last)| last.end)
+    }
+
+    /// The places of what belongs to no decoder layer, the last first.
+    pub fn outside_layers(&self) -> Vec<Range<usize>> {
+        let outside = self.ranges().filter(|(tensor, _)| !tensor.name.starts_with(LAYERS));
+        let mut places: Vec<_> = outside.map(|(_, range)| range).collect();
+        places.reverse();
+        places
     }
 
     /// The chunks of the tensors: the order in which contributions and checkpoints have them.
@@ -114,7 +140,8 @@ impl FlatBuffer {
         if self.values.device() == Device::Cpu {
             return Ok(tch_ext::host_slice(&mut self.values)?);
         }
-        let staged = self.values.f_to_device(Device::Cpu)?;
+        let mut staged = tch_ext::pinned(self.values.numel())?;
+        tch::no_grad(|| staged.f_copy_(&self.values))?;
         Ok(tch_ext::host_slice(self.staged.insert(staged))?)
     }
 

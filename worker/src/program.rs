@@ -48,6 +48,8 @@ struct RankArguments {
 enum Command {
     /// Write text with a checkpoint's model.
     Generate(crate::sample::GenerateArguments),
+    /// Measure a checkpoint's model on held-out data, questions and texts.
+    Eval(crate::evaluation::EvalArguments),
     /// Write a checkpoint as a folder that Hugging Face transformers loads.
     Export(crate::hugging_face::ExportArguments),
 }
@@ -56,6 +58,7 @@ enum Command {
 pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Some(Command::Generate(arguments)) => crate::sample::generate_command(&arguments),
+        Some(Command::Eval(arguments)) => crate::evaluation::eval_command(&arguments),
         Some(Command::Export(arguments)) => crate::hugging_face::export_command(&arguments),
         None => return rank(&arguments.rank),
     };
@@ -95,7 +98,10 @@ fn rank(arguments: &RankArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => match error.downcast_ref::<RunError>() {
-            Some(known) => fail(known.exit_code(), &chain(known)),
+            Some(known) => {
+                tracing::debug!(error = ?known, "What failed, in full.");
+                fail(known.exit_code(), &chain(known))
+            }
             None => fail(EXIT_CONFIG, &format!("{error:#}")),
         },
     };

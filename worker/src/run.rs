@@ -6,23 +6,27 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
-use member::{
-    Member, MemberConfig, OuterState, RoundReport, StepControl, Theta, ThetaError, Timeouts, Turn,
-};
+use member::{Member, MemberConfig, OuterState, RoundReport, StepControl, Timeouts, Turn};
 use plan::event::{Ending, IslandState, WorkerEvent};
-use plan::spec::{RankSpec, Rule, WorkerSpec};
+use plan::shard::Position;
+use plan::spec::{BatchSpec, RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
 use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
 use sparseloco::{CodecParams, ValueBits};
 
 use crate::checkpoint::{self, Checkpoint, Part};
+use crate::devices::{self, Devices, DevicesSetup, Values};
 use crate::error::RunError;
 use crate::events::emit;
+use crate::hugging_face::Folder;
+use crate::memory::{self, Memory};
 use crate::metrics::Metrics;
-use crate::model::Replica;
-use crate::pace::Pace;
+use crate::model::MicroBatches;
+use crate::origin::{self, Origin};
+use crate::parameters;
 use crate::schedule::learning_rate;
+use crate::skips::{Made, Skips};
 
 /// Everything a rank works with.
 struct Rank<'a> {
@@ -30,12 +34,21 @@ struct Rank<'a> {
     corpus: Corpus,
     sampler: Sampler,
     layout: Arc<Layout>,
-    replica: Replica,
+    devices: Devices,
     member: Member,
-    pace: Pace,
     compute_seconds: f64,
+    skips: Skips,
     saved: Option<u64>,
+    memory: Memory,
     metrics: &'a Metrics,
+}
+
+/// What the inner steps of a round came to.
+enum Trained {
+    /// Sums over the island, and steps made.
+    Work(StepControl, u32),
+    /// Nothing that others could use, and why.
+    Nothing(String),
 }
 
 /// Runs one rank to the end of the run, or until `stop` is set and its work is handed over.
@@ -46,29 +59,9 @@ pub fn run(
     stop: Arc<AtomicBool>,
     metrics: &Metrics,
 ) -> Result<Ending, RunError> {
-    let mut rank = Rank::start(spec, resume, stop, metrics)?;
-    loop {
-        match rank.member.next(&mut rank.replica)? {
-            Turn::Train { round } => {
-                let (trained, steps) = rank.train_round(round)?;
-                rank.tell(IslandState::Exchanging, round, "");
-                rank.member.offer(&mut rank.replica, trained, steps)?;
-                rank.tell(IslandState::Waiting, round, "");
-            }
-            Turn::Applied(report) => rank.after_round(&report)?,
-            Turn::Synced { round } => rank.tell(IslandState::Syncing, round, "θ was fetched"),
-            Turn::Finished => {
-                rank.evaluate()?;
-                rank.save()?;
-                return Ok(rank.end(Ending::Complete));
-            }
-            Turn::Missed => return Ok(rank.end(Ending::Missed)),
-            Turn::Stopped => {
-                rank.save()?;
-                return Ok(rank.end(Ending::Stopped));
-            }
-        }
-    }
+    let cards = &rank_spec(spec)?.devices;
+    let ran = Rank::start(spec, resume, stop, metrics).and_then(Rank::follow);
+    ran.map_err(|error| memory::explain(error, cards))
 }
 
 impl<'a> Rank<'a> {
@@ -78,36 +71,76 @@ impl<'a> Rank<'a> {
         stop: Arc<AtomicBool>,
         metrics: &'a Metrics,
     ) -> Result<Rank<'a>, RunError> {
+        let model = spec.run.model.validate().map_err(RunError::Config)?;
+        devices::check(&model, &spec.island)?;
         let (corpus, sampler) = open_data(spec)?;
-        let island = &spec.island;
-        let own = rank_spec(spec)?;
-        let replica =
-            Replica::new(&spec.run.model, spec.run.seed, &own.device, &spec.run.optimizer)?;
-        let layout = Arc::new(replica.layout().canonical()?);
-        let member = Member::connect(member_config(spec)?, Arc::clone(&layout), stop)?;
-        let pace = Pace::new(&own.device);
+        let layout = Arc::new(parameters::Layout::new(model.tensors()).canonical()?);
+        let mut member = Member::connect(member_config(spec)?, Arc::clone(&layout), stop)?;
+        let setup = DevicesSetup {
+            model: &model,
+            layout: Arc::clone(&layout),
+            island: &spec.island,
+            optimizer: &spec.run.optimizer,
+            seed: spec.run.seed,
+            listen: &spec.collective_listen,
+        };
+        let devices = Devices::connect(member.group(), &setup)?;
         let mut rank = Rank {
             spec,
             corpus,
             sampler,
             layout,
-            replica,
+            devices,
             member,
-            pace,
             compute_seconds: 0.0,
+            skips: Skips::default(),
             saved: None,
+            memory: Memory::new(&rank_spec(spec)?.devices),
             metrics,
         };
         let address = rank.member.address().to_string();
         emit(&WorkerEvent::Listening { address, metrics: spec.metrics.clone() });
-        rank.tell(IslandState::Starting, 0, &format!("{} ranks met", island.ranks.len()));
+        rank.tell(IslandState::Starting, 0, &format!("{} ranks met", spec.island.ranks.len()));
         let outer = rank.restore(resume)?;
         let first = outer.round == 0;
-        rank.member.begin(&mut rank.replica, outer)?;
+        rank.member.begin(&mut rank.devices, outer)?;
         if first {
             rank.evaluate()?;
         }
         Ok(rank)
+    }
+
+    /// Does what the run asks for until it ends.
+    fn follow(mut self) -> Result<Ending, RunError> {
+        loop {
+            match self.member.next(&mut self.devices)? {
+                Turn::Train { round } => self.contribute(round)?,
+                Turn::Applied(report) => self.after_round(&report)?,
+                Turn::Synced { round } => self.tell(IslandState::Syncing, round, "θ was fetched"),
+                Turn::Finished => {
+                    self.evaluate()?;
+                    self.save()?;
+                    return Ok(self.end(Ending::Complete));
+                }
+                Turn::Missed => return Ok(self.end(Ending::Missed)),
+                Turn::Stopped => {
+                    self.save()?;
+                    return Ok(self.end(Ending::Stopped));
+                }
+            }
+        }
+    }
+
+    fn contribute(&mut self, round: u64) -> Result<(), RunError> {
+        match self.train_round(round)? {
+            Trained::Work(trained, steps) => {
+                self.tell(IslandState::Exchanging, round, "");
+                self.member.offer(&mut self.devices, trained, steps)?;
+                self.tell(IslandState::Waiting, round, "");
+                Ok(())
+            }
+            Trained::Nothing(reason) => self.forgo(round, &reason),
+        }
     }
 
     fn end(&mut self, ending: Ending) -> Ending {
@@ -126,10 +159,9 @@ impl<'a> Rank<'a> {
         }
     }
 
-    /// Puts the newest checkpoint into the replica; all ranks take the one that the leader found.
+    /// The newest checkpoint, or the model's start; all ranks take the one that the leader found.
     fn restore(&mut self, resume: bool) -> Result<OuterState, RunError> {
         let span = self.member.span();
-        let fresh = OuterState::fresh(0, self.layout.span(span.clone()).len());
         let root = &self.spec.checkpoint_dir;
         let newest = if self.leads() && resume { Checkpoint::newest(root)? } else { None };
         let mut chosen = Vec::new();
@@ -138,77 +170,101 @@ impl<'a> Rank<'a> {
             chosen = newest.manifest().round.to_le_bytes().to_vec();
         }
         self.member.group().broadcast_bytes(&mut chosen, 0).map_err(RunError::Group)?;
-        let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return Ok(fresh) };
+        let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return self.fresh() };
         let found = match newest {
             Some(newest) => newest,
             None => Checkpoint::open(&checkpoint::folder_of(root, round))?,
         };
         found.check(&self.spec.run)?;
-        let error = found.read(Part::Error, &self.layout, span)?;
-        // One kind after the other: a second copy of all of them might not fit.
-        let pieces = self.layout.pieces();
-        let read = |part| found.read(part, &self.layout, 0..pieces);
-        self.layout.scatter(0..pieces, &read(Part::Theta)?, self.replica.theta()?);
-        self.replica.store_theta()?;
-        let (moment1, moment2) = self.replica.moments()?;
-        self.layout.scatter(0..pieces, &read(Part::Moment1)?, moment1);
-        self.layout.scatter(0..pieces, &read(Part::Moment2)?, moment2);
-        self.replica.store_moments()?;
-        self.replica.set_optimizer_steps(found.manifest().optimizer_steps);
+        let read = |part| found.read(part, &self.layout, span.clone());
+        let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
+        let steps = found.manifest().optimizer_steps;
+        self.devices.spread_moments(self.member.group(), moments, steps)?;
+        let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(OuterState { round, error })
+        Ok(OuterState { round, anchor, error })
+    }
+
+    /// The state of a run's first round.
+    fn fresh(&self) -> Result<OuterState, RunError> {
+        let model = self.spec.run.model.validate().map_err(RunError::Config)?;
+        let run = &self.spec.run;
+        let origin = match &run.from {
+            Some(path) => Origin::Folder(Folder::open(path, &model)?),
+            None => Origin::Seed { seed: run.seed, range: model.config().initializer_range },
+        };
+        let span = self.member.span();
+        let anchor = origin::span_values(&origin, &self.layout, &model.tensors(), span)?;
+        Ok(OuterState::fresh(0, anchor))
     }
 
     /// The inner steps of a round, fewer when the round closes or the island is to stop.
-    fn train_round(&mut self, round: u64) -> Result<(StepControl, u32), RunError> {
+    fn train_round(&mut self, round: u64) -> Result<Trained, RunError> {
         let span = tracing::info_span!("train", round, island = self.spec.island.name);
         telemetry::set_parent(&span, self.member.traceparent());
         let _entered = span.enter();
         self.tell(IslandState::Training, round, "");
-        let steps = self.spec.island.inner_steps;
+        self.skips = Skips::default();
         let mut total = StepControl::default();
-        for step in 0..steps {
-            let control = self.train_step(round, step)?;
-            total.loss_sum += control.loss_sum;
-            total.tokens += control.tokens;
+        for step in 0..self.spec.island.inner_steps {
+            let (control, made) = self.train_step(round, step)?;
+            match made {
+                Made::Step => {
+                    total.loss_sum += control.loss_sum;
+                    total.tokens += control.tokens;
+                }
+                Made::Nothing => {}
+                Made::TooManySkips => return Ok(Trained::Nothing(self.skips.reason())),
+            }
             total.stop |= control.stop;
             if control.stop || control.closed {
-                return Ok((total, step + 1));
+                break;
             }
         }
-        Ok((total, steps))
+        Ok(match self.skips.made() {
+            0 => Trained::Nothing(self.skips.reason()),
+            steps => Trained::Work(total, steps),
+        })
+    }
+
+    /// The island has nothing to offer in this round.
+    fn forgo(&mut self, round: u64, reason: &str) -> Result<(), RunError> {
+        tracing::warn!(round, "{reason}");
+        self.tell(IslandState::Waiting, round, reason);
+        Ok(self.member.forgo(&mut self.devices, reason)?)
     }
 
     /// One inner step: gradients of this rank's micro-batches, their sum over the ranks, AdamW.
-    fn train_step(&mut self, round: u64, step: u32) -> Result<StepControl, RunError> {
+    fn train_step(&mut self, round: u64, step: u32) -> Result<(StepControl, Made), RunError> {
         let started = Instant::now();
-        let loss_sum = self.accumulate_gradients(round, step)?;
-        let group = self.member.group();
-        if group.world_size() > 1 {
-            group.all_reduce(self.replica.gradients()?).map_err(RunError::Group)?;
-            self.replica.store_gradients()?;
-        }
-        self.pace.begin();
+        let length = self.spec.run.sequence_length as usize;
+        let work = self.read_samples(round, step)?;
+        let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
+        let scale = 1.0 / (sequences as f64 * length as f64);
+        let loss_sum = self.devices.accumulate(|data| take(&work, data), scale)?;
+        let squares = self.devices.gradient_squares()?;
+        let mine =
+            StepControl { loss_sum, tokens: self.tokens(), squares, ..StepControl::default() };
+        let control = self.member.step_control(mine)?;
+        let (made, norm) = self.skips.after(&control);
         let rate = learning_rate(
             &self.spec.run.optimizer,
             self.schedule_position(round, step),
             (self.spec.run.total_rounds * u64::from(self.spec.run.reference_steps)) as f64,
         );
-        let norm = self.replica.optimizer_step(rate)?;
-        if !norm.is_finite() {
-            tracing::warn!(round, step, "The gradient is not finite: this step changed nothing.");
-        }
-        self.pace.end();
-        let tokens = u64::from(self.own().micro_batches)
-            * u64::from(self.own().micro_batch_size)
-            * u64::from(self.spec.run.sequence_length);
-        let mine = StepControl { loss_sum, tokens, ..StepControl::default() };
-        let control = self.member.step_control(mine)?;
+        self.devices.optimizer_step(rate, norm)?;
         let seconds = started.elapsed().as_secs_f64();
         self.compute_seconds += seconds;
-        self.report_step(round, step, control, seconds);
-        Ok(control)
+        self.report_step((round, step), control, made, seconds);
+        Ok((control, made))
+    }
+
+    /// Tokens of a step that this rank counts: those of the replicas whose first device it has.
+    fn tokens(&self) -> u64 {
+        let first = self.devices.positions().into_iter().filter(|at| at.stage + at.tensor == 0);
+        let of = |at: Position| sequences(&self.spec.island.batches[at.data as usize]) as u64;
+        first.map(of).sum::<u64>() * u64::from(self.spec.run.sequence_length)
     }
 
     /// Steps of the schedule done before this one: an island that makes fewer steps a round takes
@@ -219,43 +275,52 @@ impl<'a> Rank<'a> {
         (round as f64 + share) * reference
     }
 
-    fn accumulate_gradients(&mut self, round: u64, step: u32) -> Result<f64, RunError> {
-        let own = self.own().clone();
+    /// The micro-batches of a step of every replica that has a device here.
+    fn read_samples(
+        &mut self,
+        round: u64,
+        step: u32,
+    ) -> Result<Vec<(u32, MicroBatches)>, RunError> {
+        let batches = &self.spec.island.batches;
         let length = self.spec.run.sequence_length as usize;
-        let batch = own.micro_batch_size as usize;
-        let (first, sequences) = self.samples(round, step);
-        let scale = 1.0 / (f64::from(sequences) * length as f64);
-        let mut tokens = vec![0u32; batch * (length + 1)];
-        let mut loss_sum = 0.0;
-        for micro_batch in 0..u64::from(own.micro_batches) {
-            self.pace.begin();
-            for (row, sequence) in tokens.chunks_exact_mut(length + 1).zip(0u64..) {
-                let sample = first + micro_batch * batch as u64 + sequence;
-                self.corpus.read(Split::Train, self.sampler.sequence(sample), row)?;
+        let total: usize = batches.iter().map(sequences).sum();
+        let shape =
+            StepShape { inner_steps: self.spec.island.inner_steps, sequences: total as u32 };
+        let mut sample = shape.first_sample(round, step);
+        let mut work = Vec::new();
+        for (data, spec) in (0..).zip(batches) {
+            let first = sample;
+            sample = sample.wrapping_add(sequences(spec) as u64);
+            if !self.devices.positions().iter().any(|at| at.data == data) {
+                continue;
             }
-            loss_sum += self.replica.forward_backward(&tokens, batch, length, scale)?;
-            self.pace.end();
+            let batch = spec.micro_batch_size as usize;
+            let mut tokens = vec![vec![0; batch * (length + 1)]; spec.micro_batches as usize];
+            let rows = tokens.iter_mut().flat_map(|tokens| tokens.chunks_exact_mut(length + 1));
+            for (row, nth) in rows.zip(0u64..) {
+                let sequence = self.sampler.sequence(first.wrapping_add(nth));
+                self.corpus.read(Split::Train, sequence, row)?;
+            }
+            work.push((data, MicroBatches { tokens, batch, length }));
         }
-        Ok(loss_sum)
+        Ok(work)
     }
 
-    /// The first sample of this rank in an inner step, and the sequences of the whole step.
-    fn samples(&self, round: u64, step: u32) -> (u64, u32) {
-        let of = |rank: &RankSpec| rank.micro_batches * rank.micro_batch_size;
-        let ranks = &self.spec.island.ranks;
-        let sequences: u32 = ranks.iter().map(of).sum();
-        let before: u32 = ranks.iter().take(self.spec.rank as usize).map(of).sum();
-        let shape = StepShape { inner_steps: self.spec.island.inner_steps, sequences };
-        (shape.first_sample(round, step).wrapping_add(u64::from(before)), sequences)
-    }
-
-    fn own(&self) -> &RankSpec {
-        &self.spec.island.ranks[self.spec.rank as usize]
-    }
-
-    fn report_step(&self, round: u64, step: u32, control: StepControl, seconds: f64) {
+    fn report_step(
+        &self,
+        (round, step): (u64, u32),
+        control: StepControl,
+        made: Made,
+        seconds: f64,
+    ) {
         let loss = (control.loss_sum / control.tokens.max(1) as f64) as f32;
-        self.metrics.step(round, control.tokens, f64::from(loss), seconds);
+        let skipped = made != Made::Step;
+        if skipped {
+            self.metrics.skipped_step();
+            tracing::warn!(round, step, "Loss or gradient is not finite: the step was skipped.");
+        } else {
+            self.metrics.step(round, control.tokens, f64::from(loss), seconds);
+        }
         if self.leads() {
             emit(&WorkerEvent::Step {
                 round,
@@ -264,6 +329,7 @@ impl<'a> Rank<'a> {
                 loss,
                 tokens: control.tokens,
                 seconds,
+                skipped,
             });
         }
     }
@@ -271,6 +337,12 @@ impl<'a> Rank<'a> {
     fn after_round(&mut self, report: &RoundReport) -> Result<(), RunError> {
         let compute_seconds = std::mem::take(&mut self.compute_seconds);
         self.metrics.round(report);
+        self.memory.news().iter().for_each(emit);
+        let bytes_sent = self.devices.take_boundary_bytes();
+        if bytes_sent > 0 {
+            self.metrics.boundary(bytes_sent);
+            emit(&WorkerEvent::Boundary { round: report.round, bytes_sent });
+        }
         if self.leads() {
             emit(&WorkerEvent::Round {
                 round: report.round,
@@ -302,7 +374,7 @@ impl<'a> Rank<'a> {
         Ok(())
     }
 
-    /// Held-out loss of θ, shared out over the island's ranks.
+    /// Held-out loss of θ, shared out over the island's replicas.
     fn evaluate(&mut self) -> Result<(), RunError> {
         let run = &self.spec.run;
         let length = run.sequence_length;
@@ -311,18 +383,24 @@ impl<'a> Rank<'a> {
             tracing::info!("There is no held-out data: nothing is evaluated.");
             return Ok(());
         };
-        self.member.load_theta(&mut self.replica)?;
-        let ranks = self.spec.island.ranks.len();
-        let mut row = vec![0u32; length as usize + 1];
-        let mut mine = StepControl::default();
-        for first in held_out.sequences().skip(self.spec.rank as usize).step_by(ranks) {
-            self.corpus.read(Split::Validation, first, &mut row)?;
-            mine.loss_sum += self.replica.loss(&row, 1, length as usize)?;
-            mine.tokens += u64::from(length);
+        self.member.load_theta(&mut self.devices)?;
+        let replicas = self.spec.island.batches.len();
+        let mut work = Vec::new();
+        for data in 0..replicas {
+            let mut rows = Vec::new();
+            for first in held_out.sequences().skip(data).step_by(replicas) {
+                let mut row = vec![0u32; length as usize + 1];
+                self.corpus.read(Split::Validation, first, &mut row)?;
+                rows.push(row);
+            }
+            let batches = MicroBatches { tokens: rows, batch: 1, length: length as usize };
+            work.push((data as u32, batches));
         }
-        let all = self.member.step_control(mine)?;
-        self.member.load_local_start(&mut self.replica)?;
-        let heldout_loss = all.loss_sum / all.tokens.max(1) as f64;
+        let loss_sum = self.devices.loss(|data| take(&work, data))?;
+        let all = self.member.step_control(StepControl { loss_sum, ..StepControl::default() })?;
+        self.member.load_local_start(&mut self.devices)?;
+        let tokens = held_out.sequences().count() as u64 * u64::from(length);
+        let heldout_loss = all.loss_sum / tokens.max(1) as f64;
         self.metrics.heldout(heldout_loss);
         if self.leads() {
             emit(&WorkerEvent::Evaluation { round: self.member.round(), heldout_loss });
@@ -332,7 +410,6 @@ impl<'a> Rank<'a> {
 
     /// Writes this rank's part; the leader completes the checkpoint once all parts are durable.
     fn save(&mut self) -> Result<(), RunError> {
-        let root = &self.spec.checkpoint_dir;
         let (round, span) = (self.member.round(), self.member.span());
         if self.saved == Some(round) {
             return Ok(());
@@ -342,6 +419,10 @@ impl<'a> Rank<'a> {
             Ok(entry) => serde_json::to_vec(entry).map_err(RunError::Manifest)?,
             Err(_) => Vec::new(),
         };
+        if written.as_ref().is_err_and(|error| !matches!(error, RunError::Checkpoint(_))) {
+            // The others wait for this rank's values and not for its word: it ends.
+            return written.map(drop);
+        }
         let all = self.member.group().all_gather_bytes(&message).map_err(RunError::Group)?;
         written?;
         if all.iter().any(Vec::is_empty) {
@@ -349,33 +430,50 @@ impl<'a> Rank<'a> {
         }
         let parts = all.iter().map(|bytes| serde_json::from_slice(bytes));
         let parts = parts.collect::<Result<Vec<_>, _>>().map_err(RunError::Manifest)?;
-        if self.leads() {
-            let mut manifest = checkpoint::manifest(&self.spec.run, &self.spec.island.name, parts);
-            manifest.round = round;
-            manifest.tokens = self.member.run_tokens();
-            manifest.optimizer_steps = self.replica.optimizer_steps();
-            crate::hugging_face::write_companions(
-                &checkpoint::folder_of(root, round),
-                &self.spec.run.model,
-                &self.corpus.tokenizer()?,
-            )?;
-            let folder = checkpoint::commit(root, &manifest)?;
-            emit(&WorkerEvent::Checkpoint { round, path: folder.display().to_string() });
+        let completed = if self.leads() { self.complete(round, parts) } else { Ok(()) };
+        let mut told = vec![u8::from(completed.is_ok())];
+        self.member.group().broadcast_bytes(&mut told, 0).map_err(RunError::Group)?;
+        completed?;
+        if told != [1] {
+            return Err(RunError::PartMissing);
         }
         self.saved = Some(round);
         Ok(())
     }
 
+    /// Makes a checkpoint of the ranks' parts.
+    fn complete(&self, round: u64, parts: Vec<checkpoint::PartEntry>) -> Result<(), RunError> {
+        let root = &self.spec.checkpoint_dir;
+        let island = &self.spec.island.name;
+        let mut manifest = checkpoint::manifest(&self.spec.run, island, &self.layout, parts);
+        manifest.round = round;
+        manifest.tokens = self.member.run_tokens();
+        manifest.optimizer_steps = self.devices.optimizer_steps();
+        crate::hugging_face::write_companions(
+            &checkpoint::folder_of(root, round),
+            &self.spec.run.model,
+            &self.corpus.tokenizer()?,
+        )?;
+        let folder = checkpoint::commit(root, &manifest)?;
+        emit(&WorkerEvent::Checkpoint { round, path: folder.display().to_string() });
+        Ok(())
+    }
+
     fn write_part(&mut self, span: Range<u32>) -> Result<checkpoint::PartEntry, RunError> {
         let length = self.layout.span(span.clone()).len();
-        let (mut first, mut second) = (vec![0.0; length], vec![0.0; length]);
-        let (moment1, moment2) = self.replica.moments()?;
-        self.layout.gather(span.clone(), moment1, &mut first);
-        self.layout.gather(span.clone(), moment2, &mut second);
-        let theta = self.member.anchor();
-        let values = [&theta[..], self.member.error(), &first[..], &second[..]];
-        let (root, round) = (&self.spec.checkpoint_dir, self.member.round());
-        Ok(checkpoint::write_part(root, round, self.spec.rank, (span, values))?)
+        let at = (self.member.round(), self.spec.rank);
+        let root = &self.spec.checkpoint_dir;
+        checkpoint::write_part(root, at, (span, length), |part| {
+            let moment = match part {
+                Part::Theta => return Ok(self.member.anchor()),
+                Part::Error => return Ok(self.member.error().to_vec()),
+                Part::Moment1 => Values::Moment1,
+                Part::Moment2 => Values::Moment2,
+            };
+            let mut values = vec![0.0; length];
+            self.devices.collect_values(moment, self.member.group(), &mut values)?;
+            Ok(values)
+        })
     }
 }
 
@@ -435,12 +533,13 @@ fn member_config(spec: &WorkerSpec) -> Result<MemberConfig, RunError> {
     })
 }
 
-impl Theta for Replica {
-    fn values(&mut self) -> Result<&mut [f32], ThetaError> {
-        Ok(self.theta()?)
-    }
+/// Sequences of a replica's step.
+fn sequences(batch: &BatchSpec) -> usize {
+    batch.micro_batches as usize * batch.micro_batch_size as usize
+}
 
-    fn store(&mut self) -> Result<(), ThetaError> {
-        Ok(self.store_theta()?)
-    }
+/// A replica's part of what was read.
+fn take(work: &[(u32, MicroBatches)], data: u32) -> MicroBatches {
+    let found = work.iter().find(|(other, _)| *other == data);
+    found.map_or_else(MicroBatches::none, |(_, batches)| batches.clone())
 }

@@ -1,12 +1,15 @@
 //! A checkpoint's model, for what comes after training.
 
+use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::Context;
 use data::{Tokenizer, TokenizerChoice};
 use plan::model::LlamaConfig;
+use plan::spec::{DeviceSpec, OptimizerSpec};
 
 use crate::checkpoint::{Checkpoint, Part};
+use crate::model::Replica;
 use crate::parameters::Layout;
 
 /// Parameters and tokenizer of a checkpoint.
@@ -41,5 +44,22 @@ impl Trained {
         let tokenizer = Tokenizer::load(&TokenizerChoice::File(file))
             .context("failed to read the checkpoint's tokenizer")?;
         Ok(Self { config, layout, theta, tokenizer })
+    }
+
+    /// The model, ready to compute on this machine's CPU.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn replica(&self) -> anyhow::Result<Replica> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get) as u32;
+        let device = DeviceSpec::Cpu { threads, speed: 1.0 };
+        let make = || {
+            // Nothing is trained: the optimiser's settings do not matter.
+            let mut replica = Replica::new(&self.config, 0, &device, &OptimizerSpec::default())?;
+            replica.theta()?.copy_from_slice(&self.theta);
+            replica.store_theta()?;
+            Ok::<_, crate::model::ModelError>(replica)
+        };
+        make().context("failed to set up the checkpoint's model")
     }
 }

@@ -1,16 +1,21 @@
 //! One rank's file of a checkpoint: safetensors with four flat tensors over the same pieces.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use sparseloco::layout::Layout;
 
-use super::{CheckpointError, folder_of, write_atomically};
+use super::{CheckpointError, folder_of, partial};
+
+/// Bytes that are read or written at a time.
+const BUFFER: usize = 1 << 20;
+/// More than any header of a rank's file has.
+const HEADER_BYTES_MAX: u64 = 1 << 16;
 
 /// What a checkpoint holds, each as one flat f32 tensor per file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,38 +59,84 @@ pub struct PartEntry {
     pub blake3: String,
 }
 
-/// Writes a rank's file: `values` in the order of [`Part`]. Nothing counts before the manifest.
-pub fn write_part(
+/// Writes a rank's file: `length` values of each kind, which `values` gives. Nothing counts before
+/// the manifest.
+///
+/// All kinds are asked for, whatever becomes of the file: other ranks may have a part in giving
+/// them.
+pub fn write_part<E: From<CheckpointError>>(
     root: &Path,
-    round: u64,
-    rank: u32,
-    (span, values): (Range<u32>, [&[f32]; 4]),
-) -> Result<PartEntry, CheckpointError> {
-    let folder = folder_of(root, round);
-    fs::create_dir_all(&folder).map_err(CheckpointError::io("create", &folder))?;
+    (round, rank): (u64, u32),
+    (span, length): (Range<u32>, usize),
+    mut values: impl FnMut(Part) -> Result<Vec<f32>, E>,
+) -> Result<PartEntry, E> {
     let file = format!("rank-{rank:05}.safetensors");
-    let path = folder.join(&file);
-    let bytes = encode(&values).map_err(|error| CheckpointError::Damaged {
-        path: path.clone(),
-        reason: error.to_string(),
-    })?;
-    write_atomically(&path, &bytes)?;
-    Ok(PartEntry {
-        file,
-        first_piece: span.start,
-        end_piece: span.end,
-        bytes: bytes.len() as u64,
-        blake3: blake3::hash(&bytes).to_hex().to_string(),
-    })
+    let path = folder_of(root, round).join(&file);
+    let mut under_way = PartFile::create(&path, length);
+    for part in Part::ALL {
+        let values = values(part)?;
+        under_way = under_way.and_then(|file| file.append(&values));
+    }
+    let written = under_way.and_then(|file| file.finish(&path)).inspect_err(|_| {
+        // The error is told already; what is left over is removed where it can be.
+        let _ = fs::remove_file(partial(&path));
+    });
+    let (bytes, blake3) = written.map_err(CheckpointError::io("write", &path))?;
+    Ok(PartEntry { file, first_piece: span.start, end_piece: span.end, bytes, blake3 })
 }
 
-fn encode(values: &[&[f32]; 4]) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let bytes =
-        values.map(|part| -> Vec<u8> { part.iter().flat_map(|v| v.to_le_bytes()).collect() });
-    let views = Part::ALL.iter().zip(values).zip(&bytes).map(|((part, values), bytes)| {
-        TensorView::new(Dtype::F32, vec![values.len()], bytes).map(|view| (part.name(), view))
-    });
-    serialize(views.collect::<Result<HashMap<_, _>, _>>()?, None)
+/// A file under way: kind after kind, so that no second copy of them is ever needed.
+struct PartFile {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl PartFile {
+    fn create(path: &Path, length: usize) -> io::Result<PartFile> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = File::create(partial(path))?;
+        let mut part = PartFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        part.write(&header(length))?;
+        Ok(part)
+    }
+
+    fn append(mut self, values: &[f32]) -> io::Result<PartFile> {
+        for values in values.chunks(BUFFER / size_of::<f32>()) {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            self.write(&bytes)?;
+        }
+        Ok(self)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Makes it durable under its name. Its size and blake3.
+    fn finish(self, path: &Path) -> io::Result<(u64, String)> {
+        self.file.sync_all()?;
+        fs::rename(partial(path), path)?;
+        Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
+    }
+}
+
+/// The beginning of a safetensors file: all kinds, one after another.
+fn header(length: usize) -> Vec<u8> {
+    let size = length * size_of::<f32>();
+    let entry = |(nth, part): (usize, &Part)| {
+        let offsets = [nth * size, (nth + 1) * size];
+        let info = json!({"dtype": "F32", "shape": [length], "data_offsets": offsets});
+        (part.name().to_owned(), info)
+    };
+    let entries: Map<String, Value> = Part::ALL.iter().enumerate().map(entry).collect();
+    let mut text = Value::Object(entries).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes()[..], &text].concat()
 }
 
 /// Checks size and blake3 against the manifest, reading the file once.
@@ -102,7 +153,7 @@ pub(super) fn verify(folder: &Path, entry: &PartEntry) -> Result<(), CheckpointE
         return Err(damaged(format!("it has {size} bytes instead of {}", entry.bytes)));
     }
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; BUFFER];
     loop {
         let read = file.read(&mut buffer).map_err(CheckpointError::io("read", &path))?;
         if read == 0 {
@@ -136,25 +187,50 @@ pub(super) fn read(
         if entry.end_piece > layout.pieces() {
             return Err(damaged(format!("the model has {} pieces", layout.pieces())));
         }
-        let bytes = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
-        let tensor = tensors.tensor(part.name()).map_err(|e| damaged(e.to_string()))?;
         let here = layout.span(entry.first_piece..entry.end_piece);
-        if tensor.dtype() != Dtype::F32 || tensor.data().len() != here.len() * size_of::<f32>() {
-            return Err(damaged(format!("{} is not {} f32 values", part.name(), here.len())));
-        }
-        let words = tensor.data().as_chunks::<4>().0;
+        let mut file = File::open(&path).map_err(CheckpointError::io("open", &path))?;
+        let first =
+            find(&mut file, part, here.len()).map_err(|error| damaged(error.to_string()))?;
         let take = layout.span(range);
-        let source = &words[take.start - here.start..take.end - here.start];
+        let skip = ((take.start - here.start) * size_of::<f32>()) as u64;
         let target = &mut values[take.start - span.start..take.end - span.start];
-        for (value, word) in target.iter_mut().zip(source) {
-            *value = f32::from_le_bytes(*word);
-        }
-        filled += source.len();
+        file.seek(SeekFrom::Start(first + skip))
+            .and_then(|_| read_values(&mut file, target))
+            .map_err(CheckpointError::io("read", &path))?;
+        filled += take.len();
     }
     if filled != values.len() {
         let reason = format!("its files hold {filled} of {} values", values.len());
         return Err(CheckpointError::Damaged { path: folder.into(), reason });
     }
     Ok(values)
+}
+
+/// The place of a kind's first value in a file that holds `length` of each.
+fn find(file: &mut File, part: Part, length: usize) -> io::Result<u64> {
+    let mut size = [0; 8];
+    file.read_exact(&mut size)?;
+    let size = u64::from_le_bytes(size);
+    if size > HEADER_BYTES_MAX {
+        return Err(io::Error::other(format!("its header has {size} bytes")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header)?;
+    let metadata: Metadata = serde_json::from_slice(&header)?;
+    let info = metadata.info(part.name());
+    let info = info.filter(|info| info.dtype == Dtype::F32 && info.shape == [length]);
+    let other = || io::Error::other(format!("{} is not {length} f32 values", part.name()));
+    Ok(size + 8 + info.ok_or_else(other)?.data_offsets.0 as u64)
+}
+
+fn read_values(file: &mut File, target: &mut [f32]) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    for values in target.chunks_mut(BUFFER / size_of::<f32>()) {
+        let bytes = &mut buffer[..size_of_val(values)];
+        file.read_exact(bytes)?;
+        for (value, word) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*word);
+        }
+    }
+    Ok(())
 }

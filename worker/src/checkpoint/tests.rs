@@ -36,8 +36,8 @@ fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
     let parts = cuts.windows(2).zip(0..).map(|(cut, rank)| {
         let span = cut[0]..cut[1];
         let range = layout.span(span.clone());
-        let of = |kind: usize| &kinds[kind][range.clone()];
-        write_part(root, round, rank, (span, [of(0), of(1), of(2), of(3)])).expect("a part")
+        let of = |part| Ok::<_, CheckpointError>(kinds[part as usize][range.clone()].to_vec());
+        write_part(root, (round, rank), (span, range.len()), of).expect("a part")
     });
     let manifest = Manifest {
         format: FORMAT,
@@ -48,6 +48,7 @@ fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
         tokens: 100 * round,
         optimizer_steps: round,
         model: model(),
+        layout: Some(order_of(&layout)),
         parts: parts.collect(),
     };
     commit(root, &manifest).expect("a manifest");
@@ -70,6 +71,34 @@ fn a_checkpoint_is_read_under_any_other_sharding() {
             assert_eq!(read, values(&layout, kind)[layout.span(wanted.clone())]);
         }
     }
+}
+
+#[test]
+fn a_ranks_file_is_one_that_safetensors_reads() {
+    let root = tempdir().expect("a folder");
+    let manifest = write(root.path(), 4, &[0, 2, layout().pieces()]);
+    for part in &manifest.parts {
+        let bytes = fs::read(folder_of(root.path(), 4).join(&part.file)).expect("its bytes");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a file");
+        let own = layout().span(part.first_piece..part.end_piece);
+        let moment = tensors.tensor("moment1").expect("it is there");
+        let expected: Vec<u8> =
+            values(&layout(), 2)[own].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!((tensors.len(), moment.data()), (4, &expected[..]));
+    }
+}
+
+#[test]
+fn a_part_that_cannot_be_written_still_asks_for_all_values() {
+    let root = tempdir().expect("a folder");
+    fs::write(folder_of(root.path(), 4), b"in the way").expect("a file");
+    let mut asked = 0;
+    let written = write_part(root.path(), (4, 0), (0..1, 8), |_| {
+        asked += 1;
+        Ok::<_, CheckpointError>(vec![0.0; 8])
+    });
+    assert!(matches!(written, Err(CheckpointError::Io { .. })), "{written:?}");
+    assert_eq!(asked, 4);
 }
 
 #[test]
@@ -142,4 +171,36 @@ fn a_manifest_cannot_name_files_outside_its_folder() {
     commit(root.path(), &manifest).expect("a manifest");
     let error = Checkpoint::open(root.path()).expect_err("outside");
     assert!(error.to_string().contains("outside its folder"), "{error}");
+}
+
+#[test]
+fn values_in_the_order_of_another_layout_are_refused_and_older_manifests_are_read() {
+    let layout = layout();
+    let all = 0..layout.pieces();
+    let other = |name: &str, shape: &[u64]| {
+        let shape = vec![TensorShape { name: name.into(), shape: shape.to_vec() }];
+        Some(order_of(&Layout::new(&shape).expect("a valid shape")))
+    };
+    let table = [
+        (None, true),
+        (other("w", &[2560, 256]), true),
+        (other("v", &[2560, 256]), false),
+        (other("w", &[256, 2560]), false),
+        (other("w", &[2560, 255]), false),
+    ];
+    for (there, is_read) in table {
+        let root = tempdir().expect("a folder");
+        let manifest = Manifest { layout: there, ..write(root.path(), 3, &[0, all.end]) };
+        commit(root.path(), &manifest).expect("a manifest");
+        let text = fs::read_to_string(folder_of(root.path(), 3).join(MANIFEST)).expect("its text");
+        assert_eq!(text.contains("layout"), manifest.layout.is_some(), "{text}");
+        let found = Checkpoint::open(root.path()).expect("a checkpoint");
+        match found.read(Part::Theta, &layout, all.clone()) {
+            Ok(read) => assert!(is_read && read == values(&layout, 0), "{manifest:?}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!is_read && said.contains("of another layout"), "{manifest:?}: {said}");
+            }
+        }
+    }
 }

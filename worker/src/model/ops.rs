@@ -101,21 +101,21 @@ impl Ops {
         }
     }
 
-    /// The summed cross-entropy in nats of logits [tokens, vocabulary] in f32, and its gradient
-    /// softmax - one-hot in their place.
+    /// The summed cross-entropy in nats of logits [tokens, vocabulary] in f32, a single f64 on the
+    /// device, and its gradient softmax - one-hot in their place.
     pub(super) fn cross_entropy(
         self,
         mut logits: Tensor,
         targets: &Tensor,
-    ) -> Result<(f64, Tensor), ModelError> {
+    ) -> Result<(Tensor, Tensor), ModelError> {
         if self == Self::Fused {
             let loss = tch_ext::cross_entropy(&mut logits, targets)?;
-            return Ok((loss, logits));
+            return Ok((Tensor::from(loss), logits));
         }
         let column = targets.f_unsqueeze(1)?;
         let mut slope = logits.f_internal_log_softmax(-1, false)?;
         drop(logits);
-        let loss = -slope.f_gather(1, &column, false)?.f_sum(Kind::Double)?.f_double_value(&[])?;
+        let loss = slope.f_gather(1, &column, false)?.f_sum(Kind::Double)?.f_neg()?;
         let minus_one = Tensor::f_full([1], -1.0, (Kind::Float, slope.device()))?;
         let _ = slope.f_exp_()?;
         let _ = slope.f_scatter_add_(1, &column, &minus_one.f_expand_as(&column)?)?;

@@ -188,7 +188,7 @@ fn the_composed_path_computes_what_the_fused_one_does() {
     let tokens = tokens(batch, seq);
     let mut fused = replica(true);
     let mut composed = replica(true);
-    composed.network.compose(Kind::Float);
+    composed.0.stage.compose(Kind::Float);
     let run = |replica: &mut Replica| {
         let scale = 1.0 / (batch * seq) as f64;
         let loss = replica.forward_backward(&tokens, batch, seq, scale).unwrap();
@@ -203,9 +203,8 @@ fn the_composed_path_computes_what_the_fused_one_does() {
 
 #[test]
 fn bf16_products_stay_near_f32() {
-    let compute = Compute { device: Device::Cpu, kind: Kind::BFloat16, threads: 1 };
-    let model = config(true).validate().unwrap();
-    let mut coarse = Replica::with_compute(model, 11, compute, &optimizer()).unwrap();
+    let mut coarse = replica(true);
+    coarse.0.stage.compose(Kind::BFloat16);
     let mut fine = replica(true);
     let tokens = tokens(2, 12);
     let run = |replica: &mut Replica| {

@@ -1,5 +1,7 @@
 //! AdamW against its formula in f64, and against libtorch's kernel.
 
+use std::slice;
+
 use plan::model::TensorSpec;
 use tch::Tensor;
 
@@ -40,7 +42,10 @@ impl State {
     fn step(&mut self, step: usize) -> f64 {
         let gradient = self.gradient.host().unwrap();
         gradient.iter_mut().enumerate().for_each(|(i, v)| *v = wave(i, step));
-        self.optimizer.step(&mut self.theta, &mut self.gradient, 0.01).unwrap()
+        let all = slice::from_ref(&(0..NUMEL));
+        let norm = self.optimizer.squares(&mut self.gradient, all).unwrap().sqrt();
+        self.optimizer.step(&mut self.theta, &mut self.gradient, 0.01, norm).unwrap();
+        norm
     }
 }
 
@@ -129,7 +134,9 @@ fn a_gradient_that_is_not_finite_makes_no_step() {
     let mut state = State::new(1.0, 1);
     let before = state.theta.host().unwrap().to_vec();
     state.gradient.host().unwrap()[17] = f32::NAN;
-    let norm = state.optimizer.step(&mut state.theta, &mut state.gradient, 0.01).unwrap();
+    let all = slice::from_ref(&(0..NUMEL));
+    let norm = state.optimizer.squares(&mut state.gradient, all).unwrap().sqrt();
+    state.optimizer.step(&mut state.theta, &mut state.gradient, 0.01, norm).unwrap();
     assert!(norm.is_nan());
     assert_eq!(state.optimizer.steps, 0);
     assert_eq!(state.theta.host().unwrap(), before);

@@ -1,15 +1,12 @@
 //! `heteroloco-worker generate`.
 
 use std::io::Write;
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use plan::spec::{DeviceSpec, OptimizerSpec};
 
 use super::{Sampling, generate};
-use crate::model::Replica;
 use crate::trained::Trained;
 
 /// Which checkpoint continues what, and how.
@@ -41,7 +38,7 @@ pub struct GenerateArguments {
 /// The checkpoint cannot be read, or its model not computed.
 pub fn generate_command(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let trained = Trained::open(&arguments.checkpoint)?;
-    let mut replica = replica(&trained).context("failed to set up the checkpoint's model")?;
+    let mut replica = trained.replica()?;
     // The end token stands between documents, so after it one begins.
     let end = trained.tokenizer.end_token();
     let mut prompt = vec![end];
@@ -52,15 +49,4 @@ pub fn generate_command(arguments: &GenerateArguments) -> anyhow::Result<()> {
         .context("failed to write text with the checkpoint's model")?;
     let text = trained.tokenizer.decode(&[&prompt[1..], &written].concat())?;
     writeln!(std::io::stdout(), "{text}").context("failed to print the text")
-}
-
-fn replica(trained: &Trained) -> anyhow::Result<Replica> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get) as u32;
-    let device = DeviceSpec::Cpu { threads, speed: 1.0 };
-    // Nothing is trained here: the optimiser's settings do not matter.
-    let optimizer = OptimizerSpec::default();
-    let mut replica = Replica::new(&trained.config, 0, &device, &optimizer)?;
-    replica.theta()?.copy_from_slice(&trained.theta);
-    replica.store_theta()?;
-    Ok(replica)
 }

@@ -1,0 +1,335 @@
+//! The devices of one rank: a shard of the model on each, driven together.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use collective::Group;
+use member::{Theta, ThetaError};
+use plan::model::Llama;
+use plan::shard::{Grid, Position, Sharded};
+use plan::spec::{DeviceSpec, IslandSpec, OptimizerSpec, RankSpec};
+use sparseloco::layout::Layout;
+
+use crate::error::RunError;
+use crate::model::{MicroBatches, ModelError, Shard, ShardSetup};
+use crate::parallel::{self, PeerError, Place};
+use crate::parameters::FlatBuffer;
+use crate::reshard::{DeviceValues, Reshard};
+
+/// What the devices of an island share.
+#[derive(Clone, Debug)]
+pub struct DevicesSetup<'a> {
+    /// The model.
+    pub model: &'a Llama,
+    /// Its chunks.
+    pub layout: Arc<Layout>,
+    /// The island's plan.
+    pub island: &'a IslandSpec,
+    /// The optimiser's settings.
+    pub optimizer: &'a OptimizerSpec,
+    /// Seed of the run.
+    pub seed: u64,
+    /// `host:port` where the island's other ranks reach this one; connections take free ports.
+    pub listen: &'a str,
+}
+
+/// Whether the island's plan can be executed on the model, before anybody is met.
+///
+/// # Errors
+/// What does not fit.
+pub fn check(model: &Llama, island: &IslandSpec) -> Result<(), RunError> {
+    Sharded::new(model, &island.sharding).map_err(RunError::Sharding)?;
+    let contradiction = |what| Err(RunError::Contradiction(what));
+    if island.batches.iter().any(|batch| batch.micro_batches == 0 || batch.micro_batch_size == 0) {
+        return contradiction("a replica has no sequences");
+    }
+    if island.sharding.compression.is_some() && island.sharding.stages.len() < 2 {
+        return contradiction("a pipeline of one stage has nothing to compress");
+    }
+    let card = |device: &DeviceSpec| match device {
+        DeviceSpec::Cuda { index, .. } => Some(*index),
+        DeviceSpec::Cpu { .. } => None,
+    };
+    for rank in &island.ranks {
+        let cards: Vec<u32> = rank.devices.iter().filter_map(|own| card(&own.device)).collect();
+        if (1..cards.len()).any(|at| cards[..at].contains(&cards[at])) {
+            return contradiction("a rank has one CUDA device at two positions");
+        }
+    }
+    owners(island).map(drop)
+}
+
+/// One rank's devices.
+#[derive(Debug)]
+pub struct Devices {
+    shards: Vec<Shard>,
+    reshard: Reshard,
+}
+
+/// What a flat buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Parameters.
+    Theta,
+    /// AdamW's first moment.
+    Moment1,
+    /// AdamW's second moment.
+    Moment2,
+}
+
+impl Devices {
+    /// Connects this rank's devices with those of the group's other ranks, which all call it
+    /// together. The shards are zeros until values are spread.
+    ///
+    /// # Errors
+    /// A plan that does not fit the model or its own ranks, a device without room, a rank that is
+    /// gone.
+    pub fn connect(group: &mut Group, setup: &DevicesSetup<'_>) -> Result<Devices, RunError> {
+        let island = setup.island;
+        let sharded = Sharded::new(setup.model, &island.sharding).map_err(RunError::Sharding)?;
+        let sharded = Arc::new(sharded);
+        let place = place(group.rank(), island, setup.listen)?;
+        let links = parallel::build(group, &place, sharded.tied()).map_err(ModelError::Peers)?;
+        let own = &island.ranks[group.rank() as usize].devices;
+        let shards = place.own().zip(own).zip(links).map(|((position, card), links)| {
+            let shard = ShardSetup {
+                sharded: Arc::clone(&sharded),
+                position,
+                device: &card.device,
+                optimizer: setup.optimizer,
+                seed: setup.seed,
+            };
+            Shard::new(setup.model, shard, links)
+        });
+        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        let tables = island.sharding.compression.is_some();
+        let reshard = Reshard::new(Arc::clone(&setup.layout), sharded, place, tables);
+        Ok(Devices { shards, reshard })
+    }
+
+    /// The positions of the devices.
+    pub fn positions(&self) -> Vec<Position> {
+        self.shards.iter().map(Shard::position).collect()
+    }
+
+    /// [`Shard::accumulate`] on every device, with `work` for its replica. The sum of the losses.
+    ///
+    /// # Errors
+    /// As for [`Shard::accumulate`].
+    pub fn accumulate(
+        &mut self,
+        work: impl Fn(u32) -> MicroBatches,
+        scale: f64,
+    ) -> Result<f64, ModelError> {
+        let work = self.work(work);
+        let losses = self.each(|at, shard| shard.accumulate(&work[at], scale))?;
+        Ok(losses.iter().sum())
+    }
+
+    /// [`Shard::loss`] on every device, with `work` for its replica. The sum of the losses.
+    ///
+    /// # Errors
+    /// As for [`Shard::loss`].
+    pub fn loss(&mut self, work: impl Fn(u32) -> MicroBatches) -> Result<f64, ModelError> {
+        let work = self.work(work);
+        let losses = self.each(|at, shard| shard.loss(&work[at]))?;
+        Ok(losses.iter().sum())
+    }
+
+    /// Σ g² over what the devices of the first replica alone have: over all ranks, that is the
+    /// square of the gradient's norm.
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn gradient_squares(&mut self) -> Result<f64, ModelError> {
+        let squares = self.each(|_, shard| match shard.position().data {
+            0 => shard.gradient_squares(),
+            _ => Ok(0.0),
+        })?;
+        Ok(squares.iter().sum())
+    }
+
+    /// [`Shard::optimizer_step`] on every device.
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn optimizer_step(&mut self, learning_rate: f64, norm: f64) -> Result<(), ModelError> {
+        self.each(|_, shard| shard.optimizer_step(learning_rate, norm)).map(drop)
+    }
+
+    /// Optimiser steps made.
+    pub fn optimizer_steps(&self) -> u64 {
+        self.shards.first().map_or(0, |shard| shard.optimizer.steps)
+    }
+
+    /// Bytes sent between this rank's stages and their neighbours since this was last asked.
+    pub fn take_boundary_bytes(&mut self) -> u64 {
+        self.shards.iter_mut().map(Shard::take_boundary_bytes).sum()
+    }
+
+    /// Takes moments from the ranks' spans, after so many steps; all ranks call it together.
+    ///
+    /// # Errors
+    /// A copy failed, or a rank is gone.
+    pub fn spread_moments(
+        &mut self,
+        group: &mut Group,
+        span: [&[f32]; 2],
+        steps: u64,
+    ) -> Result<(), RunError> {
+        for (values, span) in [Values::Moment1, Values::Moment2].into_iter().zip(span) {
+            self.spread_values(values, group, span)?;
+        }
+        self.shards.iter_mut().for_each(|shard| shard.optimizer.steps = steps);
+        Ok(())
+    }
+
+    /// The span's values of one kind; all ranks call it together.
+    ///
+    /// # Errors
+    /// A copy failed, or a rank is gone.
+    pub fn collect_values(
+        &mut self,
+        values: Values,
+        group: &mut Group,
+        span: &mut [f32],
+    ) -> Result<(), RunError> {
+        let buffers = self.shards.iter_mut().map(|shard| shard.buffer(values).host());
+        let buffers = buffers.collect::<Result<Vec<_>, _>>()?;
+        let buffers: Vec<&[f32]> = buffers.iter().map(|buffer| &**buffer).collect();
+        self.reshard.collect(group, &buffers, span).map_err(RunError::Group)
+    }
+
+    fn spread_values(
+        &mut self,
+        values: Values,
+        group: &mut Group,
+        span: &[f32],
+    ) -> Result<(), RunError> {
+        let mut buffers = Vec::new();
+        for shard in &mut self.shards {
+            let (flat, table) = shard.buffers(values);
+            let table = table.map(FlatBuffer::host).transpose()?;
+            buffers.push(DeviceValues { flat: flat.host()?, table });
+        }
+        self.reshard.spread(group, span, &mut buffers).map_err(RunError::Group)?;
+        for shard in &mut self.shards {
+            shard.buffer(values).store()?;
+        }
+        Ok(())
+    }
+
+    /// What each device works on.
+    fn work(&self, work: impl Fn(u32) -> MicroBatches) -> Vec<Arc<MicroBatches>> {
+        let mut known: Vec<(u32, Arc<MicroBatches>)> = Vec::new();
+        let of = |shard: &Shard| {
+            let data = shard.position().data;
+            if let Some((_, batches)) = known.iter().find(|(other, _)| *other == data) {
+                return Arc::clone(batches);
+            }
+            let batches = Arc::new(work(data));
+            known.push((data, Arc::clone(&batches)));
+            batches
+        };
+        self.shards.iter().map(of).collect()
+    }
+
+    /// Runs something on all devices at once, a thread for each.
+    fn each<T: Send>(
+        &mut self,
+        run: impl Fn(usize, &mut Shard) -> Result<T, ModelError> + Sync,
+    ) -> Result<Vec<T>, ModelError> {
+        if let [shard] = &mut self.shards[..] {
+            return Ok(vec![run(0, shard)?]);
+        }
+        let run = &run;
+        let results: Vec<_> = thread::scope(|scope| {
+            let shards = self.shards.iter_mut().enumerate();
+            let threads: Vec<_> = shards
+                .map(|(at, shard)| scope.spawn(move || watched(shard, |shard| run(at, shard))))
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        let results = results.into_iter();
+        let whole = results.map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)));
+        first_cause(whole.collect())
+    }
+}
+
+/// Runs something on a device; where it fails, no other waits for the device any longer.
+fn watched<T>(
+    shard: &mut Shard,
+    run: impl FnOnce(&mut Shard) -> Result<T, ModelError>,
+) -> Result<T, ModelError> {
+    let result = catch_unwind(AssertUnwindSafe(|| run(shard)));
+    if !matches!(result, Ok(Ok(_))) {
+        shard.abandon();
+    }
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// All results, or the first of the errors that are the least a consequence of others.
+fn first_cause<T>(results: Vec<Result<T, ModelError>>) -> Result<Vec<T>, ModelError> {
+    let (mut all, mut failed): (Vec<T>, Vec<ModelError>) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => all.push(value),
+            Err(error) => failed.push(error),
+        }
+    }
+    match failed.into_iter().min_by_key(distance) {
+        Some(error) => Err(error),
+        None => Ok(all),
+    }
+}
+
+/// How far an error may be from its cause: a device's own, another rank's, that of another device
+/// here.
+fn distance(error: &ModelError) -> u32 {
+    match error {
+        ModelError::Peers(PeerError::Late { .. } | PeerError::Gone { .. }) => 2,
+        ModelError::Peers(PeerError::Group(_)) => 1,
+        _ => 0,
+    }
+}
+
+/// The rank of each of the island's devices.
+fn owners(island: &IslandSpec) -> Result<Vec<u32>, RunError> {
+    let positions = Grid::of(island).size();
+    let devices = (0..).zip(&island.ranks);
+    let owners: Vec<u32> = devices
+        .flat_map(|(rank, spec): (u32, &RankSpec)| spec.devices.iter().map(move |_| rank))
+        .collect();
+    let idle = island.ranks.iter().any(|rank| rank.devices.is_empty());
+    if owners.is_empty() || idle || owners.len() != positions as usize {
+        return Err(RunError::Positions { devices: owners.len(), positions });
+    }
+    Ok(owners)
+}
+
+fn place(rank: u32, island: &IslandSpec, listen: &str) -> Result<Place, RunError> {
+    let (grid, owners) = (Grid::of(island), owners(island)?);
+    // Every connection has a port of its own.
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
+    Ok(Place { grid, owners, rank, listen: format!("{host}:0") })
+}
+
+impl Theta for Devices {
+    fn collect(&mut self, group: &mut Group, span: &mut [f32]) -> Result<(), ThetaError> {
+        self.each(|_, shard| shard.end_round()).map_err(theta_error)?;
+        self.collect_values(Values::Theta, group, span).map_err(theta_error)
+    }
+
+    fn spread(&mut self, group: &mut Group, span: &[f32]) -> Result<(), ThetaError> {
+        self.spread_values(Values::Theta, group, span).map_err(theta_error)?;
+        self.each(|_, shard| shard.begin_round()).map(drop).map_err(theta_error)
+    }
+}
+
+fn theta_error(error: impl Into<RunError>) -> ThetaError {
+    match error.into() {
+        RunError::Group(error) => ThetaError::Group(error),
+        error => ThetaError::Other(Box::new(error)),
+    }
+}
