@@ -248,6 +248,25 @@ exec cat > /dev/null
 }
 
 #[test]
+fn an_island_without_room_for_its_plan_is_given_up_while_the_others_finish_the_run() {
+    let full = r#"
+if [ "$name" = b-1 ]; then
+  echo '{"event": "failed", "error": "failed to find room on device 0"}'
+  exit 4
+fi
+if [ "$name" = b-0 ]; then exec cat > /dev/null; fi
+until grep -q islandGivenUp "$here/runs/tiny/events.jsonl"; do sleep 0.05; done
+"#;
+    let place = Place::new(&format!("{full}{WORKER}"));
+    let output = place.up(&[]);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}\n{}", stderr(&output));
+    let sentence = "b: given up: rank 1 ended with code 4: failed to find room on device 0";
+    assert!(said.contains(sentence), "{said}");
+    assert_eq!(place.read("starts").matches("b-1").count(), 1, "{said}");
+}
+
+#[test]
 fn a_stop_lets_the_ranks_end_and_a_resumed_run_goes_on_at_new_epochs() {
     let waits = r#"
 if [ "$epoch" = 1 ]; then

@@ -89,7 +89,7 @@ pub enum UpEvent {
         /// Seconds until then.
         after: f64,
     },
-    /// An island broke too often; the run goes on without it.
+    /// An island broke too often, or would break again; the run goes on without it.
     IslandGivenUp {
         /// Name of the island.
         island: String,

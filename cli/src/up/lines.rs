@@ -62,6 +62,9 @@ impl Teller {
             WorkerEvent::State { state, round, reason } => {
                 self.state_line(island, *state, *round, reason)
             }
+            WorkerEvent::Step { round, step, skipped: true, .. } => {
+                Some(format!("{island}: skipped step {step} of round {round}: it was not finite"))
+            }
             WorkerEvent::Round { round, .. } if self.round < Some(*round) => {
                 self.round = Some(*round);
                 Some(run_line(state))

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
+use plan::shard::Grid;
 use plan::spec::{DeviceSpec, WorkerSpec};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -383,7 +384,7 @@ impl Session {
         let (dir, plan) = (&self.setting.dir, &self.setting.plan);
         let mut island = plan.islands[at].spec.clone();
         island.epoch = epoch;
-        let (name, device) = (island.name.clone(), island.ranks[rank as usize].device);
+        let (name, device) = (island.name.clone(), island.ranks[rank as usize].devices[0].device);
         let spec = WorkerSpec {
             run: plan.run.clone(),
             island,
@@ -499,17 +500,21 @@ fn environment(device: DeviceSpec) -> Vec<(&'static str, String)> {
     }
 }
 
-/// `2 × NVIDIA-GeForce-RTX-4090 + 1 × cpu`.
+/// `2 × NVIDIA-GeForce-RTX-4090 + 1 × cpu`, and how replicas are split over them.
 fn cards(island: &IslandPlan) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
-    for rank in &island.spec.ranks {
-        match counts.iter_mut().find(|(product, _)| *product == rank.product) {
+    for card in island.spec.ranks.iter().flat_map(|rank| &rank.devices) {
+        match counts.iter_mut().find(|(product, _)| *product == card.product) {
             Some((_, count)) => *count += 1,
-            None => counts.push((&rank.product, 1)),
+            None => counts.push((&card.product, 1)),
         }
     }
     let parts: Vec<String> = counts.iter().map(|(p, n)| format!("{n} × {p}")).collect();
-    parts.join(" + ")
+    let cards = parts.join(" + ");
+    match Grid::of(&island.spec) {
+        Grid { stages: 1, tensor: 1, .. } => cards,
+        Grid { stages, tensor, .. } => format!("{cards}, pp {stages} × tp {tensor}"),
+    }
 }
 
 /// The next end of a process, or line of one.

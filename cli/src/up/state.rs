@@ -66,6 +66,8 @@ pub struct Island {
     pub exchange: f64,
     /// Seconds waiting for other islands.
     pub waiting: f64,
+    /// Inner steps that were not finite and changed nothing.
+    pub skipped_steps: u64,
     /// Times that it was started again after it broke.
     pub restarts: u64,
     /// The newest complete checkpoint: the round that it resumes at, its folder.
@@ -199,9 +201,10 @@ impl RunState {
                     self.recent.push_back((at, tokens));
                 }
             }
-            WorkerEvent::Step { round, step, tokens: made, seconds, .. } => {
+            WorkerEvent::Step { round, step, tokens: made, seconds, skipped, .. } => {
                 island.round = *round;
                 island.step = *step;
+                island.skipped_steps += u64::from(*skipped);
                 island.note_speed(*made as f64 / seconds.max(1e-9));
             }
             WorkerEvent::Round { .. } => self.apply_round(record, at),
@@ -216,6 +219,8 @@ impl RunState {
             }
             WorkerEvent::Finished { .. }
             | WorkerEvent::Listening { .. }
+            | WorkerEvent::Memory { .. }
+            | WorkerEvent::Boundary { .. }
             | WorkerEvent::Failed { .. } => {}
         }
     }

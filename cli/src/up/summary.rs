@@ -70,6 +70,9 @@ pub struct IslandSummary {
     pub exchange_seconds: f64,
     /// Seconds waiting for other islands.
     pub waiting_seconds: f64,
+    /// Inner steps that were not finite and changed nothing.
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Times that it was started again after it broke.
     pub restarts: u64,
     /// Its newest complete checkpoint.
@@ -176,10 +179,9 @@ impl Summary {
                 "  island {name:width$}  compute {compute:.0}%, exchange {exchange:.0}%, "
             )?;
             write!(out, "waiting {waiting:.0}%, {} sent", show::bytes(island.bytes_sent as f64))?;
-            match island.restarts {
-                0 => {}
-                1 => write!(out, ", 1 restart")?,
-                n => write!(out, ", {n} restarts")?,
+            let counted = [("restart", island.restarts), ("skipped step", island.skipped_steps)];
+            for (what, times) in counted.into_iter().filter(|(_, times)| *times > 0) {
+                write!(out, ", {times} {what}{}", if times == 1 { "" } else { "s" })?;
             }
             writeln!(out, "  [{}]", island.cards)?;
         }
@@ -209,6 +211,7 @@ impl From<&Island> for IslandSummary {
             compute_seconds: island.compute,
             exchange_seconds: island.exchange,
             waiting_seconds: island.waiting,
+            skipped_steps: island.skipped_steps,
             restarts: island.restarts,
             checkpoint: island.checkpoint.as_ref().map(|(_, path)| path.clone()),
         }

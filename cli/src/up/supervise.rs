@@ -4,13 +4,13 @@
 
 mod island;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use plan::event::{EXIT_CONFIG, Ending};
 
-use self::island::{Ended, Island, LEADER_ENDED, Restarts, State, WORDLESS};
+use self::island::{Ended, Going, Island, LEADER_ENDED, Restarts, State, WORDLESS};
 use super::event::{Outcome, UpEvent};
 
 /// Bounds on restarts and waits.
@@ -31,6 +31,8 @@ pub struct Policy {
     /// After one island completed the run, the others may take this long: the last round, an
     /// evaluation and a checkpoint.
     pub finish_grace: Duration,
+    /// After a rank ended because another is gone, the other's own end is waited for so long.
+    pub lost_grace: Duration,
     /// A killed process is gone after this long, or given up.
     pub kill_wait: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for Policy {
             stop_grace: Duration::from_secs(60),
             leave_grace: Duration::from_secs(30),
             finish_grace: Duration::from_secs(60),
+            lost_grace: Duration::from_secs(5),
             kill_wait: Duration::from_secs(10),
         }
     }
@@ -228,7 +231,10 @@ impl Supervisor {
     /// When a [`Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<Duration> {
         let islands = self.islands.values().filter_map(|island| match &island.state {
-            State::Running { leave, .. } => leave.as_ref().map(|leave| leave.by),
+            State::Running { leave, lost, .. } => {
+                let (leave, lost) = (leave.as_ref(), lost.as_ref());
+                leave.map(|leave| leave.by).into_iter().chain(lost.map(|lost| lost.0)).min()
+            }
             State::Dying { until, .. } | State::Backoff { until } => Some(*until),
             State::Done | State::GivenUp(_) => None,
         });
@@ -271,35 +277,10 @@ impl Supervisor {
 
     fn rank_exited(&mut self, name: &str, ended: &Ended, now: Duration, actions: &mut Vec<Action>) {
         let (stopping, complete) = (!matches!(self.phase, Phase::Running), self.is_complete());
-        let policy = self.policy;
         let island = self.islands.get_mut(name).filter(|island| island.epoch == ended.epoch);
         let Some(island) = island else { return };
-        match &mut island.state {
-            State::Running { alive, .. } => {
-                let led = island.ending.is_none() && alive.contains(&0);
-                alive.remove(&ended.rank);
-                if ended.exit != Exit::Code(0) && !stopping && led {
-                    let alive = std::mem::take(alive);
-                    if !alive.is_empty() {
-                        actions.push(Action::KillIsland { island: name.to_owned() });
-                    }
-                    let until = now + policy.kill_wait;
-                    island.state = State::Dying { alive, until, cause: Some(ended.to_string()) };
-                    if complete {
-                        actions.push(not_again(name, &format!("{ended}; ")));
-                    }
-                } else if alive.is_empty() {
-                    let (alive, cause) = (BTreeSet::new(), island.unfinished());
-                    island.state = State::Dying { alive, until: now, cause };
-                } else if ended.rank == 0 || stopping {
-                    island.state.leave(now + policy.leave_grace, LEADER_ENDED);
-                }
-            }
-            State::Dying { alive, .. } => {
-                alive.remove(&ended.rank);
-            }
-            State::Backoff { .. } | State::Done | State::GivenUp(_) => {}
-        }
+        let going = Going { policy: &self.policy, now, stopping, complete };
+        island.rank_exited(name, ended, going, actions);
         if ended.exit == Exit::Code(EXIT_CONFIG) && !stopping && !complete {
             self.stop(Outcome::Refused(format!("{name}: {}", ended.said())), now, actions);
         }

@@ -23,6 +23,7 @@ fn run() -> RunSpec {
             tie_word_embeddings: true,
             initializer_range: 0.02,
         },
+        from: None,
         data: "/data".into(),
         sequence_length: 64,
         tokens: 1_000,
@@ -109,7 +110,7 @@ fn nothing_to_resume_and_a_damaged_state_are_said() {
 #[test]
 fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
     type Change = fn(&mut RunSpec);
-    let table: [(&str, Change); 11] = [
+    let table: [(&str, Change); 12] = [
         ("", |_| {}),
         ("", |run| run.checkpoint_every_rounds = 1),
         ("", |run| run.evaluation.sequences = 99),
@@ -118,6 +119,7 @@ fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
         ("model.hidden_size (was 64, now 128)", |run| run.model.hidden_size = 128),
         ("model.head_dim (was null, now 16)", |run| run.model.head_dim = Some(16)),
         ("", |run| run.data = "/moved".into()),
+        ("", |run| run.from = Some("/models/moved".into())),
         ("metadata.name (was \"r\", now \"s\")", |run| run.name = "s".into()),
         ("sparseLoCo.innerSteps (was 5, now 6)", |run| run.reference_steps = 6),
         ("sparseLoCo.topK (was 64, now 32)", |run| run.sparse.top_k = 32),

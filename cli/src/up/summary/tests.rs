@@ -314,3 +314,23 @@ fn why_an_island_does_what_it_does_is_told_once_and_routine_is_not() {
     ];
     assert_eq!(lines, expected);
 }
+
+#[test]
+fn steps_that_were_not_finite_are_told_of_and_counted() {
+    let step = |step, skipped| {
+        let (loss, tokens, seconds) = (if skipped { f32::NAN } else { 2.5 }, 100, 0.5);
+        WorkerEvent::Step { round: 3, step, steps: 5, loss, tokens, seconds, skipped }
+    };
+    let records = [
+        up(1.0, begin()),
+        rank(2.0, "b", step(1, false)),
+        rank(3.0, "b", step(2, true)),
+        rank(4.0, "b", step(3, true)),
+    ];
+    let (lines, state) = told(&records);
+    let expected = [2, 3].map(|n| format!("b: skipped step {n} of round 3: it was not finite"));
+    assert!(lines.ends_with(&expected), "{lines:?}");
+    let summary = Summary::of(&state);
+    assert_eq!(summary.islands["b"].skipped_steps, 2);
+    assert!(summary.text().contains(", 2 skipped steps"), "{}", summary.text());
+}

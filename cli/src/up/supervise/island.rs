@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use plan::event::Ending;
+use plan::event::{EXIT_LOST, EXIT_MEMORY, Ending};
 
 use super::super::event::UpEvent;
-use super::{Action, Exit, Policy, with_detail};
+use super::{Action, Exit, Policy, not_again, with_detail};
 
 /// An end without the leader's word, of which nobody knows what it means.
 pub(super) const WORDLESS: &str = "it ended without saying why";
@@ -27,17 +27,33 @@ pub(super) struct Island {
 /// Where its processes stand.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Ranks that run, and when they have to be gone, where they have to.
-    Running { alive: BTreeSet<u32>, leave: Option<Leave> },
+    /// Ranks that run, and when they have to be gone, where they have to. Of a rank that lost
+    /// another: that it did, and how long the other is waited for, whose end says more.
+    Running { alive: BTreeSet<u32>, leave: Option<Leave>, lost: Option<(Duration, Cause)> },
     /// Killed ranks that are not gone yet, and what broke the island; nothing, if its leader had
     /// ended well.
-    Dying { alive: BTreeSet<u32>, until: Duration, cause: Option<String> },
+    Dying { alive: BTreeSet<u32>, until: Duration, cause: Option<Cause> },
     /// Starts again then.
     Backoff { until: Duration },
     /// Ended, and well.
     Done,
     /// Will not be started again.
     GivenUp(String),
+}
+
+/// What broke an island.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) what: String,
+    /// It would break again in the same way.
+    pub(super) lasts: bool,
+}
+
+impl Cause {
+    /// Something that a restart may change.
+    pub(super) fn passing(what: impl Into<String>) -> Self {
+        Self { what: what.into(), lasts: false }
+    }
 }
 
 /// When the ranks of an island have to be gone, and why.
@@ -68,7 +84,7 @@ impl Restarts {
 
 impl State {
     pub(super) fn running(world: u32) -> Self {
-        Self::Running { alive: (0..world).collect(), leave: None }
+        Self::Running { alive: (0..world).collect(), leave: None, lost: None }
     }
 
     /// Ranks that run have to be gone by then, or earlier where that was said before.
@@ -81,7 +97,59 @@ impl State {
     }
 }
 
+/// Where the whole run stands when something happens to an island.
+#[derive(Clone, Copy)]
+pub(super) struct Going<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) now: Duration,
+    pub(super) stopping: bool,
+    pub(super) complete: bool,
+}
+
 impl Island {
+    /// Takes note of the end of one of its ranks.
+    pub(super) fn rank_exited(
+        &mut self,
+        name: &str,
+        ended: &Ended,
+        going: Going<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Going { policy, now, stopping, complete } = going;
+        match &mut self.state {
+            State::Running { alive, lost, .. } => {
+                let led = self.ending.is_none() && alive.contains(&0) || lost.is_some();
+                alive.remove(&ended.rank);
+                let follows = ended.exit == Exit::Code(EXIT_LOST);
+                if ended.exit != Exit::Code(0) && !stopping && led {
+                    if follows && !complete && !alive.is_empty() {
+                        lost.get_or_insert_with(|| (now + policy.lost_grace, ended.cause()));
+                        return;
+                    }
+                    let first = lost.take().filter(|_| follows).map(|(_, cause)| cause);
+                    let cause = first.unwrap_or_else(|| ended.cause());
+                    self.die(name, cause, now + policy.kill_wait, actions);
+                    if complete {
+                        actions.push(not_again(name, &format!("{ended}; ")));
+                    }
+                } else if alive.is_empty() {
+                    let first = lost.take().map(|(_, cause)| cause);
+                    let (alive, cause) = (BTreeSet::new(), first.or_else(|| self.unfinished()));
+                    self.state = State::Dying { alive, until: now, cause };
+                } else if ended.rank == 0 || stopping {
+                    self.state.leave(now + policy.leave_grace, LEADER_ENDED);
+                }
+            }
+            State::Dying { alive, cause, .. } => {
+                alive.remove(&ended.rank);
+                if ended.cause().lasts && cause.is_some() {
+                    *cause = Some(ended.cause());
+                }
+            }
+            State::Backoff { .. } | State::Done | State::GivenUp(_) => {}
+        }
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.state, State::Running { .. } | State::Dying { .. })
     }
@@ -94,17 +162,21 @@ impl Island {
         actions: &mut Vec<Action>,
     ) {
         match &mut self.state {
-            State::Running { alive, leave: Some(leave) } if leave.by <= now => {
+            State::Running { lost: Some((by, cause)), .. } if *by <= now => {
+                let cause = cause.clone();
+                self.die(name, cause, now + policy.kill_wait, actions);
+            }
+            State::Running { alive, leave: Some(leave), .. } if leave.by <= now => {
                 let (alive, why) = (std::mem::take(alive), leave.why);
                 let hangs = self.ending.is_none() && alive.contains(&0);
-                let cause = if hangs { Some(why.to_owned()) } else { self.unfinished() };
+                let cause = if hangs { Some(Cause::passing(why)) } else { self.unfinished() };
                 self.state = State::Dying { alive, until: now + policy.kill_wait, cause };
                 let message = format!("{name}: killed: {why}, and its ranks did not end in time");
                 actions.push(Action::Announce(UpEvent::Warning { message }));
                 actions.push(Action::KillIsland { island: name.to_owned() });
             }
             State::Dying { until, cause, .. } if *until <= now => {
-                let cause = cause.as_deref().unwrap_or(LEADER_ENDED);
+                let cause = cause.as_ref().map_or(LEADER_ENDED, |cause| &cause.what);
                 let reason = format!("{cause}, and its other ranks could not be killed");
                 self.state = State::GivenUp(reason.clone());
                 let island = name.to_owned();
@@ -122,12 +194,26 @@ impl Island {
     }
 
     /// Why an island whose ranks are gone has not done its part; nothing, if it has.
-    pub(super) fn unfinished(&self) -> Option<String> {
+    pub(super) fn unfinished(&self) -> Option<Cause> {
         match self.ending {
             Some(Ending::Complete | Ending::Missed) => None,
-            Some(Ending::Stopped) => Some("it was asked to stop, but not by this program".into()),
-            None => Some(WORDLESS.to_owned()),
+            Some(Ending::Stopped) => {
+                Some(Cause::passing("it was asked to stop, but not by this program"))
+            }
+            None => Some(Cause::passing(WORDLESS)),
         }
+    }
+
+    /// Kills what is left of a broken island.
+    fn die(&mut self, name: &str, cause: Cause, until: Duration, actions: &mut Vec<Action>) {
+        let alive = match &mut self.state {
+            State::Running { alive, .. } => std::mem::take(alive),
+            _ => BTreeSet::new(),
+        };
+        if !alive.is_empty() {
+            actions.push(Action::KillIsland { island: name.to_owned() });
+        }
+        self.state = State::Dying { alive, until, cause: Some(cause) };
     }
 
     /// An island whose killed ranks are all gone comes back later, is given up, or, where nothing
@@ -149,14 +235,18 @@ impl Island {
             return;
         };
         let island = name.to_owned();
-        if let Some(wait) = self.restarts.next(policy, now) {
+        let wait = if cause.lasts { None } else { self.restarts.next(policy, now) };
+        if let Some(wait) = wait {
             self.state = State::Backoff { until: now + wait };
             let (epoch, after) = (self.epoch + 1, wait.as_secs_f64());
-            let event = UpEvent::IslandRestarting { island, epoch, reason: cause, after };
+            let event = UpEvent::IslandRestarting { island, epoch, reason: cause.what, after };
             actions.push(Action::Announce(event));
         } else {
             let (times, window) = (policy.restarts, policy.window.as_secs());
-            let reason = format!("{cause}, after {times} restarts within {window} s");
+            let reason = match cause {
+                Cause { what, lasts: true } => what,
+                Cause { what, .. } => format!("{what}, after {times} restarts within {window} s"),
+            };
             self.state = State::GivenUp(reason.clone());
             actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
         }
@@ -172,6 +262,10 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    pub(super) fn cause(&self) -> Cause {
+        Cause { what: self.to_string(), lasts: self.exit == Exit::Code(EXIT_MEMORY) }
+    }
+
     /// What it said, or how it ended where it said nothing.
     pub(super) fn said(&self) -> String {
         if self.detail.is_empty() { self.to_string() } else { self.detail.clone() }

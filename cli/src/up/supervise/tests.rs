@@ -1,5 +1,7 @@
 //! Runs in which things break, told as events; seconds are the clock's.
 
+use plan::event::{EXIT_LOST, EXIT_MEMORY};
+
 use super::*;
 
 fn policy() -> Policy {
@@ -11,6 +13,7 @@ fn policy() -> Policy {
         stop_grace: Duration::from_secs(60),
         leave_grace: Duration::from_secs(30),
         finish_grace: Duration::from_secs(50),
+        lost_grace: Duration::from_secs(5),
         kill_wait: Duration::from_secs(10),
     }
 }
@@ -123,6 +126,54 @@ fn an_island_that_breaks_too_often_is_given_up_and_the_run_goes_on_with_the_othe
     run.on(says("a", 1, Ending::Complete), at(now));
     assert_eq!(run.on(exited("a", 1, 0, OK), at(now)), [Action::StopCoordinator]);
     assert_eq!(run.on(lost(OK), at(now)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn a_rank_that_lost_another_waits_for_the_others_word_which_says_why() {
+    let mut run = two_islands();
+    assert!(run.on(exited("a", 1, 0, Exit::Code(EXIT_LOST)), at(1)).is_empty());
+    assert_eq!(run.wake_at(), Some(at(6)));
+    let actions = run.on(exited("a", 1, 1, Exit::Code(1)), at(2));
+    assert_eq!(restarting(&actions), ("rank 1 ended with code 1", 2));
+    // Where all have only lost each other, the first one's word stands.
+    run.on(Event::Tick, at(3));
+    run.on(exited("a", 2, 1, Exit::Code(EXIT_LOST)), at(4));
+    let actions = run.on(exited("a", 2, 0, Exit::Code(EXIT_LOST)), at(5));
+    assert_eq!(restarting(&actions), ("rank 1 ended with code 3", 3));
+}
+
+#[test]
+fn a_lost_rank_that_says_nothing_is_killed_with_its_island() {
+    let mut run = two_islands();
+    run.on(exited("a", 1, 1, Exit::Code(EXIT_LOST)), at(1));
+    assert!(run.on(Event::Tick, at(5)).is_empty());
+    assert_eq!(run.on(Event::Tick, at(6)), [kill("a")]);
+    let actions = run.on(exited("a", 1, 0, KILLED), at(7));
+    assert_eq!(restarting(&actions), ("rank 1 ended with code 3", 2));
+}
+
+#[test]
+fn an_island_without_room_for_its_plan_is_given_up_at_once_and_the_run_goes_on() {
+    let table = [
+        // What ends first, and whether that leaves the island to be killed.
+        (&[(1, Exit::Code(EXIT_MEMORY), true), (0, KILLED, false)][..]),
+        &[(0, Exit::Code(EXIT_LOST), false), (1, Exit::Code(EXIT_MEMORY), false)],
+        &[(0, KILLED, true), (1, Exit::Code(EXIT_MEMORY), false)],
+    ];
+    for ends in table {
+        let (mut run, mut actions) = (two_islands(), Vec::new());
+        for (rank, exit, kills) in ends {
+            actions = run.on(exited("a", 1, *rank, *exit), at(1));
+            assert_eq!(actions.contains(&kill("a")), *kills, "{ends:?}");
+        }
+        let [Action::Announce(UpEvent::IslandGivenUp { island, reason })] = &actions[..] else {
+            panic!("{ends:?}: {actions:?}")
+        };
+        assert_eq!((&island[..], &reason[..]), ("a", "rank 1 ended with code 4"));
+        run.on(says("b", 1, Ending::Complete), at(2));
+        assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
+        assert_eq!(run.on(lost(OK), at(2)), [Action::End(Outcome::Finished)]);
+    }
 }
 
 #[test]
