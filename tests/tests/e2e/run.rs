@@ -4,7 +4,10 @@ mod bad_input;
 mod faults;
 mod place;
 mod resume;
+mod sharding;
 mod traces;
+
+use std::fs;
 
 use place::{Island, Place};
 use serde_json::Value;
@@ -42,4 +45,14 @@ fn islands_of_unlike_size_train_one_model_and_hold_the_same_parameters_after_eac
     assert!(export.status.success(), "{export:?}");
     assert!(place.path("exported/config.json").is_file());
     assert!(place.path("exported/model.safetensors").is_file());
+
+    let question = r#"{"query": "fn main", "choices": ["() {", "zz"], "gold": 0}"#;
+    fs::write(place.path("tasks.jsonl"), question).unwrap();
+    let on = ["--data", "data", "--tasks", "tasks.jsonl", "--json", "scores.json"];
+    let eval = place.heteroloco(&[&["eval", "--checkpoint", checkpoint][..], &on].concat());
+    assert!(eval.status.success(), "{eval:?}");
+    let scores = fs::read(place.path("scores.json")).unwrap();
+    let scores: Value = serde_json::from_slice(&scores).unwrap();
+    assert!(scores["heldOut"]["loss"].as_f64() < losses[0].as_f64(), "{scores}");
+    assert_eq!(scores["tasks"][0]["documents"][0]["logLikelihoods"].as_array().unwrap().len(), 2);
 }

@@ -2,6 +2,9 @@
 //! behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
 
 use super::place::{Island, Place, two_islands};
 
@@ -45,6 +48,37 @@ fn an_island_that_cannot_hold_the_model_is_refused_with_a_remedy() {
         assert_eq!(output.status.code(), Some(REFUSED), "{complaints}");
         assert!(complaints.contains("island desk") && complaints.contains("ModelTooLarge"));
     }
+}
+
+#[test]
+fn a_rank_without_room_for_its_plan_says_so_with_its_figures_and_its_island_is_given_up() {
+    let place = Place::new();
+    place.manifests(1_000, &[Island::new("dc", "NVIDIA-H100-80GB-HBM3", 1)]);
+    place.edit("hidden_size: 32", "hidden_size: 4096");
+    place.edit("intermediate_size: 64", "intermediate_size: 65536");
+    place.edit("num_hidden_layers: 1", "num_hidden_layers: 3");
+    // The parameters alone are 10 GB.
+    let worker = place.path("worker");
+    let real = e2e::program("heteroloco-worker");
+    let limited = format!("#!/bin/sh\nulimit -v 8000000\nexec {} \"$@\"\n", real.display());
+    fs::write(&worker, limited).unwrap();
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    let running = place.up_with(&[], &[("HETEROLOCO_WORKER", worker.to_str().unwrap())]);
+    let (records, code, complaints) = running.end();
+    assert_eq!(code, 1, "{complaints}");
+    let of = |event: &str| -> Vec<&Value> {
+        records.iter().filter(|record| record["event"] == event).collect()
+    };
+    let [end] = of("rankExited")[..] else { panic!("{records:?}") };
+    let exit = end["exit"].as_str().unwrap();
+    assert!(exit.starts_with("ended with code 4: failed to find room on device 0"), "{exit}");
+    assert!(!exit.contains("frame #"), "{exit}");
+    for expected in ["(NVIDIA-H100-80GB-HBM3): the plan expects", "pipeline.recompute", "alloc"] {
+        assert!(exit.contains(expected), "no {expected:?} in: {exit}");
+    }
+    let [given_up] = of("islandGivenUp")[..] else { panic!("{records:?}") };
+    assert!(given_up["reason"].as_str().unwrap().contains(exit), "{given_up}");
+    assert!(complaints.contains("failed to find room on device 0"), "{complaints}");
 }
 
 #[test]
@@ -105,3 +139,29 @@ const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": nul
 "rstrip": false, "normalized": false, "special": true}], "normalizer": null,
 "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
 "model": {"type": "WordLevel", "vocab": {"a": 0, "</s>": 1}, "unk_token": "a"}}"#;
+
+#[test]
+fn files_that_cannot_be_evaluated_are_refused_by_their_line() {
+    let place = Place::new();
+    let plain = r#"{"query": "q", "choices": ["a", "b"], "gold": 0}"#;
+    let table = [
+        (format!("{plain}\n{{"), "line 2 of tasks.jsonl: it is not a JSON object"),
+        ("{\"prompt\": 1}".to_owned(), "line 1 of tasks.jsonl: it has none of the known shapes"),
+        (plain.replace(": 0", ": 2"), "choice 2 is the right one, counted from 0, but there are 2"),
+        (String::new(), "there is no document in it"),
+    ];
+    let refused = |tasks: &str| {
+        let args = ["eval", "--checkpoint", "nowhere", "--tasks", tasks];
+        let output = place.heteroloco(&args);
+        assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (content, expected) in table {
+        fs::write(place.path("tasks.jsonl"), content).unwrap();
+        let complaints = refused("tasks.jsonl");
+        assert!(complaints.contains(expected), "no {expected:?} in: {complaints}");
+    }
+    assert!(refused("missing.jsonl").contains("failed to read missing.jsonl"));
+    fs::write(place.path("tasks.jsonl"), plain).unwrap();
+    assert!(refused("tasks.jsonl").contains("failed to find a checkpoint in nowhere"));
+}

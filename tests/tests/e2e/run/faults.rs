@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::place::{PATIENCE, Place, Running, two_islands};
+use super::place::{Island, PATIENCE, Place, Running, two_islands};
 
 /// More than these tests train.
 const ENDLESS: u64 = 10_000_000;
@@ -56,6 +56,65 @@ fn an_island_whose_leader_is_killed_while_it_exchanges_comes_back() {
 #[test]
 fn an_island_whose_rank_is_killed_while_it_waits_comes_back() {
     run_with_a_rank_killed_while("waiting", 1);
+}
+
+/// Island `b` becomes one replica that is cut over two stages of two cards.
+fn cut_in_four(place: &Place) {
+    let b = Island::new("b", "NVIDIA-GeForce-RTX-4090", 4);
+    place.manifests(ENDLESS, &[Island::new("a", "NVIDIA-H100-80GB-HBM3", 1), b]);
+    place.edit("count: 4}]", "count: 4}]\n  parallelism: {tensor: 2, pipeline: 2}");
+    place.edit("hidden_size: 32", "hidden_size: 128\n      head_dim: 64");
+    place.edit("intermediate_size: 64", "intermediate_size: 256");
+    place.edit("num_hidden_layers: 1", "num_hidden_layers: 2");
+    place.edit("num_key_value_heads: 1", "num_key_value_heads: 2");
+}
+
+#[test]
+fn all_ranks_of_a_cut_replica_end_when_one_is_killed_in_a_step_and_come_back_with_the_same_model() {
+    let place = Place::new();
+    cut_in_four(&place);
+    let mut running = place.up(&[]);
+    let makes_a_step = |record: &Value| record["event"] == "step" && record["island"] == "b";
+    for (epoch, rank) in [(1, 3), (2, 1)] {
+        running.wait_for("round of b", |record| is_back(record, epoch));
+        running.wait_for("step of b", makes_a_step);
+        running.kill_rank_unseen("b", rank);
+        for _ in 0..4 {
+            let end = running.wait_for("end of a rank", |record| record["event"] == "rankExited");
+            let expected =
+                if end["rank"] == rank { "was killed by signal 9" } else { "ended with code 3: " };
+            assert!(end["exit"].as_str().unwrap().starts_with(expected), "{end}");
+            assert_eq!((&end["island"], &end["epoch"]), (&"b".into(), &epoch.into()), "{end}");
+        }
+    }
+    running.wait_for("round of b at epoch 3", |record| is_back(record, 3));
+    let alone = running.wait_for_round("a");
+    assert!(running.wait_for_round("a") > alone);
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["b"]["restarts"], 2, "{summary}");
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+}
+
+#[test]
+fn steps_that_are_not_finite_are_told_of_and_a_round_of_nothing_else_is_given_up() {
+    let place = Place::new();
+    place.manifests(ENDLESS, &[Island::new("b", "NVIDIA-GeForce-RTX-4090", 2)]);
+    place.edit("learningRate: \"1e-2\"", "learningRate: \"1e12\"");
+    let mut running = place.up(&[]);
+    running
+        .wait_for("skipped step", |record| record["event"] == "step" && record["skipped"] == true);
+    running.wait_for("round without a contribution", |record| {
+        record["reason"].as_str().is_some_and(|reason| {
+            reason == "none of 3 steps was finite: no contribution" && record["event"] == "state"
+        })
+    });
+    let (records, code, complaints) = {
+        running.interrupt();
+        running.end()
+    };
+    assert_eq!(code, 130, "{complaints}");
+    let end = records.last().unwrap();
+    assert!(end["summary"]["islands"]["b"]["skippedSteps"].as_u64() >= Some(3), "{end}");
 }
 
 #[test]

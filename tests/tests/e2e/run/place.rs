@@ -197,6 +197,21 @@ impl Running {
         self.kill(&format!("specs/{island}-{rank}.json"));
     }
 
+    /// Kills a rank while nobody looks, and waits until all others of its island have ended by
+    /// themselves.
+    pub(super) fn kill_rank_unseen(&self, island: &str, rank: u32) {
+        signal("-STOP", self.child.id());
+        self.kill_rank(island, rank);
+        let (started, specs) = (Instant::now(), self.folder.join(format!("specs/{island}-")));
+        let is_rank = |line: &str| line.contains(specs.to_str().unwrap());
+        // The command line of a process that has ended is empty.
+        while !processes(&is_rank).is_empty() {
+            assert!(started.elapsed() < PATIENCE, "ranks of {island} outlive rank {rank}");
+            thread::yield_now();
+        }
+        signal("-CONT", self.child.id());
+    }
+
     /// Kills the coordinator at once.
     pub(super) fn kill_coordinator(&self) {
         self.kill("coordinator.json");
