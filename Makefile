@@ -89,7 +89,7 @@ fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench
-bench: bench-codec bench-allreduce bench-step bench-convergence ## Run every benchmark
+bench: $(addprefix bench-,codec allreduce step sharding evaluation convergence) ## Run every benchmark
 
 .PHONY: bench-codec
 bench-codec: $(DELTAS) ## The codec's speed and size, on pseudo-gradients of a real run
@@ -110,6 +110,25 @@ bench-allreduce: bench-venv ## The gRPC ring all-reduce against PyTorch's Gloo
 bench-step: setup bench-venv ## One rank's training step against PyTorch eager
 	cargo run --locked --release -p bench-training --bin step -- \
 	  --python "$(VENV)/bin/python"
+
+.PHONY: bench-gpu
+bench-gpu: setup ## One step on the first GPU, in bf16, against the PyTorch with CUDA of PYTHON
+	cargo build --locked --release -p bench-training --bin step
+	LD_LIBRARY_PATH="$$("$(PYTHON)" -c 'import os, torch; print(os.path.dirname(torch.__file__))')/lib" \
+	  $(TARGET)/release/step --python "$(PYTHON)" \
+	  --card "$$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 | tr ' ' '-')"
+
+.PHONY: bench-sharding
+bench-sharding: data ## What cutting a model costs and loses, and whether plans say so
+	cargo build --locked --release -p bench-training --bin sharding --bin memory
+	"$(TARGET)/release/sharding" --data "$(SHARDS)"
+	"$(TARGET)/release/memory" --programs "$(TARGET)/release" --data "$(SHARDS)"
+
+.PHONY: bench-evaluation
+bench-evaluation: build bench-venv ## Scores of `heteroloco eval` against lm-evaluation-harness
+	cargo build --locked --release -p bench-training --bin random-checkpoint
+	@rm -rf runs/evaluation
+	"$(VENV)/bin/python" bench/evaluation.py --programs "$(TARGET)/release" --out runs/evaluation
 
 .PHONY: bench-convergence
 bench-convergence: data ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)

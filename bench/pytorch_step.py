@@ -1,4 +1,4 @@
-"""A training step of transformers' LlamaForCausalLM in PyTorch eager, on request.
+"""A training step of transformers' LlamaForCausalLM in PyTorch, on request.
 
 Reads one command a line from standard input and answers each with one line of JSON:
   step TOKENS_FILE BATCH COUNT   COUNT steps on [BATCH, length + 1] int64 tokens; {"seconds": …}
@@ -21,11 +21,15 @@ def read_tokens(path, batch):
 
 
 class Trainer:
-    def __init__(self, folder, fused):
+    """Master weights and moments in float32; on a card it computes in bfloat16."""
+
+    def __init__(self, folder, fused, device, compiled):
+        self.device = torch.device(device)
         self.model = LlamaForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa"
-        )
+        ).to(self.device)
         self.model.train()
+        self.forward = torch.compile(self.loss) if compiled else self.loss
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -33,9 +37,14 @@ class Trainer:
             groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=fused
         )
 
+    def loss(self, inputs, targets):
+        on_card = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_card):
+            logits = self.model(input_ids=inputs, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
     def step(self, inputs, targets):
-        logits = self.model(input_ids=inputs, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss = self.forward(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -44,7 +53,8 @@ class Trainer:
 
     def steps(self, path, batch, count):
         tokens = read_tokens(path, int(batch))
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        inputs = tokens[:, :-1].contiguous().to(self.device)
+        targets = tokens[:, 1:].contiguous().to(self.device)
         started = time.perf_counter()
         for _ in range(int(count)):
             loss = self.step(inputs, targets)
@@ -52,8 +62,9 @@ class Trainer:
 
     def logits(self, path, out):
         with torch.no_grad():
-            logits = self.model(input_ids=read_tokens(path, 1), use_cache=False).logits
-        logits.numpy().tofile(out)
+            tokens = read_tokens(path, 1).to(self.device)
+            logits = self.model(input_ids=tokens, use_cache=False).logits
+        logits.float().cpu().numpy().tofile(out)
         return {}
 
 
@@ -62,9 +73,12 @@ def main():
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--fused", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--compile", type=int, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    trainer = Trainer(arguments.folder, bool(arguments.fused))
+    fused, compiled = bool(arguments.fused), bool(arguments.compile)
+    trainer = Trainer(arguments.folder, fused, arguments.device, compiled)
     commands = {"step": trainer.steps, "logits": trainer.logits}
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for line in sys.stdin:

@@ -88,9 +88,9 @@ impl Outer {
 
     /// Takes an island's θ (flat) after its inner steps.
     pub fn collect(&mut self, island: usize, round: u64, theta: &[f32]) -> anyhow::Result<()> {
+        let mut after = vec![0.0; self.anchor.len()];
+        self.layout.gather(0..self.layout.pieces(), theta, &mut after);
         if !matches!(self.arm, Arm::Sparse { .. }) {
-            let mut after = vec![0.0; self.anchor.len()];
-            self.layout.gather(0..self.layout.pieces(), theta, &mut after);
             for ((sum, anchor), after) in self.delta_sum.iter_mut().zip(&self.anchor).zip(after) {
                 *sum += anchor - after;
             }
@@ -102,7 +102,8 @@ impl Outer {
             let values = self.layout.piece(piece).values;
             let mut frame = Vec::new();
             let at = PieceAt { layout: &self.layout, params: &self.codec, piece };
-            let input = PieceInput { anchor: &self.anchor[values.clone()], theta };
+            let input =
+                PieceInput { anchor: &self.anchor[values.clone()], theta: &after[values.clone()] };
             compress_piece(at, &id, input, &mut self.errors[island][values], &mut frame)
                 .context("training diverged")?;
             self.frames[island].push(frame);
