@@ -66,6 +66,10 @@ pub struct Island {
     pub exchange: f64,
     /// Seconds waiting for other islands.
     pub waiting: f64,
+    /// The device that came nearest to its plan, or went beyond: bytes measured and planned.
+    pub fullest: Option<(u64, u64)>,
+    /// Bytes between its pipeline stages.
+    pub boundary_bytes: u64,
     /// Inner steps that were not finite and changed nothing.
     pub skipped_steps: u64,
     /// Times that it was started again after it broke.
@@ -217,10 +221,12 @@ impl RunState {
             WorkerEvent::Finished { .. } if record.rank == 0 => {
                 island.activity = Activity::Ended;
             }
+            WorkerEvent::Memory { peak_bytes, planned_bytes, .. } => {
+                island.note_memory((*peak_bytes, *planned_bytes));
+            }
+            WorkerEvent::Boundary { bytes_sent, .. } => island.boundary_bytes += bytes_sent,
             WorkerEvent::Finished { .. }
             | WorkerEvent::Listening { .. }
-            | WorkerEvent::Memory { .. }
-            | WorkerEvent::Boundary { .. }
             | WorkerEvent::Failed { .. } => {}
         }
     }
@@ -313,6 +319,13 @@ impl RunState {
 }
 
 impl Island {
+    fn note_memory(&mut self, now: (u64, u64)) {
+        let share = |(peak, planned): (u64, u64)| peak as f64 / planned.max(1) as f64;
+        if self.fullest.is_none_or(|before| share(now) > share(before)) {
+            self.fullest = Some(now);
+        }
+    }
+
     fn note_speed(&mut self, tokens_per_second: f64) {
         let smoothed = self.tokens_per_second.unwrap_or(tokens_per_second);
         self.tokens_per_second = Some(0.8 * smoothed + 0.2 * tokens_per_second);

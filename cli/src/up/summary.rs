@@ -70,6 +70,12 @@ pub struct IslandSummary {
     pub exchange_seconds: f64,
     /// Seconds waiting for other islands.
     pub waiting_seconds: f64,
+    /// The device that came nearest to its plan, or went beyond: bytes measured and planned.
+    #[serde(default)]
+    pub fullest: Option<(u64, u64)>,
+    /// Bytes between its pipeline stages.
+    #[serde(default)]
+    pub boundary_bytes: u64,
     /// Inner steps that were not finite and changed nothing.
     #[serde(default)]
     pub skipped_steps: u64,
@@ -184,12 +190,26 @@ impl Summary {
                 write!(out, ", {times} {what}{}", if times == 1 { "" } else { "s" })?;
             }
             writeln!(out, "  [{}]", island.cards)?;
+            island.write_devices(out, width)?;
         }
         Ok(())
     }
 }
 
 impl IslandSummary {
+    /// How full its devices were, and what its stages sent each other.
+    fn write_devices(&self, out: &mut String, width: usize) -> std::fmt::Result {
+        let Some((peak, planned)) = self.fullest else { return Ok(()) };
+        let percent = 100.0 * peak as f64 / planned.max(1) as f64;
+        let (peak, planned) = (show::bytes(peak as f64), show::bytes(planned as f64));
+        write!(out, "         {:width$}  memory at most {peak} of {planned} planned", "")?;
+        write!(out, " ({percent:.0}%)")?;
+        if self.boundary_bytes > 0 {
+            write!(out, ", {} between stages", show::bytes(self.boundary_bytes as f64))?;
+        }
+        writeln!(out)
+    }
+
     /// Percent of its time in compute, exchange, waiting.
     fn shares(&self) -> (f64, f64, f64) {
         let all = self.compute_seconds + self.exchange_seconds + self.waiting_seconds;
@@ -211,6 +231,8 @@ impl From<&Island> for IslandSummary {
             compute_seconds: island.compute,
             exchange_seconds: island.exchange,
             waiting_seconds: island.waiting,
+            fullest: island.fullest,
+            boundary_bytes: island.boundary_bytes,
             skipped_steps: island.skipped_steps,
             restarts: island.restarts,
             checkpoint: island.checkpoint.as_ref().map(|(_, path)| path.clone()),

@@ -334,3 +334,25 @@ fn steps_that_were_not_finite_are_told_of_and_counted() {
     assert_eq!(summary.islands["b"].skipped_steps, 2);
     assert!(summary.text().contains(", 2 skipped steps"), "{}", summary.text());
 }
+
+#[test]
+fn the_fullest_device_and_what_stages_sent_stand_below_their_island() {
+    let memory = |peak_bytes| WorkerEvent::Memory { device: 0, peak_bytes, planned_bytes: 400 };
+    let boundary = WorkerEvent::Boundary { round: 0, bytes_sent: 3_000 };
+    let state = folded(&[
+        up(100.0, begin()),
+        rank(110.0, "a", memory(300)),
+        rank(110.0, "a", memory(100)),
+        rank(110.0, "a", boundary.clone()),
+        rank(120.0, "a", boundary),
+        rank(120.0, "b", round(0, "h0")),
+    ]);
+    let text = Summary::of(&state).text();
+    let line = text.lines().find(|line| line.contains("planned")).unwrap_or_default();
+    assert_eq!(
+        line.trim(),
+        "memory at most 300 B of 400 B planned (75%), 6.0 kB between stages",
+        "{text}"
+    );
+    assert_eq!(text.matches("planned").count(), 1, "of b nothing is known: {text}");
+}
