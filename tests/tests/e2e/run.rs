@@ -3,6 +3,7 @@
 mod bad_input;
 mod faults;
 mod place;
+mod pretrained;
 mod resume;
 mod sharding;
 mod traces;
