@@ -32,8 +32,10 @@ fn of<'a>(records: &'a [Value], event: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn one_card_two_that_share_layers_and_four_in_two_stages_hold_the_same_parameters() {
+fn one_card_two_that_share_layers_and_four_in_two_compressed_stages_hold_the_same_parameters() {
     let place = place(4_000);
+    let stages = "  parallelism: {tensor: 2, pipeline: 2}\n";
+    place.edit(stages, &format!("{stages}  pipeline: {{compression: {{rank: 32}}}}\n"));
     let (records, code, complaints) = place.up(&[]).end();
     assert_eq!(code, 0, "{complaints}");
     let summary = &records.last().unwrap()["summary"];
