@@ -132,6 +132,8 @@ impl RunError {
             RunError::Group(_) | RunError::PartMissing => EXIT_LOST,
             // A full disk may have room again; what is lost is trained again.
             RunError::Checkpoint(CheckpointError::Io { .. }) => EXIT_LOST,
+            // A card that is not there, or cannot do it, will not be there next time.
+            RunError::Model(ModelError::Device { .. } | ModelError::NoBf16 { .. }) => EXIT_CONFIG,
             RunError::Model(ModelError::Peers(PeerError::Torch { .. })) => 1,
             RunError::Model(ModelError::Peers(_)) => EXIT_LOST,
             RunError::Model(_) | RunError::Manifest(_) => 1,
@@ -190,6 +192,7 @@ mod tests {
             (peers(PeerError::Gone { operation: "" }), EXIT_LOST),
             (peers(PeerError::Torch { operation: "", message }), 1),
             (RunError::Model(ModelError::Stage("head")), 1),
+            (RunError::Model(ModelError::NoBf16 { index: 0 }), EXIT_CONFIG),
         ];
         for (error, code) in table {
             assert_eq!(error.exit_code(), code, "{error:?}");
