@@ -164,11 +164,6 @@ impl Member {
         self.layout.span(self.span())
     }
 
-    /// The chunks and pieces of the model.
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
-    }
-
     /// Where other islands reach this rank.
     pub fn address(&self) -> &str {
         &self.ranks[self.config.rank as usize].address

@@ -128,12 +128,11 @@ char* tch_ext_cuda_has_bf16(int64_t index, bool* out) {
   });
 }
 
-char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
+char* tch_ext_cuda_peak_bytes(int64_t index, int64_t* peak) {
   return guarded([&] {
     const auto statistics =
         at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
     const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    *current = statistics.allocated_bytes[all].current;
     *peak = statistics.reserved_bytes[all].peak;
   });
 }

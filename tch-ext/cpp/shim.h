@@ -58,7 +58,6 @@ char* tch_ext_pinned(int64_t count, at::Tensor** out);
 // Whether CUDA device `index` computes in bf16 (Ampere and later).
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out);
 
-// Bytes on CUDA device `index` that tensors have now, and that libtorch's allocator has taken at
-// most so far.
-char* tch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak);
+// Bytes of CUDA device `index` that libtorch's allocator has taken at most so far.
+char* tch_ext_cuda_peak_bytes(int64_t index, int64_t* peak);
 }

@@ -61,8 +61,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn tch_ext_pinned(count: i64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_has_bf16(index: i64, out: *mut bool) -> *mut c_char;
-    pub(crate) fn tch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64)
-    -> *mut c_char;
+    pub(crate) fn tch_ext_cuda_peak_bytes(index: i64, peak: *mut i64) -> *mut c_char;
 }
 
 /// Takes the message of a shim call, null for success.

@@ -38,15 +38,6 @@ pub struct AdamW {
     pub epsilon: f64,
 }
 
-/// Bytes of libtorch's allocator on one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceMemory {
-    /// What tensors have now.
-    pub current_bytes: u64,
-    /// What the allocator has taken at most since the process began, gaps included.
-    pub peak_bytes: u64,
-}
-
 /// Backward from outputs, each with its gradient, adding to the gradients of the leaves.
 ///
 /// # Errors
@@ -137,19 +128,19 @@ pub fn cuda_has_bf16(index: u32) -> Result<bool, ShimError> {
     Ok(has)
 }
 
-/// What libtorch's allocator holds on CUDA device `index`.
+/// Bytes of CUDA device `index` that libtorch's allocator has taken at most since the process
+/// began, gaps included.
 ///
 /// # Errors
 /// There is no such device.
-pub fn cuda_memory(index: u32) -> Result<DeviceMemory, ShimError> {
-    let (mut current, mut peak) = (0, 0);
-    // SAFETY: both integers outlive the call, which writes one value to each.
+pub fn cuda_peak_bytes(index: u32) -> Result<u64, ShimError> {
+    let mut peak = 0;
+    // SAFETY: the integer outlives the call, which writes one value to it.
     unsafe {
-        let message = ffi::tch_ext_cuda_memory(i64::from(index), &mut current, &mut peak);
+        let message = ffi::tch_ext_cuda_peak_bytes(i64::from(index), &mut peak);
         ffi::checked("read memory statistics", message)?;
     }
-    let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
-    Ok(DeviceMemory { current_bytes: bytes(current), peak_bytes: bytes(peak) })
+    Ok(u64::try_from(peak).unwrap_or(0))
 }
 
 fn raw(tensor: &Tensor) -> *mut C_tensor {

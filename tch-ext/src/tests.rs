@@ -74,7 +74,7 @@ fn what_is_not_contiguous_f32_is_no_slice() {
 #[test]
 fn a_machine_without_cuda_says_so() {
     if tch::Cuda::device_count() == 0 {
-        assert!(cuda_memory(0).is_err());
+        assert!(cuda_peak_bytes(0).is_err());
         assert!(cuda_has_bf16(0).is_err());
         assert!(pinned(16).is_err());
     }

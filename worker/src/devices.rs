@@ -103,8 +103,7 @@ impl Devices {
             Shard::new(setup.model, shard, links)
         });
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
-        let tables = island.sharding.compression.is_some();
-        let reshard = Reshard::new(Arc::clone(&setup.layout), sharded, place, tables);
+        let reshard = Reshard::new(Arc::clone(&setup.layout), sharded, place);
         Ok(Devices { shards, reshard })
     }
 
@@ -113,27 +112,26 @@ impl Devices {
         self.shards.iter().map(Shard::position).collect()
     }
 
-    /// [`Shard::accumulate`] on every device, with `work` for its replica. The sum of the losses.
+    /// [`Shard::accumulate`] on every device. `work` has an entry for each of the island's
+    /// replicas. The sum of the losses.
     ///
     /// # Errors
     /// As for [`Shard::accumulate`].
-    pub fn accumulate(
-        &mut self,
-        work: impl Fn(u32) -> MicroBatches,
-        scale: f64,
-    ) -> Result<f64, ModelError> {
-        let work = self.work(work);
-        let losses = self.each(|at, shard| shard.accumulate(&work[at], scale))?;
+    pub fn accumulate(&mut self, work: &[MicroBatches], scale: f64) -> Result<f64, ModelError> {
+        let losses = self.each(|shard| {
+            let work = &work[shard.position().data as usize];
+            shard.accumulate(work, scale)
+        })?;
         Ok(losses.iter().sum())
     }
 
-    /// [`Shard::loss`] on every device, with `work` for its replica. The sum of the losses.
+    /// [`Shard::loss`] on every device, with `work` as for [`Devices::accumulate`]. The sum of the
+    /// losses.
     ///
     /// # Errors
     /// As for [`Shard::loss`].
-    pub fn loss(&mut self, work: impl Fn(u32) -> MicroBatches) -> Result<f64, ModelError> {
-        let work = self.work(work);
-        let losses = self.each(|at, shard| shard.loss(&work[at]))?;
+    pub fn loss(&mut self, work: &[MicroBatches]) -> Result<f64, ModelError> {
+        let losses = self.each(|shard| shard.loss(&work[shard.position().data as usize]))?;
         Ok(losses.iter().sum())
     }
 
@@ -143,7 +141,7 @@ impl Devices {
     /// # Errors
     /// libtorch refused.
     pub fn gradient_squares(&mut self) -> Result<f64, ModelError> {
-        let squares = self.each(|_, shard| match shard.position().data {
+        let squares = self.each(|shard| match shard.position().data {
             0 => shard.gradient_squares(),
             _ => Ok(0.0),
         })?;
@@ -155,7 +153,7 @@ impl Devices {
     /// # Errors
     /// libtorch refused.
     pub fn optimizer_step(&mut self, learning_rate: f64, norm: f64) -> Result<(), ModelError> {
-        self.each(|_, shard| shard.optimizer_step(learning_rate, norm)).map(drop)
+        self.each(|shard| shard.optimizer_step(learning_rate, norm)).map(drop)
     }
 
     /// Optimiser steps made.
@@ -215,40 +213,26 @@ impl Devices {
         }
         self.reshard.spread(group, span, &mut buffers).map_err(RunError::Group)?;
         for shard in &mut self.shards {
-            shard.buffer(values).store()?;
+            let (flat, table) = shard.buffers(values);
+            flat.store()?;
+            table.map_or(Ok(()), FlatBuffer::store)?;
         }
         Ok(())
-    }
-
-    /// What each device works on.
-    fn work(&self, work: impl Fn(u32) -> MicroBatches) -> Vec<Arc<MicroBatches>> {
-        let mut known: Vec<(u32, Arc<MicroBatches>)> = Vec::new();
-        let of = |shard: &Shard| {
-            let data = shard.position().data;
-            if let Some((_, batches)) = known.iter().find(|(other, _)| *other == data) {
-                return Arc::clone(batches);
-            }
-            let batches = Arc::new(work(data));
-            known.push((data, Arc::clone(&batches)));
-            batches
-        };
-        self.shards.iter().map(of).collect()
     }
 
     /// Runs something on all devices at once, a thread for each.
     fn each<T: Send>(
         &mut self,
-        run: impl Fn(usize, &mut Shard) -> Result<T, ModelError> + Sync,
+        run: impl Fn(&mut Shard) -> Result<T, ModelError> + Sync,
     ) -> Result<Vec<T>, ModelError> {
         if let [shard] = &mut self.shards[..] {
-            return Ok(vec![run(0, shard)?]);
+            return Ok(vec![run(shard)?]);
         }
         let run = &run;
         let results: Vec<_> = thread::scope(|scope| {
-            let shards = self.shards.iter_mut().enumerate();
-            let threads: Vec<_> = shards
-                .map(|(at, shard)| scope.spawn(move || watched(shard, |shard| run(at, shard))))
-                .collect();
+            let shards = self.shards.iter_mut();
+            let threads: Vec<_> =
+                shards.map(|shard| scope.spawn(move || watched(shard, run))).collect();
             threads.into_iter().map(|thread| thread.join()).collect()
         });
         let results = results.into_iter();
@@ -317,13 +301,13 @@ fn place(rank: u32, island: &IslandSpec, listen: &str) -> Result<Place, RunError
 
 impl Theta for Devices {
     fn collect(&mut self, group: &mut Group, span: &mut [f32]) -> Result<(), ThetaError> {
-        self.each(|_, shard| shard.end_round()).map_err(theta_error)?;
+        self.each(|shard| shard.end_round()).map_err(theta_error)?;
         self.collect_values(Values::Theta, group, span).map_err(theta_error)
     }
 
     fn spread(&mut self, group: &mut Group, span: &[f32]) -> Result<(), ThetaError> {
         self.spread_values(Values::Theta, group, span).map_err(theta_error)?;
-        self.each(|_, shard| shard.begin_round()).map(drop).map_err(theta_error)
+        self.each(|shard| shard.begin_round()).map(drop).map_err(theta_error)
     }
 }
 

@@ -121,7 +121,7 @@ pub fn explain(error: RunError, cards: &[CardSpec]) -> RunError {
 pub fn peak(device: &DeviceSpec) -> Option<u64> {
     match device {
         DeviceSpec::Cpu { .. } => resident_peak(&fs::read_to_string("/proc/self/status").ok()?),
-        DeviceSpec::Cuda { index, .. } => Some(tch_ext::cuda_memory(*index).ok()?.peak_bytes),
+        DeviceSpec::Cuda { index, .. } => tch_ext::cuda_peak_bytes(*index).ok(),
     }
 }
 

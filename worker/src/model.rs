@@ -304,11 +304,6 @@ impl MicroBatches {
     fn one(tokens: &[u32], batch: usize, length: usize) -> MicroBatches {
         MicroBatches { tokens: vec![tokens.to_vec()], batch, length }
     }
-
-    /// No work.
-    pub(crate) fn none() -> MicroBatches {
-        MicroBatches { tokens: Vec::new(), batch: 1, length: 1 }
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ mod team;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use collective::CommError;
-use tch::TchError;
+use tch::{Device, Kind, TchError, Tensor};
 
 pub use lane::{LaneIn, LaneOut, lane};
 pub use mesh::{Links, Place, Side, build};
@@ -52,6 +54,18 @@ impl PeerError {
     fn torch(operation: &'static str) -> impl Fn(TchError) -> PeerError {
         move |error| PeerError::Torch { operation, message: error.to_string() }
     }
+}
+
+/// Starts a thread that moves tensors. It ends when its queues' other ends in this process are
+/// dropped, or with its group.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), PeerError> {
+    let started = thread::Builder::new().name(name.into()).spawn(run).map(drop);
+    started.map_err(|source| PeerError::Group(CommError::Runtime { source: Arc::new(source) }))
+}
+
+/// A tensor's values as `collective` takes them; the tensor itself where it has that form.
+fn to_host(tensor: &Tensor) -> Result<Tensor, TchError> {
+    tensor.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()
 }
 
 impl From<tch_ext::HostError> for PeerError {

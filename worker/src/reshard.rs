@@ -27,8 +27,6 @@ pub struct Reshard {
     place: Place,
     /// What a device has, by stage and tensor-parallel position.
     parts: Vec<Part>,
-    /// Whether every device keeps the whole embedding besides.
-    tables: bool,
 }
 
 /// Where a device has the slices of the model's tensors, by tensor.
@@ -71,8 +69,8 @@ impl Part {
 }
 
 impl Reshard {
-    /// The way between the ranks of `place`; with `tables`, every device keeps the embedding.
-    pub fn new(layout: Arc<Layout>, sharded: Arc<Sharded>, place: Place, tables: bool) -> Reshard {
+    /// The way between the ranks of `place`.
+    pub fn new(layout: Arc<Layout>, sharded: Arc<Sharded>, place: Place) -> Reshard {
         let stages = 0..sharded.stages();
         let parts = stages.flat_map(|stage| {
             let sharded = &sharded;
@@ -80,7 +78,7 @@ impl Reshard {
             ways.map(move |tensor| Part::new(sharded, stage, tensor))
         });
         let parts = parts.collect();
-        Reshard { layout, sharded, place, parts, tables }
+        Reshard { layout, sharded, place, parts }
     }
 
     /// Fills `span`, this rank's, from the devices' buffers. All ranks call it together.
@@ -121,7 +119,8 @@ impl Reshard {
         Ok(())
     }
 
-    /// Fills the devices' buffers from the ranks' spans. All ranks call it together.
+    /// Fills the devices' buffers from the ranks' spans, and their tables, which all devices of the
+    /// island have or none. All ranks call it together.
     ///
     /// # Errors
     /// A rank that is gone.
@@ -173,8 +172,8 @@ impl Reshard {
 
     /// Whether a rank has a block, for training or besides.
     fn wants(&self, rank: u32, block: &Block, tables: bool) -> bool {
-        let table = tables && self.tables && block.tensor == 0;
-        table || self.place.of(rank).any(|at| self.part(at).find(block).is_some())
+        (tables && block.tensor == 0)
+            || self.place.of(rank).any(|at| self.part(at).find(block).is_some())
     }
 
     /// Who gives a block to the rank that keeps it: of several replicas, the rank's own.

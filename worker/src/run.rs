@@ -242,7 +242,7 @@ impl<'a> Rank<'a> {
         let work = self.read_samples(round, step)?;
         let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
         let scale = 1.0 / (sequences as f64 * length as f64);
-        let loss_sum = self.devices.accumulate(|data| take(&work, data), scale)?;
+        let loss_sum = self.devices.accumulate(&work, scale)?;
         let squares = self.devices.gradient_squares()?;
         let mine =
             StepControl { loss_sum, tokens: self.tokens(), squares, ..StepControl::default() };
@@ -275,12 +275,8 @@ impl<'a> Rank<'a> {
         (round as f64 + share) * reference
     }
 
-    /// The micro-batches of a step of every replica that has a device here.
-    fn read_samples(
-        &mut self,
-        round: u64,
-        step: u32,
-    ) -> Result<Vec<(u32, MicroBatches)>, RunError> {
+    /// The micro-batches of a step, by replica; none of those that have no device here.
+    fn read_samples(&mut self, round: u64, step: u32) -> Result<Vec<MicroBatches>, RunError> {
         let batches = &self.spec.island.batches;
         let length = self.spec.run.sequence_length as usize;
         let total: usize = batches.iter().map(sequences).sum();
@@ -291,17 +287,16 @@ impl<'a> Rank<'a> {
         for (data, spec) in (0..).zip(batches) {
             let first = sample;
             sample = sample.wrapping_add(sequences(spec) as u64);
-            if !self.devices.positions().iter().any(|at| at.data == data) {
-                continue;
-            }
+            let here = self.devices.positions().iter().any(|at| at.data == data);
             let batch = spec.micro_batch_size as usize;
-            let mut tokens = vec![vec![0; batch * (length + 1)]; spec.micro_batches as usize];
+            let count = if here { spec.micro_batches as usize } else { 0 };
+            let mut tokens = vec![vec![0; batch * (length + 1)]; count];
             let rows = tokens.iter_mut().flat_map(|tokens| tokens.chunks_exact_mut(length + 1));
             for (row, nth) in rows.zip(0u64..) {
                 let sequence = self.sampler.sequence(first.wrapping_add(nth));
                 self.corpus.read(Split::Train, sequence, row)?;
             }
-            work.push((data, MicroBatches { tokens, batch, length }));
+            work.push(MicroBatches { tokens, batch, length });
         }
         Ok(work)
     }
@@ -393,10 +388,9 @@ impl<'a> Rank<'a> {
                 self.corpus.read(Split::Validation, first, &mut row)?;
                 rows.push(row);
             }
-            let batches = MicroBatches { tokens: rows, batch: 1, length: length as usize };
-            work.push((data as u32, batches));
+            work.push(MicroBatches { tokens: rows, batch: 1, length: length as usize });
         }
-        let loss_sum = self.devices.loss(|data| take(&work, data))?;
+        let loss_sum = self.devices.loss(&work)?;
         let all = self.member.step_control(StepControl { loss_sum, ..StepControl::default() })?;
         self.member.load_local_start(&mut self.devices)?;
         let tokens = held_out.sequences().count() as u64 * u64::from(length);
@@ -536,10 +530,4 @@ fn member_config(spec: &WorkerSpec) -> Result<MemberConfig, RunError> {
 /// Sequences of a replica's step.
 fn sequences(batch: &BatchSpec) -> usize {
     batch.micro_batches as usize * batch.micro_batch_size as usize
-}
-
-/// A replica's part of what was read.
-fn take(work: &[(u32, MicroBatches)], data: u32) -> MicroBatches {
-    let found = work.iter().find(|(other, _)| *other == data);
-    found.map_or_else(MicroBatches::none, |(_, batches)| batches.clone())
 }

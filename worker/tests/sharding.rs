@@ -144,6 +144,11 @@ fn tokens(shape: &Shape, step: u64, data: u32) -> MicroBatches {
     MicroBatches { tokens: (0..count).map(micro_batch).collect(), batch, length: LENGTH }
 }
 
+/// The sequences of a step, by replica.
+fn work(shape: &Shape, step: u64) -> Vec<MicroBatches> {
+    (0..shape.batches.len() as u32).map(|data| tokens(shape, step, data)).collect()
+}
+
 /// Trains on from `state` for some steps.
 fn train(model: &Llama, shape: &Shape, state: &State, steps: u64, rate: f64) -> State {
     let island = shape.island();
@@ -202,7 +207,7 @@ fn rank(
     let mut losses = state.losses;
     let scale = 1.0 / (SEQUENCES * LENGTH) as f64;
     for step in state.steps..state.steps + steps {
-        let loss = devices.accumulate(|data| tokens(shape, step, data), scale).expect("a loss");
+        let loss = devices.accumulate(&work(shape, step), scale).expect("a loss");
         let squares = devices.gradient_squares().expect("squares");
         let message = [loss.to_le_bytes(), squares.to_le_bytes()].concat();
         let all = group.all_gather_bytes(&message).expect("sums");
@@ -384,7 +389,7 @@ fn break_down(
             let said = if group.rank() == culprit {
                 fails(&mut devices)
             } else {
-                let step = devices.accumulate(|data| tokens(&shape, 0, data), 1.0);
+                let step = devices.accumulate(&work(&shape, 0), 1.0);
                 step.expect_err("another rank has failed")
             };
             spoken.wait();
@@ -424,12 +429,9 @@ fn where_one_rank_is_gone_all_others_end_at_once_as_ranks_that_lost_a_peer() {
 fn a_device_that_fails_lets_all_others_end_at_once_and_is_named_as_the_cause() {
     // Of two replicas, one is given a token that no model has.
     let foul = |devices: &mut Devices| {
-        let work = |data| {
-            let mut work = tokens(&shape(1, &[4], &[2, 2]), 0, data);
-            work.tokens[0][0] += data * VOCABULARY;
-            work
-        };
-        devices.accumulate(work, 1.0).expect_err("no such token")
+        let mut work = work(&shape(1, &[4], &[2, 2]), 0);
+        work[1].tokens[0][0] += VOCABULARY;
+        devices.accumulate(&work, 1.0).expect_err("no such token")
     };
     for shape in [
         Shape { devices: 2, ..shape(1, &[4], &[2, 2]) },

@@ -55,7 +55,6 @@ pub struct Shard {
     model: Llama,
     sharded: Arc<Sharded>,
     position: Position,
-    slices: Vec<Slice>,
     layout: Layout,
     /// Parts of the flat buffer of which no other device's copy counts.
     counted: Vec<Range<usize>>,
@@ -120,7 +119,6 @@ impl Shard {
             prepared: None,
             sharded,
             position,
-            slices,
             layout,
             counted,
             compute,
@@ -142,12 +140,7 @@ impl Shard {
         self.position
     }
 
-    /// What it holds, in the order of the flat buffers.
-    pub fn slices(&self) -> &[Slice] {
-        &self.slices
-    }
-
-    /// Where that lies in the flat buffers.
+    /// Where what it holds lies in the flat buffers.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -396,12 +389,10 @@ impl Shard {
     /// # Errors
     /// libtorch refused.
     pub fn begin_round(&mut self) -> Result<(), ModelError> {
-        self.theta.store()?;
-        let Some(Compression { subspace, table, writing, .. }) = &mut self.compression else {
-            return Ok(());
-        };
-        table.store()?;
-        subspace.begin(writing.iter())
+        match &mut self.compression {
+            Some(Compression { subspace, writing, .. }) => subspace.begin(writing.iter()),
+            None => Ok(()),
+        }
     }
 
     /// Prepares θ to be taken as the round's result.

@@ -54,14 +54,14 @@ impl Subspace {
     pub(super) fn compress(&self, x: &Tensor, batch: &Batch) -> Result<Tensor, ModelError> {
         let _no_grad = tch::no_grad_guard();
         let own = self.outside.f_index_select(0, &batch.inputs)?;
-        Ok(x.f_sub(&own)?.f_matmul(&self.basis)?)
+        self.compress_gradient(&x.f_sub(&own)?)
     }
 
     /// X̂ of Z.
     pub(super) fn restore(&self, z: &Tensor, batch: &Batch) -> Result<Tensor, ModelError> {
         let _no_grad = tch::no_grad_guard();
         let own = self.outside.f_index_select(0, &batch.inputs)?;
-        Ok(own.f_add(&z.f_matmul(&self.basis.f_tr()?)?)?)
+        Ok(own.f_add(&self.restore_gradient(z)?)?)
     }
 
     /// dZ of dX̂.
@@ -135,7 +135,7 @@ impl Subspace {
 
     /// T UUᵀ.
     fn inside_rows(&self, matrix: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(matrix.f_matmul(&self.basis)?.f_matmul(&self.basis.f_tr()?)?)
+        self.restore_gradient(&self.compress_gradient(matrix)?)
     }
 }
 

@@ -5,17 +5,16 @@
 //! receiver's stays two tensors ahead.
 
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use collective::{CommError, Group};
+use collective::Group;
 use crossbeam_channel::{
     Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded,
 };
 use tch::{Device, Kind, Tensor};
 use tch_ext::host_slice;
 
-use super::PeerError;
+use super::{PeerError, spawn, to_host};
 
 const SEND: &str = "send activations to another stage";
 const RECEIVE: &str = "receive activations of another stage";
@@ -68,7 +67,7 @@ impl LaneOut {
         let (queue, tensors) = bounded::<Tensor>(waiting);
         let failure = Arc::new(OnceLock::new());
         let (told, wait) = (Arc::clone(&failure), 2 * group.timeout());
-        pump("lane out", move || {
+        spawn("lane out", move || {
             if let Err(error) = send_all(group, peer, &tensors) {
                 let _ = told.set(error);
             }
@@ -108,7 +107,7 @@ impl LaneIn {
         let failure = Arc::new(OnceLock::new());
         // Longer than the group waits, whose word tells more.
         let (told, wait) = (Arc::clone(&failure), 2 * group.timeout());
-        pump("lane in", move || {
+        spawn("lane in", move || {
             if let Err(error) = receive_all(group, peer, &ordered, &queue) {
                 let _ = told.set(error);
             }
@@ -145,19 +144,9 @@ impl LaneIn {
     }
 }
 
-/// The thread ends when the lane's other end in this process is dropped, or with its group.
-fn pump(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, PeerError> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(run)
-        .map_err(|source| PeerError::Group(CommError::Runtime { source: Arc::new(source) }))
-}
-
 fn send_all(mut group: Group, peer: u32, tensors: &Receiver<Tensor>) -> Result<(), PeerError> {
-    let torch = PeerError::torch(SEND);
     while let Ok(tensor) = tensors.recv() {
-        let host = tensor.f_to_kind(Kind::Float).and_then(|tensor| tensor.f_to_device(Device::Cpu));
-        let mut host = host.and_then(|host| host.f_contiguous()).map_err(&torch)?;
+        let mut host = to_host(&tensor).map_err(PeerError::torch(SEND))?;
         group.send(peer, host_slice(&mut host)?).map_err(PeerError::Group)?;
     }
     Ok(())

@@ -151,11 +151,8 @@ impl Mesh<'_> {
     }
 
     fn boundary(&mut self, first: Position, second: Position) -> Result<(), PeerError> {
-        let stages = self.place.grid.stages;
-        let forward = self.lane("activations", (first, second), stages)?;
-        let backward = self.lane("gradients", (second, first), stages)?;
-        let (activations_out, activations_in) = forward;
-        let (gradients_out, gradients_in) = backward;
+        let (activations_out, activations_in) = self.lane("activations", (first, second))?;
+        let (gradients_out, gradients_in) = self.lane("gradients", (second, first))?;
         if let (Some(device), Some(out), Some(into)) =
             (self.device(first), activations_out, gradients_in)
         {
@@ -174,10 +171,9 @@ impl Mesh<'_> {
         &mut self,
         kind: &str,
         (from, to): (Position, Position),
-        stages: u32,
     ) -> Result<(Option<LaneOut>, Option<LaneIn>), PeerError> {
         // As many micro-batches as the schedule has in flight.
-        let waiting = stages as usize;
+        let waiting = self.place.grid.stages as usize;
         let (sender, receiver) = (self.place.owner(from), self.place.owner(to));
         if sender == receiver {
             let own = sender == self.place.rank;

@@ -1,15 +1,12 @@
 //! Gradients summed over data-parallel replicas, in buckets, while backward still runs.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use collective::CommError;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tch::Tensor;
 
-use super::{PeerError, Team};
+use super::{PeerError, Team, spawn};
 
 const REDUCE: &str = "sum gradients over replicas";
 /// Values of a bucket, at least: 16 MiB, from where a ring is as fast as it gets.
@@ -39,7 +36,7 @@ impl Reducer {
         let (work, tensors) = bounded::<Tensor>(QUEUED);
         let (told, done) = bounded(QUEUED);
         let own = team.clone();
-        let run = move || {
+        spawn("reducer", move || {
             while let Ok(mut tensor) = tensors.recv() {
                 let result = own.sum(&mut tensor);
                 let failed = result.is_err();
@@ -47,11 +44,7 @@ impl Reducer {
                     return;
                 }
             }
-        };
-        thread::Builder::new()
-            .name("reducer".into())
-            .spawn(run)
-            .map_err(|source| PeerError::Group(CommError::Runtime { source: Arc::new(source) }))?;
+        })?;
         Ok(Reducer { work, done, open: 0..0, given: 0, wait, team })
     }
 

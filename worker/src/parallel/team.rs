@@ -4,10 +4,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use collective::Group;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use tch_ext::{Hook, host_slice};
 
-use super::PeerError;
+use super::{PeerError, to_host};
 
 const SUM: &str = "add up tensors";
 
@@ -119,14 +119,12 @@ fn add_up(tensors: Vec<Tensor>, group: Option<&mut Group>) -> Result<Tensor, Pee
         sum = sum.f_add(&here).map_err(&torch)?;
     }
     let Some(group) = group else { return Ok(sum) };
-    if sum.device() == Device::Cpu && sum.kind() == Kind::Float && sum.is_contiguous() {
-        group.all_reduce(host_slice(&mut sum)?).map_err(PeerError::Group)?;
-        return Ok(sum);
-    }
-    let host = sum.f_to_kind(Kind::Float).and_then(|sum| sum.f_to_device(Device::Cpu));
-    let mut host = host.and_then(|host| host.f_contiguous()).map_err(&torch)?;
+    // The same tensor where it is on the host already.
+    let mut host = to_host(&sum).map_err(&torch)?;
     group.all_reduce(host_slice(&mut host)?).map_err(PeerError::Group)?;
-    sum.f_copy_(&host).map_err(&torch)?;
+    if host.data_ptr() != sum.data_ptr() {
+        sum.f_copy_(&host).map_err(&torch)?;
+    }
     Ok(sum)
 }
 

@@ -40,7 +40,7 @@ fn step(compression: Option<PipelineCompression>) -> Result<u64> {
     let mut group = Group::in_memory(1).pop().context("a group has its ranks")?;
     let mut devices = connect(&mut group, &model, &island, &OptimizerSpec::default())?;
     let text = tokens(LENGTH + 1, model.config().vocab_size);
-    let work = MicroBatches { tokens: vec![text; 2], batch: 1, length: LENGTH };
-    devices.accumulate(|_| work.clone(), 1e-3)?;
+    let work = [MicroBatches { tokens: vec![text; 2], batch: 1, length: LENGTH }];
+    devices.accumulate(&work, 1e-3)?;
     Ok(devices.take_boundary_bytes())
 }

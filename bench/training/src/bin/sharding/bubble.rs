@@ -160,12 +160,13 @@ fn steps(
     model: &Llama,
 ) -> Result<(f64, f64)> {
     let text = tokens(BATCH * (LENGTH + 1), model.config().vocab_size);
-    let work = MicroBatches { tokens: vec![text; count as usize], batch: BATCH, length: LENGTH };
+    let tokens = vec![text; count as usize];
+    let work = [MicroBatches { tokens, batch: BATCH, length: LENGTH }];
     group.barrier()?;
     let (mut busy, started) = (0.0, Instant::now());
     for _ in 0..WORK / count {
         let before = cpu_seconds();
-        devices.accumulate(|_| work.clone(), 1e-6)?;
+        devices.accumulate(&work, 1e-6)?;
         busy += cpu_seconds() - before;
     }
     Ok((busy, started.elapsed().as_secs_f64()))

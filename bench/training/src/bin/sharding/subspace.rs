@@ -63,8 +63,8 @@ fn train(corpus: &Corpus, compression: Option<PipelineCompression>, steps: u64) 
     })?;
     let scale = 1.0 / (MICRO_BATCHES * BATCH * LENGTH) as f64;
     for step in 0..steps {
-        let work = batches(corpus, &sampler, step)?;
-        let loss = devices.accumulate(|_| work.clone(), scale)?;
+        let work = [batches(corpus, &sampler, step)?];
+        let loss = devices.accumulate(&work, scale)?;
         let norm = devices.gradient_squares()?.sqrt();
         let rate = learning_rate(&optimizer, step as f64, steps as f64);
         devices.optimizer_step(rate, norm)?;
@@ -94,6 +94,6 @@ fn held_out(corpus: &Corpus, devices: &mut Devices) -> Result<f64> {
         tokens.push(row);
     }
     let count = (tokens.len() * LENGTH) as f64;
-    let work = MicroBatches { tokens, batch: 1, length: LENGTH };
-    Ok(devices.loss(|_| work.clone())? / count)
+    let work = [MicroBatches { tokens, batch: 1, length: LENGTH }];
+    Ok(devices.loss(&work)? / count)
 }
