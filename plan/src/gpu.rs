@@ -1,83 +1,46 @@
 //! The GPU catalogue: what a card holds and how fast it is, by NVIDIA's own figures.
 //!
 //! Names are `nvidia.com/gpu.product` as GPU feature discovery writes it (NVML's name with hyphens
-//! for spaces). Memory is what NVML reports in MiB. TFLOP/s are dense: where a datasheet gives only
-//! the figure with sparsity, it is halved; for GeForce cards bf16 with f32 accumulation counts.
+//! for spaces); [`parse`] takes off what sharing and MIG put behind them.
+
+mod catalogue;
+mod product;
+#[cfg(test)]
+mod tests;
+
+pub use catalogue::{CATALOGUE, CPU, cpu};
+pub use product::{Mig, Product, ProductError, Share, parse};
 
 use crate::spec::Precision;
 
-/// One product.
+/// One product: peaks that no program exceeds and none reaches.
+///
+/// TFLOP/s are dense: where a datasheet gives only the figure with sparsity, it is halved. In half
+/// precision they are those with f32 accumulation, which GeForce cards do at half their peak.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Card {
-    /// Product name.
+    /// Product name, without suffixes.
     pub product: &'static str,
-    /// Memory, MiB.
+    /// Memory as NVML reports it, MiB; what a node reports counts more, as drivers and ECC differ.
     pub memory_mib: u64,
-    /// Dense bf16 tensor TFLOP/s; 0 where the card has no bf16.
+    /// bf16 tensor TFLOP/s; 0 where the card has no bf16.
     pub bf16_tflops: f64,
-    /// f32 TFLOP/s.
+    /// fp16 tensor TFLOP/s; 0 on a CPU.
+    pub fp16_tflops: f64,
+    /// f32 TFLOP/s outside of tensor cores.
     pub fp32_tflops: f64,
     /// Memory bandwidth, GB/s.
     pub bandwidth_gbps: f64,
-}
-
-/// The product name of a rank that computes on the CPU.
-pub const CPU: &str = "cpu";
-
-const fn card(
-    product: &'static str,
-    memory_mib: u64,
-    [bf16_tflops, fp32_tflops]: [f64; 2],
-    bandwidth_gbps: f64,
-) -> Card {
-    Card { product, memory_mib, bf16_tflops, fp32_tflops, bandwidth_gbps }
-}
-
-/// Every product known.
-#[rustfmt::skip]
-pub const CATALOGUE: &[Card] = &[
-    // NVIDIA DGX B200 and HGX B200 datasheets, per GPU: 2.25 PFLOP/s dense bf16, 8 TB/s (7.7 HGX).
-    card("NVIDIA-B200", 183_359, [2250.0, 75.0], 7700.0),
-    // NVIDIA H200 datasheet.
-    card("NVIDIA-H200", 143_771, [989.5, 67.0], 4800.0),
-    card("NVIDIA-H200-NVL", 143_771, [835.5, 60.0], 4800.0),
-    // NVIDIA H100 datasheet: SXM, NVL, PCIe.
-    card("NVIDIA-H100-80GB-HBM3", 81_559, [989.5, 67.0], 3350.0),
-    card("NVIDIA-H100-NVL", 95_830, [835.5, 60.0], 3900.0),
-    card("NVIDIA-H100-PCIe", 81_559, [756.5, 51.0], 2000.0),
-    // NVIDIA A100 datasheet.
-    card("NVIDIA-A100-SXM4-80GB", 81_920, [312.0, 19.5], 2039.0),
-    card("NVIDIA-A100-80GB-PCIe", 81_920, [312.0, 19.5], 1935.0),
-    card("NVIDIA-A100-SXM4-40GB", 40_960, [312.0, 19.5], 1555.0),
-    card("NVIDIA-A100-PCIE-40GB", 40_960, [312.0, 19.5], 1555.0),
-    // NVIDIA L40S, L4, A10 datasheets.
-    card("NVIDIA-L40S", 46_068, [362.0, 91.6], 864.0),
-    card("NVIDIA-L4", 23_034, [121.0, 30.3], 300.0),
-    card("NVIDIA-A10", 23_028, [125.0, 31.2], 600.0),
-    // NVIDIA RTX 6000 Ada and RTX A6000 datasheets.
-    card("NVIDIA-RTX-6000-Ada-Generation", 49_140, [364.2, 91.1], 960.0),
-    card("NVIDIA-RTX-A6000", 49_140, [154.8, 38.7], 768.0),
-    // NVIDIA RTX Blackwell, Ada and Ampere GA102 architecture whitepapers.
-    card("NVIDIA-GeForce-RTX-5090", 32_607, [209.5, 104.8], 1792.0),
-    card("NVIDIA-GeForce-RTX-4090", 24_564, [165.2, 82.6], 1008.0),
-    card("NVIDIA-GeForce-RTX-4080", 16_376, [97.5, 48.7], 717.0),
-    card("NVIDIA-GeForce-RTX-3090-Ti", 24_564, [80.0, 40.0], 1008.0),
-    card("NVIDIA-GeForce-RTX-3090", 24_576, [71.0, 35.6], 936.0),
-    card("NVIDIA-GeForce-RTX-3080", 10_240, [59.5, 29.8], 760.0),
-    // NVIDIA V100 and T4 datasheets; no bf16 before Ampere.
-    card("Tesla-V100-SXM2-32GB", 32_768, [0.0, 15.7], 900.0),
-    card("Tesla-V100-SXM2-16GB", 16_384, [0.0, 15.7], 900.0),
-    card("Tesla-T4", 15_360, [0.0, 8.1], 320.0),
-    CPU_CARD,
-];
-
-/// One thread of a server CPU as training with libtorch in f32 uses it; a cautious share of the
-/// host's memory, which `memory:` replaces.
-const CPU_CARD: Card = card(CPU, 4_096, [0.0, 0.05], 10.0);
-
-/// One CPU thread.
-pub fn cpu() -> &'static Card {
-    &CPU_CARD
+    /// GB/s per direction over all NVLinks of the card, which one peer gets through a switch or a
+    /// bridge; 0 without NVLink. Cards in slots have it only where a bridge is plugged in, and only
+    /// to the cards under the bridge, so that what is measured on a node counts more.
+    pub nvlink_gbps: f64,
+    /// GB/s per direction over PCIe, by generation and lanes; a CPU's is that of its memory.
+    pub pcie_gbps: f64,
+    /// CUDA compute capability, major and minor; (0, 0) for a CPU.
+    pub compute_capability: (u8, u8),
+    /// Highest power that the board is made for, W; clouds and makers may set less.
+    pub watts: u32,
 }
 
 impl Card {
@@ -109,6 +72,9 @@ pub fn matches(pattern: &str, product: &str) -> bool {
 }
 
 /// The product, or the fastest of a family (the first of equals).
+///
+/// Whole cards only: a name with the suffix of a MIG slice or of a shared card is not found, as
+/// the card's figures would be too high for it. [`parse`] such a name and take [`Product::share`].
 pub fn lookup(pattern: &str) -> Option<&'static Card> {
     CATALOGUE
         .iter()
@@ -117,6 +83,9 @@ pub fn lookup(pattern: &str) -> Option<&'static Card> {
 }
 
 /// Known products whose names contain the letters and digits of `name`; all where none does.
+///
+/// For a card that is not known, its memory and TFLOP/s have to come from its user or from a
+/// measurement.
 pub fn suggestions(name: &str) -> Vec<&'static str> {
     let plain = |text: &str| {
         text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
@@ -126,34 +95,4 @@ pub fn suggestions(name: &str) -> Vec<&'static str> {
     let close: Vec<_> =
         all().filter(|p| !wanted.is_empty() && plain(p).contains(&wanted)).collect();
     if close.is_empty() { all().collect() } else { close }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_family_means_its_fastest_card_and_a_name_only_itself() {
-        assert_eq!(lookup("NVIDIA-H100*").expect("known").product, "NVIDIA-H100-80GB-HBM3");
-        assert_eq!(lookup("NVIDIA-H100-PCIe").expect("known").tflops(), 756.5);
-        assert_eq!(lookup("NVIDIA-H100"), None);
-        for card in CATALOGUE {
-            assert_eq!(lookup(card.product), Some(card), "{} stands twice", card.product);
-        }
-    }
-
-    #[test]
-    fn cards_before_ampere_compute_in_f32() {
-        assert_eq!(lookup("Tesla-T4").expect("known").precision(), Precision::F32);
-        assert_eq!(lookup("Tesla-V100*").expect("known").tflops(), 15.7);
-        assert_eq!(lookup("NVIDIA-A10").expect("known").precision(), Precision::Bf16);
-        assert_eq!(lookup(CPU).expect("known").precision(), Precision::F32);
-    }
-
-    #[test]
-    fn a_name_that_is_nearly_right_gets_the_right_ones() {
-        assert_eq!(suggestions("rtx 4090"), ["NVIDIA-GeForce-RTX-4090"]);
-        assert_eq!(suggestions("H200").len(), 2);
-        assert_eq!(suggestions("MI300X").len(), CATALOGUE.len());
-    }
 }
