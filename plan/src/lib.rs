@@ -6,11 +6,14 @@
 pub mod cluster;
 pub mod event;
 pub mod gpu;
+pub mod grouping;
 pub mod memory;
 pub mod model;
+pub mod outer;
 pub mod part;
 pub mod pipeline;
 pub mod planner;
 pub mod request;
 pub mod shard;
 pub mod spec;
+pub mod stability;
