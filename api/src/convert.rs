@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
+use plan::cluster::Bandwidth;
 use plan::model::{Llama, LlamaConfig, PRESETS, preset};
 use plan::request::{
-    DeviceRequest, InnerSteps, IslandRequest, PipelineRequest, RoundRules, RunRequest, Tokenizer,
+    DeviceRequest, InnerSteps, IslandRequest, Objective, PipelineRequest, RoundRules, RunRequest,
+    Tokenizer,
 };
 use plan::spec::{EvaluationSpec, OptimizerSpec, PipelineCompression, SparseSpec};
 
@@ -84,10 +86,7 @@ impl ComputeIsland {
             .map(|(i, device)| check.device(&format!("spec.devices[{i}]"), device))
             .collect();
         let memory = check.optional_quantity("spec.minMemory", self.spec.min_memory.as_ref());
-        if let Some(uplink) = &self.spec.uplink {
-            check.parse("spec.uplink.up", uplink.up.parse());
-            check.parse("spec.uplink.down", uplink.down.parse());
-        }
+        let uplink = self.spec.uplink.as_ref().and_then(|uplink| check.uplink(uplink));
         if let Some(cooldown) = self.spec.idle.as_ref().and_then(|idle| idle.cooldown.as_ref()) {
             check.parse("spec.idle.cooldown", cooldown.parse());
         }
@@ -106,8 +105,13 @@ impl ComputeIsland {
                 },
                 pipeline: PipelineRequest {
                     compression: compression.map(|it| PipelineCompression { rank: it.rank }),
+                    compress_where_slow: false,
                     recompute: pipeline.recompute,
                 },
+                objective: Objective::default(),
+                uplink,
+                nodes: None,
+                correction: 1.0,
             })
         })
     }
@@ -320,6 +324,13 @@ impl Check {
         Some(RoundRules { quorum_percent: quorum_percent?, grace: grace?, deadline: deadline? })
     }
 
+    fn uplink(&mut self, uplink: &island::Uplink) -> Option<Bandwidth> {
+        let up = self.parse("spec.uplink.up", uplink.up.parse());
+        let down = self.parse("spec.uplink.down", uplink.down.parse());
+        let bits = |value: Option<u64>| value.map(|bits| bits as f64);
+        Some(Bandwidth { up: bits(up)?, down: bits(down)? })
+    }
+
     fn device(&mut self, path: &str, device: &Device) -> DeviceRequest {
         let (min, max) = match device.count {
             Count::Exactly(count) => (count, count),
@@ -332,7 +343,14 @@ impl Check {
             self.problem(&format!("{path}.count"), message);
         }
         let memory = self.optional_quantity(&format!("{path}.memory"), device.memory.as_ref());
-        DeviceRequest { product: device.product.clone(), min, max, memory }
+        DeviceRequest {
+            product: device.product.clone(),
+            min,
+            max,
+            memory,
+            tflops: None,
+            cost_per_hour: None,
+        }
     }
 }
 

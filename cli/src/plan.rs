@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use plan::memory::{Place, Term};
-use plan::planner::{IslandPlan, RankPlan, RunPlan};
+use plan::planner::{CardPlan, IslandPlan, RunPlan};
 use plan::shard::{Grid, Position};
 use plan::spec::{BatchSpec, CardSpec, DeviceSpec, Precision};
 
@@ -20,7 +20,7 @@ pub fn render(plan: &RunPlan) -> String {
         text.push_str(&describe(island));
     }
     text.push('\n');
-    for reason in &plan.reasons {
+    for reason in &plan.outer.reasons {
         let _ = writeln!(text, "why: {reason}");
     }
     text
@@ -36,8 +36,8 @@ fn run(plan: &RunPlan) -> String {
         grouped(plan.dense_bytes / 4),
         grouped(plan.run.tokens),
         plan.run.total_rounds,
-        grouped(plan.round_tokens),
-        seconds(plan.round_seconds),
+        grouped(plan.outer.round_tokens),
+        seconds(plan.outer.round_seconds),
         rounds.quorum_percent,
         seconds(rounds.grace.as_secs_f64()),
         seconds(rounds.deadline.as_secs_f64()),
@@ -52,7 +52,7 @@ fn describe(island: &IslandPlan) -> String {
         island.spec.name,
         shape(&Grid::of(&island.spec)),
         island.spec.inner_steps,
-        seconds(island.step_seconds),
+        seconds(island.step_seconds()),
         grouped(island.spec.tokens_per_second as u64),
         seconds(island.round_seconds()),
     );
@@ -80,7 +80,7 @@ struct Group<'a> {
     at: Position,
     card: &'a CardSpec,
     batch: &'a BatchSpec,
-    plan: &'a RankPlan,
+    plan: &'a CardPlan,
 }
 
 /// Ranks of one kind share a column; emulated cards differ in nothing, real ones in their index.
@@ -88,7 +88,7 @@ fn groups(island: &IslandPlan) -> Vec<Group<'_>> {
     let grid = Grid::of(&island.spec);
     let mut groups: Vec<Group<'_>> = Vec::new();
     let cards = island.spec.ranks.iter().flat_map(|rank| &rank.devices);
-    for (rank, (card, plan)) in (0..).zip(cards.zip(&island.ranks)) {
+    for (rank, (card, plan)) in (0..).zip(cards.zip(&island.cards)) {
         let at = grid.position(rank);
         let batch = &island.spec.batches[at.data as usize];
         let alike = |group: &&mut Group<'_>| {
@@ -278,7 +278,7 @@ mod tests {
             "f32 at 17% of a CPU thread",
             "  error feedback      4.8 MiB\n",
             " of 24.0 GiB\n",
-            "why: H is 20 on the fastest island, as asked",
+            "why: H is 20 on dc, the fastest island, as asked",
         ];
         check(&text, &parts);
         assert!(!text.contains("stage"), "no word of what whole replicas do not have: {text}");

@@ -200,15 +200,22 @@ pub fn activations(load: &Load<'_>) -> u64 {
     let config = load.model.config();
     let value = value_bytes(load.precision);
     let hidden = u64::from(config.hidden_size);
-    let ways = u64::from(load.part.tensor);
-    let wide = u64::from(config.intermediate_size) / ways;
-    let attention = (4 * load.model.query_width() + 3 * load.model.key_value_width()) / ways;
-    let layer = 16 * hidden + value * (2 * hidden + attention + 4 * wide);
+    let wide = u64::from(config.intermediate_size) / u64::from(load.part.tensor);
+    let layer = activation_bytes(load.model, load.part.tensor, load.precision);
     let (kept, at_a_time) = if load.part.recompute { (F32 * hidden, layer) } else { (layer, 0) };
     let in_flight = u64::from(load.part.layers) * kept + 16 * hidden;
     let once = at_a_time + value * (4 * wide + 2 * hidden);
     // Deep pipelines of absurdly large models would overflow.
     tokens(load).saturating_mul(u64::from(load.in_flight).saturating_mul(in_flight) + once)
+}
+
+/// Bytes that backward needs of a token in a layer shared by so many devices; see [`activations`].
+pub fn activation_bytes(model: &Llama, tensor: u32, precision: Precision) -> u64 {
+    let config = model.config();
+    let (hidden, ways) = (u64::from(config.hidden_size), u64::from(tensor));
+    let attention = (4 * model.query_width() + 3 * model.key_value_width()) / ways;
+    let wide = 4 * u64::from(config.intermediate_size) / ways;
+    16 * hidden + value_bytes(precision) * (2 * hidden + attention + wide)
 }
 
 /// On the last stage, logits, their log-softmax and what lies between in f32, beside their gradient

@@ -2,7 +2,7 @@
 
 use crate::model::Llama;
 use crate::shard::{ShardError, Sharded, Slice};
-use crate::spec::Sharding;
+use crate::spec::{PipelineCompression, Sharding, StageSpec};
 
 /// What a device at one position holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +79,22 @@ impl Parts {
         (0..self.tensor()).rev().max_by_key(rows).unwrap_or(0)
     }
 
+    /// Rows of the head that a tensor-parallel device has.
+    pub fn head_rows(&self, tensor: u32) -> u64 {
+        self.pieces[tensor as usize].head_rows
+    }
+
     /// What a device of a stage holds. The sharding is one of as many tensor-parallel devices.
     pub fn part(&self, sharding: &Sharding, stage: u32, tensor: u32) -> Part {
-        let pieces = self.pieces[tensor as usize];
         let stages = u32::try_from(sharding.stages.len()).unwrap_or(u32::MAX);
-        let own = sharding.stages[stage as usize];
+        let place = Place { stage, stages, compression: sharding.compression };
+        self.at(place, sharding.stages[stage as usize], tensor)
+    }
+
+    /// What a device holds of a stage of so many layers at some place.
+    pub fn at(&self, place: Place, own: StageSpec, tensor: u32) -> Part {
+        let Place { stage, stages, compression } = place;
+        let pieces = self.pieces[tensor as usize];
         let last = stage + 1 == stages;
         let embedding = stage == 0 || (last && self.tied);
         let held = [
@@ -98,11 +109,22 @@ impl Parts {
             tensor: self.tensor(),
             layers: own.layers,
             recompute: own.recompute,
-            compression: sharding.compression.map(|compression| compression.rank),
+            compression: compression.map(|compression| compression.rank),
             parameters: held.iter().filter(|(held, _)| *held).map(|(_, values)| values).sum(),
             head_rows: if last { pieces.head_rows } else { 0 },
         }
     }
+}
+
+/// A stage's place in a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub stage: u32,
+    /// How many there are.
+    pub stages: u32,
+    /// Of what goes between them.
+    pub compression: Option<PipelineCompression>,
 }
 
 /// The pieces out of the slices of a model of one stage: embedding, equal layers, norm, and a head
@@ -126,7 +148,6 @@ fn pieces(cut: &Sharded, tensor: u32, tied: bool) -> Pieces {
 mod tests {
     use super::*;
     use crate::model::{PRESETS, preset};
-    use crate::spec::StageSpec;
 
     #[test]
     fn parts_are_the_sums_of_their_slices() {

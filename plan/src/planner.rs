@@ -3,32 +3,39 @@
 use std::path::PathBuf;
 
 use crate::memory::Memory;
-use crate::request::{Execution, InnerSteps, IslandRequest, RoundRules, RunRequest, Tokenizer};
+use crate::outer::{self, OuterPlan, OuterRequest, Participant};
+use crate::request::{Execution, IslandRequest, RoundRules, RunRequest, Tokenizer};
 use crate::spec::{IslandSpec, RunSpec};
 
+mod arrange;
+mod bound;
 mod cards;
 mod describe;
+mod divide;
+mod estimate;
+mod evaluate;
+#[cfg(any(test, feature = "exhaustive"))]
+pub mod exhaustive;
 mod explain;
-mod groups;
+mod fabric;
 mod island;
 mod refusal;
-mod sharding;
+mod remedy;
+mod search;
 mod shortfall;
 mod split;
-mod stages;
 #[cfg(test)]
 mod tests;
 mod time;
-mod whole;
 mod wire;
 
+pub use cards::MOST_CARDS;
+pub use estimate::StepTime;
+pub use explain::RunnerUp;
 pub use refusal::{Reason, Refusal, Refusals};
 
-use cards::{Chosen, Pool};
+use cards::{Chosen, Host, Pool};
 use island::Planner;
-
-/// H of the fastest island where the run leaves it open: SparseLoCo's and Covenant-72B's 30.
-pub const AUTO_INNER_STEPS: u32 = 30;
 
 /// What every island of a run does.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,16 +52,12 @@ pub struct RunPlan {
     pub islands: Vec<IslandPlan>,
     /// Whether cards are emulated on CPU.
     pub emulated: bool,
-    /// Tokens of a round, all islands.
-    pub round_tokens: u64,
-    /// Seconds of a round's inner steps, by the slowest island.
-    pub round_seconds: f64,
+    /// H of every island, and what their exchange costs.
+    pub outer: OuterPlan,
     /// Bytes that one island's contribution is expected to take.
     pub contribution_bytes: u64,
     /// Bytes of the same pseudo-gradient as dense f32.
     pub dense_bytes: u64,
-    /// Why it is so, a sentence each.
-    pub reasons: Vec<String>,
 }
 
 /// What one island does.
@@ -62,36 +65,45 @@ pub struct RunPlan {
 pub struct IslandPlan {
     /// What its ranks are told; epoch 1, which whoever starts them again replaces.
     pub spec: IslandSpec,
-    /// One entry for each rank of `spec.ranks`.
-    pub ranks: Vec<RankPlan>,
-    /// Seconds of an inner step.
-    pub step_seconds: f64,
-    /// Tokens of a round.
-    pub round_tokens: u64,
+    /// One entry for each position of the grid: the devices of all ranks, one after another.
+    pub cards: Vec<CardPlan>,
+    /// Where an inner step's time goes.
+    pub step: StepTime,
+    /// Model FLOP/s, which recompute does not raise, for each dense FLOP/s of the cards used.
+    pub mfu: f64,
     /// Why it is so, a sentence each.
     pub reasons: Vec<String>,
+    /// Other layouts that fit, the best first.
+    pub runners_up: Vec<RunnerUp>,
 }
 
 impl IslandPlan {
+    /// Seconds of an inner step.
+    pub fn step_seconds(&self) -> f64 {
+        self.step.total()
+    }
+
     /// Seconds of the inner steps of a round.
     pub fn round_seconds(&self) -> f64 {
-        f64::from(self.spec.inner_steps) * self.step_seconds
+        f64::from(self.spec.inner_steps) * self.step_seconds()
     }
 }
 
-/// What one rank needs and gives.
+/// What one card needs and gives.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RankPlan {
+pub struct CardPlan {
+    /// The node it is on, where nodes have names.
+    pub node: Option<String>,
     /// Bytes of the card.
     pub card_bytes: u64,
     /// Bytes it needs, by kind.
     pub memory: Memory,
-    /// Seconds of its micro-batches in an inner step.
+    /// Seconds that it computes in an inner step.
     pub compute_seconds: f64,
 }
 
-/// Plans every island: data parallel over cards that each hold the model, or over groups of cards
-/// that hold it together.
+/// Plans every island: which of its cards it uses, how many share each layer, how many stages and
+/// replicas there are, so that it makes the most tokens a second.
 ///
 /// # Errors
 /// All refusals of all islands; a plan is for all or for none.
@@ -100,11 +112,11 @@ pub fn plan_run(
     islands: &[IslandRequest],
     execution: &Execution,
 ) -> Result<RunPlan, Refusals> {
-    let chosen = choose_cards(islands, execution)?;
-    let planner = Planner::new(run, &chosen, execution);
+    let (chosen, hosts) = choose_cards(islands, execution)?;
+    let planner = Planner::new(run, islands.len());
     let (mut plans, mut refusals) = (Vec::new(), Vec::new());
-    for (island, cards) in islands.iter().zip(chosen) {
-        match planner.plan(island, cards) {
+    for (island, cards) in islands.iter().zip(&chosen) {
+        match planner.plan(island, cards, &hosts) {
             Ok(plan) => plans.push(plan),
             Err(refusal) => refusals.push(refusal),
         }
@@ -112,15 +124,18 @@ pub fn plan_run(
     if !refusals.is_empty() {
         return Err(Refusals(refusals));
     }
-    let reasons = share_rounds(run, &mut plans);
-    Ok(finish(run, plans, planner.contribution_bytes, execution, reasons))
+    let outer = rounds(&planner, islands, &plans)?;
+    for (plan, round) in plans.iter_mut().zip(&outer.islands) {
+        plan.spec.inner_steps = round.inner_steps;
+    }
+    Ok(finish(&planner, plans, outer, execution))
 }
 
-/// The cards of every island, each card of this machine given once.
+/// The cards of every island, each card given once, and the nodes they are on.
 fn choose_cards(
     islands: &[IslandRequest],
     execution: &Execution,
-) -> Result<Vec<Vec<Chosen>>, Refusals> {
+) -> Result<(Vec<Vec<Chosen>>, Vec<Host>), Refusals> {
     if islands.is_empty() {
         return Err(Refusals(vec![refusal::no_islands()]));
     }
@@ -132,52 +147,45 @@ fn choose_cards(
             Err(refusal) => refusals.push(refusal),
         }
     }
-    if refusals.is_empty() { Ok(chosen) } else { Err(Refusals(refusals)) }
+    if !refusals.is_empty() {
+        return Err(Refusals(refusals));
+    }
+    if matches!(execution, Execution::Emulated { .. }) {
+        cards::emulate(&mut chosen);
+    }
+    Ok((chosen, pool.into_hosts()))
 }
 
-/// Sets H of every island: the run's for the fastest, the others' in proportion to their speed, so
-/// that all end a round together; at least 1. Gives the reason.
-fn share_rounds(run: &RunRequest, plans: &mut [IslandPlan]) -> Vec<String> {
-    let reference = reference_steps(run);
-    let fastest = plans.iter().map(|plan| plan.step_seconds).fold(f64::INFINITY, f64::min);
-    let round_seconds = f64::from(reference) * fastest;
-    let mut reasons = vec![match run.inner_steps {
-        InnerSteps::Auto => format!("H is {reference} on the fastest island, as in SparseLoCo"),
-        InnerSteps::Fixed(_) => format!("H is {reference} on the fastest island, as asked"),
-    }];
-    for plan in plans {
-        let steps = (round_seconds / plan.step_seconds).round().max(1.0) as u32;
-        plan.spec.inner_steps = steps;
-        plan.round_tokens =
-            u64::from(steps) * u64::from(run.sequences) * u64::from(run.sequence_length);
-        if plan.step_seconds > 1.5 * round_seconds {
-            reasons.push(format!(
-                "{} needs {:.1} s for its one step, the fastest island {:.1} s for its round: \
-                 raise sparseLoCo.innerSteps or give it fewer or faster cards",
-                plan.spec.name, plan.step_seconds, round_seconds
-            ));
-        }
-    }
-    reasons
-}
-
-/// Inner steps of the fastest island in a round.
-fn reference_steps(run: &RunRequest) -> u32 {
-    match run.inner_steps {
-        InnerSteps::Auto => AUTO_INNER_STEPS,
-        InnerSteps::Fixed(steps) => steps,
-    }
+/// H of every island.
+fn rounds(
+    planner: &Planner<'_>,
+    islands: &[IslandRequest],
+    plans: &[IslandPlan],
+) -> Result<OuterPlan, Refusals> {
+    let run = planner.run;
+    let participant = |(island, plan): (&IslandRequest, &IslandPlan)| Participant {
+        name: island.name.clone(),
+        step_seconds: plan.step_seconds(),
+        step_tokens: u64::from(run.sequences) * u64::from(run.sequence_length),
+        uplink: island.uplink,
+    };
+    let request = OuterRequest {
+        islands: islands.iter().zip(plans).map(participant).collect(),
+        contribution_bytes: planner.contribution_bytes,
+        dense_bytes: run.model.parameters() * 4,
+        inner_steps: run.inner_steps,
+        deadline_seconds: run.rounds.deadline.as_secs_f64(),
+    };
+    outer::plan_rounds(&request).map_err(|error| Refusals(vec![refusal::no_rounds(&error)]))
 }
 
 fn finish(
-    run: &RunRequest,
+    planner: &Planner<'_>,
     islands: Vec<IslandPlan>,
-    contribution_bytes: u64,
+    outer: OuterPlan,
     execution: &Execution,
-    reasons: Vec<String>,
 ) -> RunPlan {
-    let round_tokens: u64 = islands.iter().map(|island| island.round_tokens).sum();
-    let round_seconds = islands.iter().map(IslandPlan::round_seconds).fold(0.0, f64::max);
+    let run = planner.run;
     RunPlan {
         run: RunSpec {
             name: run.name.clone(),
@@ -187,8 +195,8 @@ fn finish(
             data: run.data.clone(),
             sequence_length: run.sequence_length,
             tokens: run.tokens,
-            reference_steps: reference_steps(run),
-            total_rounds: run.tokens.div_ceil(round_tokens).max(1),
+            reference_steps: outer.reference_steps,
+            total_rounds: run.tokens.div_ceil(outer.round_tokens.max(1)).max(1),
             optimizer: run.optimizer.clone(),
             sparse: run.sparse.clone(),
             checkpoint_every_rounds: run.checkpoint_every_rounds,
@@ -199,11 +207,9 @@ fn finish(
         checkpoint: run.checkpoint.clone(),
         islands: number(islands),
         emulated: matches!(execution, Execution::Emulated { .. }),
-        round_tokens,
-        round_seconds,
-        contribution_bytes,
+        outer,
+        contribution_bytes: planner.contribution_bytes,
         dense_bytes: run.model.parameters() * 4,
-        reasons,
     }
 }
 

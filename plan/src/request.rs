@@ -1,8 +1,10 @@
 //! What is asked for: the planner's input, made by `api` from YAML and already checked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster::{Bandwidth, Node};
 use crate::model::Llama;
 use crate::spec::{EvaluationSpec, OptimizerSpec, PipelineCompression, SparseSpec};
 
@@ -85,10 +87,30 @@ pub struct IslandRequest {
     pub parallelism: Parallelism,
     /// What its pipeline stages keep and send.
     pub pipeline: PipelineRequest,
+    /// What its plan is best at.
+    pub objective: Objective,
+    /// Its way to the other islands; not known where absent.
+    pub uplink: Option<Bandwidth>,
+    /// Names of the nodes whose cards it may use; all where absent.
+    pub nodes: Option<BTreeSet<String>>,
+    /// Seconds that a step of it took, for each that was predicted; 1 where nothing was measured.
+    pub correction: f64,
+}
+
+/// What a plan is best at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objective {
+    /// Tokens per second.
+    #[default]
+    Throughput,
+    /// Tokens per second and watt of the cards used.
+    PerWatt,
+    /// Tokens per second and cost of the cards used.
+    PerCost,
 }
 
 /// Cards of one product.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceRequest {
     /// Product as GPU feature discovery writes it; a trailing `*` matches a family.
     pub product: String,
@@ -98,6 +120,10 @@ pub struct DeviceRequest {
     pub max: u32,
     /// Bytes of one card, in place of the catalogue's or the machine's own figure.
     pub memory: Option<u64>,
+    /// Dense TFLOP/s of one card in what it trains in, in place of the catalogue's.
+    pub tflops: Option<f64>,
+    /// What one card costs an hour, in any currency.
+    pub cost_per_hour: Option<f64>,
 }
 
 /// A layout fixed by the user; `None` leaves it to the planner.
@@ -116,12 +142,14 @@ pub struct Parallelism {
 pub struct PipelineRequest {
     /// Compresses what goes between stages.
     pub compression: Option<PipelineCompression>,
+    /// Whether to compress only where the links are what slows the island down.
+    pub compress_where_slow: bool,
     /// Whether activations are computed again in backward; `None`: where memory demands it.
     pub recompute: Option<bool>,
 }
 
 /// Where ranks will run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Execution {
     /// Each card is a CPU process, slowed down in proportion to the run's fastest card.
     Emulated {
@@ -135,6 +163,11 @@ pub enum Execution {
         /// CPU threads of each `cpu` rank.
         threads: u32,
     },
+    /// The cards of a cluster's nodes.
+    Cluster {
+        /// The nodes; islands take from them, each card once.
+        nodes: Vec<Node>,
+    },
 }
 
 impl Execution {
@@ -142,6 +175,7 @@ impl Execution {
     pub fn threads(&self) -> u32 {
         match self {
             Self::Emulated { threads } | Self::Local { threads, .. } => *threads,
+            Self::Cluster { .. } => 1,
         }
     }
 }

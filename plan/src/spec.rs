@@ -221,6 +221,9 @@ pub struct BatchSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RankSpec {
+    /// The node that it runs on; absent where there is one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The devices that it computes on, at consecutive positions; not empty.
     pub devices: Vec<CardSpec>,
 }

@@ -81,7 +81,7 @@ impl Shape {
             memory_bytes: 1,
             planned_bytes: 1,
         };
-        let rank = RankSpec { devices: vec![card; self.devices] };
+        let rank = RankSpec { node: None, devices: vec![card; self.devices] };
         let size = SEQUENCES as u32 / self.batches.iter().sum::<u32>();
         let stage = |layers: &u32| StageSpec { layers: *layers, recompute: self.recompute };
         let batch = |count: &u32| BatchSpec { micro_batches: *count, micro_batch_size: size };

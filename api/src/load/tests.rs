@@ -87,7 +87,10 @@ fn a_layout_and_what_its_stages_keep_and_send_are_read() {
     );
     assert_eq!((layout.tensor, layout.pipeline, layout.data), (Some(2), Some(3), Some(4)));
     let compression = Some(PipelineCompression { rank: 64 });
-    assert_eq!(pipeline, PipelineRequest { compression, recompute: Some(true) });
+    assert_eq!(
+        pipeline,
+        PipelineRequest { compression, recompute: Some(true), ..PipelineRequest::default() }
+    );
     assert_eq!(island("pipeline: {}"), (Parallelism::default(), PipelineRequest::default()));
 }
 

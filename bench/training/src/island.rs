@@ -38,7 +38,7 @@ pub fn island(sharding: Sharding, batches: Vec<BatchSpec>, devices: usize) -> Is
         tokens_per_second: 1.0,
         sharding,
         batches,
-        ranks: vec![RankSpec { devices: vec![card; devices] }; positions / devices],
+        ranks: vec![RankSpec { node: None, devices: vec![card; devices] }; positions / devices],
     }
 }
 

@@ -1,128 +1,167 @@
 //! What every rank of a layout is told, needs and gives.
 
-use super::cards::Chosen;
-use super::island::{Layout, Planner};
-use super::{IslandPlan, RankPlan, time};
-use crate::memory::Memory;
-use crate::part::{Part, Parts};
-use crate::shard::{Grid, ShardError, Sharded};
-use crate::spec::{CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec};
+use super::arrange::Group;
+use super::cards::{Chosen, Host};
+use super::estimate::{Estimator, ends};
+use super::evaluate::Candidate;
+use super::fabric::Spot;
+use super::{CardPlan, IslandPlan};
+use crate::part::Place;
+use crate::shard::{ShardError, Sharded};
+use crate::spec::{
+    BatchSpec, CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding, StageSpec,
+};
+
+/// What an island is made of.
+pub(super) struct Layout<'a> {
+    pub name: &'a str,
+    pub cards: &'a [Chosen],
+    pub hosts: &'a [Host],
+    pub best: &'a Candidate,
+}
 
 /// Describes an island; H and its place among the others are left for when all are known.
 ///
 /// # Errors
 /// When the layout does not divide the model.
 pub(super) fn island(
-    planner: &Planner<'_>,
-    name: &str,
-    layout: Layout,
+    estimator: &mut Estimator<'_>,
+    layout: &Layout<'_>,
 ) -> Result<IslandPlan, ShardError> {
-    let run = planner.run;
-    Sharded::new(&run.model, &layout.sharding)?;
-    let parts = Parts::new(&run.model, layout.sharding.tensor)?;
-    let mut reasons = layout.reasons;
-    reasons.extend(slow(&layout.cards));
-    let mut spec = IslandSpec {
-        name: name.to_owned(),
+    let run = estimator.planner.run;
+    let best = layout.best;
+    let sharding = sharding(estimator, best);
+    Sharded::new(&run.model, &sharding)?;
+    let step_seconds = best.step.total();
+    let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
+    let tokens_per_second = step_tokens / step_seconds;
+    let spots = estimator.spots(&best.shape);
+    let devices = devices(estimator, layout, &sharding);
+    let peak: f64 =
+        devices.iter().map(|device| layout.cards[device.card].facts.peak_tflops * 1e12).sum();
+    let cards = devices.iter().map(|device| device.plan.clone()).collect();
+    let spec = IslandSpec {
+        name: layout.name.to_owned(),
         index: 0,
         islands: 0,
         epoch: 1,
         inner_steps: 0,
-        tokens_per_second: 0.0,
-        sharding: layout.sharding,
-        batches: layout.batches,
-        ranks: Vec::new(),
+        tokens_per_second,
+        sharding,
+        batches: best.batches.clone(),
+        ranks: ranks(layout, &spots, devices),
     };
-    let positions = positions(planner, &spec, &parts, &layout.cards);
-    let step_seconds = step_seconds(planner, &spec, &parts, &positions);
-    let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
-    spec.tokens_per_second = step_tokens / step_seconds;
-    spec.ranks = positions.iter().map(|position| rank_spec(planner, position)).collect();
-    let ranks = positions.into_iter().map(|position| RankPlan {
-        card_bytes: position.card.memory,
-        memory: position.memory,
-        compute_seconds: position.compute_seconds,
-    });
-    Ok(IslandPlan { spec, ranks: ranks.collect(), step_seconds, round_tokens: 0, reasons })
+    Ok(IslandPlan {
+        spec,
+        cards,
+        step: best.step,
+        mfu: tokens_per_second * run.model.flops_per_token(run.sequence_length) / peak,
+        reasons: Vec::new(),
+        runners_up: Vec::new(),
+    })
 }
 
-/// A card at its place.
-struct Position<'a> {
-    card: &'a Chosen,
-    data: u32,
-    memory: Memory,
-    /// Of a micro-batch.
-    micro_batch_seconds: f64,
-    optimizer_seconds: f64,
-    /// Of an inner step.
-    compute_seconds: f64,
-}
-
-fn positions<'a>(
-    planner: &Planner<'_>,
-    spec: &IslandSpec,
-    parts: &Parts,
-    cards: &'a [Chosen],
-) -> Vec<Position<'a>> {
-    let grid = Grid::of(spec);
-    let position = |(index, card): (u32, &'a Chosen)| {
-        let at = grid.position(index);
-        let part = parts.part(&spec.sharding, at.stage, at.tensor);
-        let batch = spec.batches[at.data as usize];
-        let micro_batch_seconds = planner.pace(card, &part).micro_batch(batch.micro_batch_size);
-        let optimizer_seconds =
-            time::optimizer_seconds(card, part.parameters) / planner.speed(card);
-        let micro_batches = f64::from(batch.micro_batches);
-        Position {
-            card,
-            data: at.data,
-            memory: planner.memory(card, part, grid.size(), batch),
-            micro_batch_seconds,
-            optimizer_seconds,
-            compute_seconds: micro_batches * micro_batch_seconds + optimizer_seconds,
-        }
-    };
-    (0..).zip(cards).map(position).collect()
-}
-
-fn step_seconds(
-    planner: &Planner<'_>,
-    spec: &IslandSpec,
-    parts: &Parts,
-    positions: &[Position<'_>],
-) -> f64 {
-    let grid = Grid::of(spec);
-    let replica = |data: u32| {
-        let own = || positions.iter().filter(move |position| position.data == data);
-        let slowest = own().map(|position| position.micro_batch_seconds).fold(0.0, f64::max);
-        let optimizer = own().map(|position| position.optimizer_seconds).fold(0.0, f64::max);
-        let micro_batches = spec.batches[data as usize].micro_batches;
-        time::pipeline_seconds(grid.stages, micro_batches, slowest) + optimizer
-    };
-    let heaviest = |stage| parts.part(&spec.sharding, stage, parts.heaviest());
-    let held: Vec<Part> = (0..grid.stages).map(heaviest).collect();
-    let replicas = (0..grid.data).map(replica).fold(0.0, f64::max);
-    replicas + time::gradient_seconds(&planner.run.model, grid.data, &held)
-}
-
-fn rank_spec(planner: &Planner<'_>, position: &Position<'_>) -> RankSpec {
-    let card = position.card;
-    let device = match card.cuda_index {
-        Some(index) => DeviceSpec::Cuda { index, precision: card.precision() },
-        None => DeviceSpec::Cpu { threads: card.threads, speed: planner.speed(card) },
-    };
-    RankSpec {
-        devices: vec![CardSpec {
-            product: card.product.clone(),
-            device,
-            memory_bytes: card.memory,
-            planned_bytes: position.memory.card(),
-        }],
+pub(super) fn sharding(estimator: &Estimator<'_>, best: &Candidate) -> Sharding {
+    Sharding {
+        tensor: estimator.cuts[best.shape.cut].tensor(),
+        stages: best.stages.clone(),
+        compression: best.shape.compression,
     }
 }
 
-fn slow(cards: &[Chosen]) -> Option<String> {
-    let slow = |card: &&Chosen| card.precision() == Precision::F32 && card.cuda_index.is_some();
+/// A card at its place.
+struct Device {
+    /// Index into the island's cards.
+    card: usize,
+    /// Its group's cell.
+    cell: usize,
+    spec: CardSpec,
+    plan: CardPlan,
+}
+
+fn devices(estimator: &mut Estimator<'_>, layout: &Layout<'_>, sharding: &Sharding) -> Vec<Device> {
+    let Candidate { shape, batches, .. } = layout.best;
+    let ranks = (shape.places.cells.len() * sharding.tensor as usize) as u32;
+    let mut devices = Vec::new();
+    for (cell, group) in shape.places.cells.iter().enumerate() {
+        let (replica, stage) = (cell / shape.places.stages, cell % shape.places.stages);
+        let own = sharding.stages[stage];
+        let batch = batches[replica];
+        let pace = estimator.pace(shape.cut, *group, batch.micro_batch_size);
+        let work = pace.stage(own, ends(stage, shape.places.stages));
+        let Group { cards, .. } = estimator.groups[shape.cut][*group].clone();
+        for (tensor, card) in (0..).zip(cards) {
+            let facts = &layout.cards[card].facts;
+            let place = Place {
+                stage: stage as u32,
+                stages: shape.places.stages as u32,
+                compression: shape.compression,
+            };
+            let part = estimator.cuts[shape.cut].at(place, own, tensor);
+            let memory = estimator.planner.memory(facts, part, ranks, batch);
+            let compute = (work.forward + work.backward - work.tensor)
+                * f64::from(batch.micro_batches)
+                + facts.speed.optimizer(part.parameters);
+            devices.push(Device {
+                card,
+                cell,
+                spec: CardSpec {
+                    product: facts.product.clone(),
+                    device: device(&layout.cards[card]),
+                    memory_bytes: facts.memory,
+                    planned_bytes: memory.card(),
+                },
+                plan: CardPlan {
+                    node: layout.hosts[layout.cards[card].node].name.clone(),
+                    card_bytes: facts.memory,
+                    memory,
+                    compute_seconds: compute,
+                },
+            });
+        }
+    }
+    devices
+}
+
+fn device(card: &Chosen) -> DeviceSpec {
+    match (card.cuda_index, card.facts.cpu_threads) {
+        (Some(index), _) => DeviceSpec::Cuda { index, precision: card.facts.precision },
+        (None, threads) => {
+            DeviceSpec::Cpu { threads: threads.unwrap_or(1), speed: card.facts.share }
+        }
+    }
+}
+
+/// A process for neighbours on a node; CPU ranks each have their own.
+fn ranks(layout: &Layout<'_>, spots: &[Spot], devices: Vec<Device>) -> Vec<RankSpec> {
+    let mut ranks: Vec<(u32, RankSpec)> = Vec::new();
+    for device in devices {
+        let spot = spots[device.cell];
+        let alone = matches!(device.spec.device, DeviceSpec::Cpu { .. });
+        match ranks.last_mut() {
+            Some((process, rank)) if *process == spot.process && !alone => {
+                rank.devices.push(device.spec);
+            }
+            _ => {
+                let node = layout.hosts[spot.node].name.clone();
+                ranks.push((spot.process, RankSpec { node, devices: vec![device.spec] }));
+            }
+        }
+    }
+    ranks.into_iter().map(|(_, rank)| rank).collect()
+}
+
+/// One stage of all layers.
+pub(super) fn whole(layers: u32) -> StageSpec {
+    StageSpec { layers, recompute: false }
+}
+
+/// A single sequence at a time.
+pub(super) const ONE: BatchSpec = BatchSpec { micro_batches: 1, micro_batch_size: 1 };
+
+/// Cards that have no bf16 compute in f32, which users should know.
+pub(super) fn slow(cards: &[Chosen]) -> Option<String> {
+    let slow = |card: &&Chosen| card.facts.precision == Precision::F32 && card.cuda_index.is_some();
     let card = cards.iter().find(slow)?;
-    Some(format!("{} has no bf16: it computes in f32, slowly", card.product))
+    Some(format!("{} has no bf16: it computes in f32, slowly", card.facts.product))
 }

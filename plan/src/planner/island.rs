@@ -1,51 +1,33 @@
-//! One island: whole replicas where every card holds the model, split ones where not, or where
-//! asked for.
+//! One island: from its cards to its plan, or to what would have to change.
 
-use super::cards::Chosen;
-use super::refusal::{self, Reason, Refusal};
-use super::time::Pace;
-use super::{IslandPlan, describe, sharding, whole, wire};
-use crate::gpu;
+use super::arrange::{self, Seat};
+use super::cards::{Chosen, Facts, Host};
+use super::describe::{self, Layout};
+use super::estimate::Estimator;
+use super::fabric::Fabric;
+use super::refusal::{self, Refusal};
+use super::search::{self, Found, MOST_TENSOR};
+use super::shortfall;
+use super::{IslandPlan, explain, remedy, wire};
 use crate::memory::{Load, Memory};
-use crate::part::Part;
+use crate::part::{Part, Parts};
 use crate::pipeline;
-use crate::request::{Execution, IslandRequest, RunRequest};
+use crate::request::{IslandRequest, RunRequest};
 use crate::shard::ShardError;
-use crate::spec::{BatchSpec, Sharding};
+use crate::spec::BatchSpec;
 
 /// What planning an island has to know of the run.
 pub(super) struct Planner<'a> {
-    pub(super) run: &'a RunRequest,
-    execution: &'a Execution,
-    /// TFLOP/s of the run's fastest card: what an emulated card's speed is measured against.
-    fastest_tflops: f64,
+    pub run: &'a RunRequest,
     islands: u64,
-    pub(super) contribution_bytes: u64,
-}
-
-/// How an island works: what its description is made of.
-pub(super) struct Layout {
-    pub sharding: Sharding,
-    /// For each replica.
-    pub batches: Vec<BatchSpec>,
-    /// For each position.
-    pub cards: Vec<Chosen>,
-    /// Why it is so.
-    pub reasons: Vec<String>,
+    pub contribution_bytes: u64,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(
-        run: &'a RunRequest,
-        chosen: &[Vec<Chosen>],
-        execution: &'a Execution,
-    ) -> Self {
-        let tflops = chosen.iter().flatten().map(|chosen| chosen.card.tflops());
+    pub(super) fn new(run: &'a RunRequest, islands: usize) -> Self {
         Self {
             run,
-            execution,
-            fastest_tflops: tflops.fold(0.0, f64::max),
-            islands: chosen.len() as u64,
+            islands: islands as u64,
             contribution_bytes: wire::contribution_bytes(&run.model, &run.sparse),
         }
     }
@@ -54,82 +36,127 @@ impl<'a> Planner<'a> {
     pub(super) fn plan(
         &self,
         island: &IslandRequest,
-        cards: Vec<Chosen>,
+        cards: &[Chosen],
+        hosts: &[Host],
     ) -> Result<IslandPlan, Refusal> {
-        let layout = self.layout(island, cards)?;
         let name = &island.name;
-        describe::island(self, name, layout).map_err(|error| refusal::unshardable(name, &error))
+        let refuse = |error: ShardError| refusal::unshardable(name, &error);
+        self.check(island)?;
+        let mut estimator = self.estimator(island, cards, hosts)?;
+        let found = search::search(&mut estimator, island);
+        let Found { best: Some(best), .. } = &found else {
+            return Err(self.refusal(&mut estimator, island, cards, hosts));
+        };
+        let layout = Layout { name, cards, hosts, best };
+        let mut plan = describe::island(&mut estimator, &layout).map_err(refuse)?;
+        plan.reasons = explain::reasons(&mut estimator, island, cards, &found);
+        plan.runners_up = explain::runners_up(&estimator, &found);
+        Ok(plan)
     }
 
-    fn layout(&self, island: &IslandRequest, mut cards: Vec<Chosen>) -> Result<Layout, Refusal> {
-        self.check_compression(island)
-            .map_err(|error| refusal::unshardable(&island.name, &error))?;
-        let (layout, recompute) = (&island.parallelism, island.pipeline.recompute);
-        let may_be_one = |ways: Option<u32>| ways.is_none_or(|ways| ways == 1);
-        let may_be_whole = may_be_one(layout.tensor) && may_be_one(layout.pipeline);
-        if !may_be_whole || recompute == Some(true) {
-            return sharding::search(self, island, &cards, None);
-        }
-        let has_to_be_whole = layout.tensor.is_some() && layout.pipeline.is_some();
-        let all = cards.clone();
-        cards.truncate(layout.data.map_or(usize::MAX, |data| data as usize));
-        match whole::layout(self, &island.name, cards) {
-            Err(refusal)
-                if refusal.reason == Reason::ModelTooLarge
-                    && !(has_to_be_whole && recompute.is_some()) =>
-            {
-                sharding::search(self, island, &all, Some(refusal))
-            }
-            other => other,
-        }
+    /// Whether the island's cards hold the model in any way.
+    pub(super) fn holds(&self, island: &IslandRequest, cards: &[Chosen], hosts: &[Host]) -> bool {
+        self.estimator(island, cards, hosts)
+            .is_ok_and(|mut estimator| shortfall::fits(&mut estimator, &island.parallelism))
     }
 
-    fn check_compression(&self, island: &IslandRequest) -> Result<(), ShardError> {
+    fn check(&self, island: &IslandRequest) -> Result<(), Refusal> {
+        let name = &island.name;
         let hidden = self.run.model.config().hidden_size;
-        match island.pipeline.compression.map(|compression| compression.rank) {
-            Some(rank) if !(1..=hidden).contains(&rank) => {
-                Err(ShardError::CompressionRank { rank, hidden })
+        if let Some(rank) = island.pipeline.compression.map(|compression| compression.rank)
+            && !(1..=hidden).contains(&rank)
+        {
+            let error = ShardError::CompressionRank { rank, hidden };
+            return Err(refusal::unshardable(name, &error));
+        }
+        let layers = self.run.model.config().num_hidden_layers;
+        if island.parallelism.pipeline.is_some_and(|stages| stages > layers) {
+            let error = ShardError::EmptyStage { stage: layers as usize };
+            return Err(refusal::unshardable(name, &error));
+        }
+        match island.parallelism.data {
+            Some(data) if data > self.run.sequences => {
+                Err(refusal::too_few_sequences(name, self.run.sequences, data))
             }
             _ => Ok(()),
         }
     }
 
+    pub(super) fn estimator(
+        &self,
+        island: &IslandRequest,
+        cards: &[Chosen],
+        hosts: &[Host],
+    ) -> Result<Estimator<'_>, Refusal> {
+        let (kinds, seats) = kinds(cards);
+        let cuts = self.cuts(island, cards.len())?;
+        let groups = cuts.iter().map(|parts| arrange::groups(&seats, parts.tensor())).collect();
+        let fabric = Fabric::new(hosts, cards);
+        Ok(Estimator::new(self, island, kinds, (cuts, groups), fabric))
+    }
+
+    /// The tensor-parallel sizes that the model allows.
+    fn cuts(&self, island: &IslandRequest, cards: usize) -> Result<Vec<Parts>, Refusal> {
+        let model = &self.run.model;
+        if let Some(tensor) = island.parallelism.tensor {
+            let parts = Parts::new(model, tensor);
+            return parts
+                .map(|parts| vec![parts])
+                .map_err(|error| refusal::unshardable(&island.name, &error));
+        }
+        let most = MOST_TENSOR.min(cards as u32);
+        let cuts: Vec<Parts> =
+            (1..=most).filter_map(|tensor| Parts::new(model, tensor).ok()).collect();
+        match Parts::new(model, 1) {
+            Err(error) if cuts.is_empty() => Err(refusal::unshardable(&island.name, &error)),
+            _ => Ok(cuts),
+        }
+    }
+
+    /// Why nothing was found, and the smallest change with which something is.
+    fn refusal(
+        &self,
+        estimator: &mut Estimator<'_>,
+        island: &IslandRequest,
+        cards: &[Chosen],
+        hosts: &[Host],
+    ) -> Refusal {
+        let name = &island.name;
+        let Some(short) = shortfall::least(estimator, &island.parallelism) else {
+            return refusal::too_few_alike(name, &island.parallelism);
+        };
+        let remedy = remedy::find(self, island, cards, hosts);
+        refusal::too_large(name, &short, remedy)
+    }
+
     /// What a card needs for its part, in an island of so many ranks.
-    pub(super) fn memory(&self, card: &Chosen, part: Part, ranks: u32, batch: BatchSpec) -> Memory {
+    pub(super) fn memory(&self, card: &Facts, part: Part, ranks: u32, batch: BatchSpec) -> Memory {
         Memory::of(&Load {
             model: &self.run.model,
             part,
             in_flight: pipeline::in_flight(part.stage, part.stages, batch.micro_batches),
             sequence_length: self.run.sequence_length,
             micro_batch_size: batch.micro_batch_size,
-            precision: card.precision(),
+            precision: card.precision,
             on_cpu: card.on_cpu(),
             ranks,
             contributions: self.contribution_bytes * self.islands,
             card_bytes: card.memory,
         })
     }
+}
 
-    pub(super) fn pace(&self, card: &Chosen, part: &Part) -> Pace {
-        Pace::of(card, self.run, part, self.speed(card))
+/// The kinds of card there are, and of which kind and where each is.
+fn kinds(cards: &[Chosen]) -> (Vec<Facts>, Vec<Seat>) {
+    let mut kinds: Vec<Facts> = Vec::new();
+    let mut seats = Vec::with_capacity(cards.len());
+    for card in cards {
+        let kind = kinds.iter().position(|facts| *facts == card.facts);
+        let kind = kind.unwrap_or_else(|| {
+            kinds.push(card.facts.clone());
+            kinds.len() - 1
+        });
+        seats.push(Seat { kind, node: card.node });
     }
-
-    /// What a card computes in comparison with others, in TFLOP/s.
-    pub(super) fn tflops(&self, card: &Chosen) -> f64 {
-        match self.execution {
-            Execution::Emulated { .. } => card.card.tflops(),
-            Execution::Local { .. } if card.on_cpu() => {
-                gpu::cpu().tflops() * f64::from(card.threads)
-            }
-            Execution::Local { .. } => card.card.tflops(),
-        }
-    }
-
-    /// Share of the CPU's own speed that an emulated card runs at; 1 for what is real.
-    pub(super) fn speed(&self, card: &Chosen) -> f64 {
-        match self.execution {
-            Execution::Emulated { .. } => card.card.tflops() / self.fastest_tflops,
-            Execution::Local { .. } => 1.0,
-        }
-    }
+    (kinds, seats)
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::cards::Chosen;
 use super::shortfall::Shortfall;
 use crate::gpu;
+use crate::outer::OuterError;
 use crate::request::{DeviceRequest, Parallelism};
 use crate::shard::ShardError;
 
@@ -13,15 +13,19 @@ use crate::shard::ShardError;
 pub enum Reason {
     /// No island takes part.
     NoIslands,
+    /// The islands' rounds cannot be planned together.
+    NoRounds,
     /// The catalogue does not know the product.
     UnknownProduct,
     /// There are fewer cards than the island asks for.
     NotEnoughCards,
     /// The cards do not hold the model, each or together.
     ModelTooLarge,
+    /// There are more cards than an island is planned for.
+    TooManyCards,
     /// All cards together have less than `minMemory`.
     BelowMinimumMemory,
-    /// An inner step has fewer sequences than the island has cards, or replicas.
+    /// An inner step has fewer sequences than the island has replicas.
     BatchTooSmall,
     /// The model cannot be cut as asked.
     Unshardable,
@@ -81,6 +85,15 @@ pub(super) fn no_islands() -> Refusal {
     }
 }
 
+pub(super) fn no_rounds(error: &OuterError) -> Refusal {
+    Refusal {
+        island: None,
+        reason: Reason::NoRounds,
+        message: "the islands' rounds cannot be planned".into(),
+        remedy: error.to_string(),
+    }
+}
+
 pub(super) fn unshardable(island: &str, error: &ShardError) -> Refusal {
     let remedy = match error {
         ShardError::EmptyStage { stage } => {
@@ -103,16 +116,46 @@ pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
         island,
         Reason::UnknownProduct,
         format!("{product} is not in the GPU catalogue"),
-        format!("choose one of {}", gpu::suggestions(product).join(", ")),
+        format!(
+            "choose one of {}, or set its memory and tflops",
+            gpu::suggestions(product).join(", ")
+        ),
     )
 }
 
-pub(super) fn not_enough(island: &str, device: &DeviceRequest, found: usize) -> Refusal {
+pub(super) fn not_enough(
+    island: &str,
+    device: &DeviceRequest,
+    found: usize,
+    cluster: bool,
+) -> Refusal {
+    let (place, emulate) = match cluster {
+        true => ("its nodes have", ""),
+        false => ("this machine has", ", or emulate the cards"),
+    };
     refuse(
         island,
         Reason::NotEnoughCards,
-        format!("it asks for {} × {}, this machine has {found} free", device.min, device.product),
-        "lower count.min, change the product, or emulate the cards",
+        format!("it asks for {} × {}, {place} {found} free", device.min, device.product),
+        format!("lower count.min or change the product{emulate}"),
+    )
+}
+
+pub(super) fn too_many_cards(island: &str, most: usize) -> Refusal {
+    refuse(
+        island,
+        Reason::TooManyCards,
+        format!("it has more than {most} cards, the most that an island is planned for"),
+        "make several islands of it",
+    )
+}
+
+pub(super) fn no_memory(island: &str, product: &str) -> Refusal {
+    refuse(
+        island,
+        Reason::UnknownProduct,
+        format!("nothing is known of the memory of {product}"),
+        "set memory on the device, above 0",
     )
 }
 
@@ -157,59 +200,24 @@ pub(super) fn below_minimum(island: &str, wanted: u64, found: u64) -> Refusal {
     )
 }
 
-pub(super) fn model_too_large(island: &str, card: &Chosen, needed: u64) -> Refusal {
-    refuse(
-        island,
-        Reason::ModelTooLarge,
-        format!("needs {} on every card; {} has {}", gib(needed), card.product, gib(card.memory)),
-        larger(card, needed),
-    )
-}
-
-pub(super) fn too_large_together(island: &str, short: &Shortfall) -> Refusal {
-    let Shortfall { needed, given, stages, tensor, cards, card, card_needs, .. } = short;
+/// `remedies` were tried and would do.
+pub(super) fn too_large(island: &str, short: &Shortfall, mut remedies: Vec<String>) -> Refusal {
+    let Shortfall { needed, given, stages, tensor, cards, .. } = short;
     let recompute = if short.recompute { " with recompute" } else { "" };
-    let message = format!(
-        "needs {} over {cards} cards (pp {stages} × tp {tensor}{recompute}), which have {}; \
-         {} of them on one {} of {}",
-        gib(*needed),
-        gib(*given),
-        gib(*card_needs),
-        card.product,
-        gib(card.memory),
-    );
-    let smaller = "choose a smaller model or a shorter batch.sequenceLength";
-    let remedy = if short.can_grow {
-        let more = short.bytes.div_ceil(card.memory.max(1)).max(1);
-        format!("{smaller}, or add at least {more} × {}", card.product)
-    } else {
-        format!("{smaller}, or cards with more memory")
+    let message = match cards {
+        1 => format!("needs {}{recompute}; {} has {}", gib(*needed), short.product, gib(*given)),
+        _ => format!(
+            "needs {} over {cards} cards (pp {stages} × tp {tensor}{recompute}), which have {}; \
+             {} of them on one {} of {}",
+            gib(*needed),
+            gib(*given),
+            gib(short.card_needs),
+            short.product,
+            gib(short.card_bytes),
+        ),
     };
-    refuse(island, Reason::ModelTooLarge, message, remedy)
-}
-
-/// What would hold it: a smaller model or sequence, or the smallest card of the catalogue that is
-/// large enough.
-fn larger(card: &Chosen, needed: u64) -> String {
-    let smaller = "choose a smaller model or a shorter batch.sequenceLength";
-    let gpus = gpu::CATALOGUE.iter().filter(|other| other.product != gpu::CPU);
-    let holds = gpus.filter(|other| other.memory() > needed);
-    match holds.min_by_key(|other| other.memory_mib) {
-        Some(other) if card.card.product != gpu::CPU => {
-            format!("{smaller}, or cards of at least that much, such as {}", other.product)
-        }
-        Some(_) => format!("{smaller}, or raise memory where the machine has more"),
-        None => format!("{smaller}; no single card holds it"),
-    }
-}
-
-pub(super) fn batch_too_small(island: &str, sequences: u32, cards: usize) -> Refusal {
-    refuse(
-        island,
-        Reason::BatchTooSmall,
-        format!("an inner step has {sequences} sequences for {cards} cards"),
-        format!("raise batch.sequences to at least {cards} or lower the devices' counts"),
-    )
+    remedies.push("choose a smaller model or cards with more memory".into());
+    refuse(island, Reason::ModelTooLarge, message, remedies.join(", or "))
 }
 
 pub(super) fn too_few_sequences(island: &str, sequences: u32, replicas: u32) -> Refusal {

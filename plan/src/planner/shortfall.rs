@@ -1,10 +1,11 @@
-//! By how much an island's cards are too small together.
+//! By how much an island's cards are too small together, and how many more would do.
 
-use super::cards::Chosen;
-use super::groups;
-use super::sharding::{Cut, Search};
-use crate::part::Parts;
-use crate::spec::BatchSpec;
+use std::cmp::Reverse;
+
+use super::arrange::{self, Arrangement};
+use super::estimate::{Estimator, Lines, Shape};
+use crate::request::Parallelism;
+use crate::spec::{BatchSpec, StageSpec};
 
 /// A layout that does not fit, spread as evenly over the memory as it can be.
 #[derive(Clone, Debug)]
@@ -22,75 +23,118 @@ pub(super) struct Shortfall {
     pub cards: u32,
     /// Whether activations are computed again.
     pub recompute: bool,
-    /// Whether more stages are possible.
-    pub can_grow: bool,
-    /// The card that is short of the most, and what it needs.
-    pub card: Chosen,
+    /// The card that is short of the most, its bytes, and what it needs.
+    pub product: String,
+    pub card_bytes: u64,
     pub card_needs: u64,
 }
 
-/// The shortfall with as many stages as the cards make, one sequence at a time; `None` where the
-/// cards do not make up the layout at all.
-pub(super) fn of(search: &Search<'_>, parts: &Parts) -> Option<Shortfall> {
-    let groups = search.groups(parts);
-    let replicas = search.island.parallelism.data.unwrap_or(1) as usize;
-    let stages = search.stages(groups.len() / replicas.max(1)).next_back()?;
-    let rows = groups::arrangements(&groups, search.cards, replicas, stages).pop()?;
-    let batch = BatchSpec { micro_batches: search.planner.run.sequences, micro_batch_size: 1 };
-    let recompute = search.island.pipeline.recompute.unwrap_or(true);
-    let cut = Cut { parts, rows: &rows, batch, recompute };
-    let mut columns: Vec<_> = (0..cut.stages()).map(|stage| column(search, &cut, stage)).collect();
-    let layers = search.planner.run.model.config().num_hidden_layers;
-    for _ in cut.stages()..layers {
-        let column = columns.iter_mut().max_by_key(|column| column.left())?;
-        column.needed = column.needed.saturating_add(column.layer);
+/// The grid with as many stages as the cards make for a cut, the largest cards first; `None` where
+/// they do not make up the layout at all.
+pub(super) fn deepest(
+    estimator: &Estimator<'_>,
+    cut: usize,
+    parallelism: &Parallelism,
+) -> Option<Shape> {
+    let replicas = parallelism.data.unwrap_or(1).max(1) as usize;
+    let groups = &estimator.groups[cut];
+    let layers = estimator.planner.run.model.config().num_hidden_layers as usize;
+    let most = (groups.len() / replicas).min(layers);
+    let stages = parallelism.pipeline.map_or(most, |stages| stages as usize);
+    if stages == 0 || stages > most || replicas > estimator.planner.run.sequences as usize {
+        return None;
+    }
+    let memory = |kind: usize| estimator.kinds[kind].memory;
+    let mut chosen: Vec<usize> = (0..groups.len()).collect();
+    chosen.sort_by_key(|group| Reverse(memory(groups[*group].kind)));
+    chosen.truncate(replicas * stages);
+    let places: Arrangement =
+        arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()?;
+    Some(Shape { cut, compression: None, places })
+}
+
+/// Whether one sequence at a time fits some way of as many stages as there can be.
+pub(super) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
+    (0..estimator.cuts.len()).any(|cut| {
+        let shape = deepest(estimator, cut, parallelism);
+        shape.is_some_and(|shape| estimator.best(&shape, 1).is_some())
+    })
+}
+
+/// The least shortfall over all tensor-parallel sizes, one sequence at a time.
+pub(super) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
+    let cuts = 0..estimator.cuts.len();
+    let all = cuts.filter_map(|cut| {
+        let shape = deepest(estimator, cut, parallelism)?;
+        of(estimator, &shape)
+    });
+    all.reduce(|best, next| if next.bytes < best.bytes { next } else { best })
+}
+
+fn of(estimator: &mut Estimator<'_>, shape: &Shape) -> Option<Shortfall> {
+    let recompute = estimator.recompute.unwrap_or(true);
+    let count = shape.places.stages;
+    let mut columns: Vec<Column> =
+        (0..count).filter_map(|stage| column(estimator, shape, stage, recompute)).collect();
+    let layers = estimator.planner.run.model.config().num_hidden_layers;
+    for _ in count as u32..layers {
+        columns.iter_mut().max_by_key(|column| column.left())?.stage.layers += 1;
     }
     let worst = columns.iter().min_by_key(|column| column.left())?;
-    let each = replicas as u64 * u64::from(parts.tensor());
-    let all = |bytes: fn(&Column<'_>) -> u64| {
-        columns
-            .iter()
-            .fold(0_u64, |sum, column| sum.saturating_add(bytes(column)))
-            .saturating_mul(each)
+    let tensor = estimator.cuts[shape.cut].tensor();
+    let each = shape.places.replicas as u64 * u64::from(tensor);
+    let all = |bytes: fn(&Column) -> u64| {
+        let sum = columns.iter().fold(0_u64, |sum, column| sum.saturating_add(bytes(column)));
+        sum.saturating_mul(each)
     };
     Some(Shortfall {
-        bytes: all(|column| column.needed.saturating_sub(column.card.memory)),
-        needed: all(|column| column.needed),
-        given: all(|column| column.card.memory),
-        stages: cut.stages(),
-        tensor: parts.tensor(),
-        cards: columns.len() as u32 * each as u32,
+        bytes: all(|column| column.needs().saturating_sub(column.memory)),
+        needed: all(Column::needs),
+        given: all(|column| column.memory),
+        stages: count as u32,
+        tensor,
+        cards: count as u32 * each as u32,
         recompute,
-        can_grow: search.island.parallelism.pipeline.is_none() && cut.stages() < layers,
-        card: worst.card.clone(),
-        card_needs: worst.needed,
+        product: estimator.kinds[worst.kind].product.clone(),
+        card_bytes: worst.memory,
+        card_needs: worst.needs(),
     })
 }
 
 /// A stage on the smallest of its cards.
-struct Column<'a> {
-    card: &'a Chosen,
-    needed: u64,
-    /// Bytes of one more layer.
-    layer: u64,
+struct Column {
+    kind: usize,
+    memory: u64,
+    lines: Lines,
+    stage: StageSpec,
 }
 
-impl Column<'_> {
+impl Column {
+    fn needs(&self) -> u64 {
+        self.lines.needs(self.stage)
+    }
+
     fn left(&self) -> i128 {
-        i128::from(self.card.memory) - i128::from(self.needed)
+        i128::from(self.memory) - i128::from(self.needs())
     }
 }
 
-fn column<'a>(search: &Search<'a>, cut: &Cut<'_>, stage: u32) -> Column<'a> {
-    let kinds = groups::kinds(cut.rows, stage as usize).into_iter();
-    let needs = |kind: usize, layers| {
-        search.needs(cut, &search.cards[kind], search.part(cut, stage, layers))
-    };
-    let columns = kinds.map(|kind| Column {
-        card: &search.cards[kind],
-        needed: needs(kind, 1),
-        layer: needs(kind, 2).saturating_sub(needs(kind, 1)),
-    });
-    let smallest = columns.min_by_key(Column::left);
-    smallest.expect("a stage has cards")
+fn column(
+    estimator: &mut Estimator<'_>,
+    shape: &Shape,
+    at: usize,
+    recompute: bool,
+) -> Option<Column> {
+    let batch = BatchSpec { micro_batches: estimator.planner.run.sequences, micro_batch_size: 1 };
+    let mut smallest: Option<Column> = None;
+    for replica in 0..shape.places.replicas {
+        let kind = estimator.group(shape, replica, at).kind;
+        let lines = estimator.lines(shape, kind, at, batch);
+        let stage = StageSpec { layers: 1, recompute };
+        let column = Column { kind, memory: estimator.kinds[kind].memory, lines, stage };
+        if smallest.as_ref().is_none_or(|other| column.left() < other.left()) {
+            smallest = Some(column);
+        }
+    }
+    smallest
 }

@@ -1,149 +1,102 @@
-//! How the sequences of an inner step are divided over cards of unlike speed.
+//! How the sequences of an inner step are divided over replicas of unlike speed that are one stage
+//! each, so that each may have micro-batches of its own size.
 
-use super::time::Pace;
+use super::divide::{self, Turn};
+use crate::spec::BatchSpec;
 
-/// What a rank's work costs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cost {
-    /// Of the whole model.
-    pub pace: Pace,
-    /// Largest micro-batch; at least 1.
-    pub largest: u32,
-}
+/// Seconds of a micro-batch by its sequences, from one; as many as fit and are of use.
+pub(super) type Cost = Vec<f64>;
 
-/// What a rank does in an inner step. No micro-batches: better without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub micro_batches: u32,
-    pub micro_batch_size: u32,
-}
-
-impl Share {
-    /// Seconds of an inner step.
-    pub(super) fn seconds(&self, cost: &Cost) -> f64 {
-        f64::from(self.micro_batches) * cost.pace.micro_batch(self.micro_batch_size)
-    }
-}
-
-/// Divides `sequences` so that the last rank ends as early as possible.
+/// Divides `sequences`, at least one to each replica, so that the last ends as early as possible.
 ///
-/// A rank's micro-batches are of one size. For every granule g that divides the sequences and fits
-/// every rank, ranks get multiples of g, each next one going to the rank that would end it first;
-/// each rank then takes the largest micro-batch that divides its part. The best g wins, the largest
-/// of equals.
-pub(super) fn split(sequences: u32, costs: &[Cost]) -> Vec<Share> {
-    let largest = costs.iter().map(|cost| cost.largest).min().unwrap_or(1);
-    let candidates = (1..=largest.min(sequences)).rev().filter(|g| sequences.is_multiple_of(*g));
-    let seconds = |shares: &[Share]| {
-        shares.iter().zip(costs).map(|(share, cost)| share.seconds(cost)).fold(0.0, f64::max)
+/// For every granule g that divides the sequences and fits every replica, replicas get multiples of
+/// g, each next one going to the replica that would end it first; each then takes the size that
+/// ends its part soonest. The best g wins, the largest of equals.
+pub(super) fn split(sequences: u32, costs: &[Cost]) -> Vec<BatchSpec> {
+    let largest = costs.iter().map(Vec::len).min().unwrap_or(1) as u32;
+    let most = largest.min(sequences / (costs.len() as u32).max(1)).max(1);
+    let granules = (1..=most).rev().filter(|granule| sequences.is_multiple_of(*granule));
+    let seconds = |batches: &[BatchSpec]| {
+        batches
+            .iter()
+            .zip(costs)
+            .map(|(batch, cost)| self::seconds(*batch, cost))
+            .fold(0.0, f64::max)
     };
-    candidates
+    granules
         .map(|granule| by_granule(sequences / granule, granule, costs))
-        .reduce(|best, shares| if seconds(&shares) < seconds(&best) { shares } else { best })
+        .reduce(|best, next| if seconds(&next) < seconds(&best) { next } else { best })
         .unwrap_or_default()
 }
 
-fn by_granule(granules: u32, granule: u32, costs: &[Cost]) -> Vec<Share> {
-    let seconds: Vec<_> = costs.iter().map(|cost| cost.pace.sequence_seconds).collect();
-    let counts = divide(granules, &seconds);
-    counts
-        .into_iter()
-        .zip(costs)
-        .map(|(count, cost)| {
-            let fits = (1..=count.min(cost.largest / granule).max(1)).rev();
-            let together = fits.into_iter().find(|d| count.is_multiple_of(*d)).unwrap_or(1);
-            Share { micro_batches: count / together, micro_batch_size: together * granule }
-        })
-        .collect()
+fn seconds(batch: BatchSpec, cost: &Cost) -> f64 {
+    f64::from(batch.micro_batches) * cost[batch.micro_batch_size as usize - 1]
 }
 
-/// Divides granules over workers that take so many seconds for one: first the whole part of each
-/// worker's share by speed, which no best division undercuts, then the rest one by one to whoever
-/// would end it first.
-pub(super) fn divide(granules: u32, seconds: &[f64]) -> Vec<u32> {
-    let speed: f64 = seconds.iter().map(|each| 1.0 / each).sum();
-    let part = |each: &f64| f64::from(granules) / each / speed;
-    let mut counts: Vec<_> = seconds.iter().map(|each| (part(each) - 1e-9) as u32).collect();
-    for _ in counts.iter().sum::<u32>()..granules {
-        let end = |worker: usize| f64::from(counts[worker] + 1) * seconds[worker];
-        let first = (0..seconds.len()).min_by(|a, b| end(*a).total_cmp(&end(*b)));
-        if let Some(worker) = first {
-            counts[worker] += 1;
-        }
-    }
-    counts
+fn by_granule(granules: u32, granule: u32, costs: &[Cost]) -> Vec<BatchSpec> {
+    let turn = |cost: &Cost| {
+        let each = cost.iter().zip(1..).map(|(seconds, size)| seconds / f64::from(size));
+        Turn { once: 0.0, each: each.fold(f64::INFINITY, f64::min) * f64::from(granule) }
+    };
+    let turns: Vec<Turn> = costs.iter().map(turn).collect();
+    let counts = divide::micro_batches(granules, &turns);
+    counts.into_iter().zip(costs).map(|(count, cost)| best(count * granule, cost)).collect()
+}
+
+/// The size that takes a replica's sequences soonest.
+fn best(sequences: u32, cost: &Cost) -> BatchSpec {
+    let sizes = (1..=sequences.min(cost.len() as u32)).rev();
+    let batches = sizes
+        .filter(|size| sequences.is_multiple_of(*size))
+        .map(|size| BatchSpec { micro_batches: sequences / size, micro_batch_size: size });
+    batches
+        .reduce(|best, next| if seconds(next, cost) < seconds(best, cost) { next } else { best })
+        .unwrap_or(BatchSpec { micro_batches: sequences, micro_batch_size: 1 })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
+    use super::*;
+
     fn cost(sequence_seconds: f64, largest: u32) -> Cost {
-        Cost { pace: Pace { sequence_seconds, micro_batch_seconds: 0.01 }, largest }
+        (1..=largest).map(|size| 0.01 + f64::from(size) * sequence_seconds).collect()
     }
 
-    fn share(micro_batches: u32, micro_batch_size: u32) -> Share {
-        Share { micro_batches, micro_batch_size }
+    fn batch(micro_batches: u32, micro_batch_size: u32) -> BatchSpec {
+        BatchSpec { micro_batches, micro_batch_size }
     }
 
     #[test]
     fn equal_cards_share_equally_in_the_largest_micro_batches() {
-        assert_eq!(split(16, &[cost(1.0, 4); 2]), [share(2, 4); 2]);
-        assert_eq!(split(16, &[cost(1.0, 99)]), [share(1, 16)]);
+        assert_eq!(split(16, &[cost(1.0, 4), cost(1.0, 4)]), [batch(2, 4); 2]);
+        assert_eq!(split(16, &[cost(1.0, 99)]), [batch(1, 16)]);
     }
 
     #[test]
     fn a_card_of_twice_the_speed_takes_twice_the_sequences() {
-        assert_eq!(split(12, &[cost(0.5, 8), cost(1.0, 8)]), [share(1, 8), share(1, 4)]);
+        assert_eq!(split(12, &[cost(0.5, 8), cost(1.0, 8)]), [batch(1, 8), batch(1, 4)]);
     }
 
     #[test]
     fn a_small_card_takes_smaller_micro_batches_than_a_large_one() {
-        assert_eq!(split(16, &[cost(1.0, 8), cost(1.0, 2)]), [share(1, 8), share(4, 2)]);
-    }
-
-    #[test]
-    fn a_card_that_would_hold_up_the_others_gets_nothing() {
-        assert_eq!(split(8, &[cost(0.1, 8), cost(10.0, 8)])[1].micro_batches, 0);
+        assert_eq!(split(16, &[cost(1.0, 8), cost(1.0, 2)]), [batch(1, 8), batch(4, 2)]);
     }
 
     proptest! {
         #[test]
         fn every_sequence_goes_to_one_card_and_none_exceeds_its_largest(
-            sequences in 1_u32..400,
+            sequences in 6_u32..400,
             costs in prop::collection::vec((0.01_f64..10.0, 1_u32..40), 1..6),
         ) {
             let costs: Vec<_> = costs.into_iter().map(|(t, largest)| cost(t, largest)).collect();
-            let shares = split(sequences, &costs);
-            let total: u32 =
-                shares.iter().map(|share| share.micro_batches * share.micro_batch_size).sum();
+            let batches = split(sequences, &costs);
+            let total: u32 = batches.iter().map(|b| b.micro_batches * b.micro_batch_size).sum();
             prop_assert_eq!(total, sequences);
-            for (share, cost) in shares.iter().zip(&costs) {
-                prop_assert!(share.micro_batch_size <= cost.largest);
+            for (batch, cost) in batches.iter().zip(&costs) {
+                prop_assert!(batch.micro_batches > 0 && batch.micro_batch_size as usize <= cost.len());
             }
-        }
-
-        #[test]
-        fn without_a_cost_per_micro_batch_no_division_ends_earlier(
-            sequences in 1_u32..12,
-            seconds in prop::collection::vec(0.01_f64..10.0, 3),
-        ) {
-            let costs: Vec<_> = seconds
-                .iter()
-                .map(|t| Pace { sequence_seconds: *t, micro_batch_seconds: 0.0 })
-                .map(|pace| Cost { pace, largest: 1 })
-                .collect();
-            let end = |counts: [u32; 3]| {
-                counts.iter().zip(&seconds).map(|(n, t)| f64::from(*n) * t).fold(0.0, f64::max)
-            };
-            let shares = split(sequences, &costs);
-            let ours = end([0, 1, 2].map(|rank: usize| shares[rank].micro_batches));
-            let best = (0..=sequences)
-                .flat_map(|a| (0..=sequences - a).map(move |b| [a, b, sequences - a - b]))
-                .map(end)
-                .fold(f64::INFINITY, f64::min);
-            prop_assert!(ours <= best * (1.0 + 1e-9), "{} > {}", ours, best);
         }
     }
 }

@@ -9,10 +9,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::gpu::{self, CATALOGUE, CPU};
 use crate::model::{PRESETS, preset};
-use crate::request::{DeviceRequest, LocalCard, Parallelism, PipelineRequest};
+use crate::request::InnerSteps;
+use crate::request::{DeviceRequest, LocalCard, Objective, Parallelism, PipelineRequest};
 use crate::shard::{Grid, Position, Sharded};
 use crate::spec::{
-    DeviceSpec, EvaluationSpec, OptimizerSpec, PipelineCompression, Precision, Rule, SparseSpec,
+    CardSpec, DeviceSpec, EvaluationSpec, OptimizerSpec, PipelineCompression, Precision, Rule,
+    SparseSpec,
 };
 
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
@@ -63,7 +65,14 @@ fn run(model: &str, sequences: u32) -> RunRequest {
 }
 
 fn device(product: &str, count: u32) -> DeviceRequest {
-    DeviceRequest { product: product.into(), min: count, max: count, memory: None }
+    DeviceRequest {
+        product: product.into(),
+        min: count,
+        max: count,
+        memory: None,
+        tflops: None,
+        cost_per_hour: None,
+    }
 }
 
 fn island(name: &str, devices: &[DeviceRequest]) -> IslandRequest {
@@ -73,6 +82,10 @@ fn island(name: &str, devices: &[DeviceRequest]) -> IslandRequest {
         min_memory: 0,
         parallelism: Parallelism::default(),
         pipeline: PipelineRequest::default(),
+        objective: Objective::default(),
+        uplink: None,
+        nodes: None,
+        correction: 1.0,
     }
 }
 
@@ -89,12 +102,17 @@ fn sequences(island: &IslandPlan) -> Vec<u32> {
     island.spec.batches.iter().map(|batch| batch.micro_batches * batch.micro_batch_size).collect()
 }
 
+/// By position.
+fn devices(island: &IslandPlan) -> Vec<&CardSpec> {
+    island.spec.ranks.iter().flat_map(|rank| &rank.devices).collect()
+}
+
 fn speeds(island: &IslandPlan) -> Vec<f64> {
-    let speed = |rank: &crate::spec::RankSpec| match rank.devices[0].device {
+    let speed = |card: &CardSpec| match card.device {
         DeviceSpec::Cpu { speed, .. } => speed,
         DeviceSpec::Cuda { .. } => panic!("not emulated"),
     };
-    island.spec.ranks.iter().map(speed).collect()
+    devices(island).into_iter().map(speed).collect()
 }
 
 fn refusal(run: &RunRequest, island: &IslandRequest, execution: &Execution) -> (Reason, String) {
@@ -115,8 +133,8 @@ fn slower_islands_make_fewer_steps_so_that_all_end_a_round_together() {
     // 2 × 165.2 and 2 × 71.0 TFLOP/s against 989.5.
     assert_eq!(steps, [30, 10, 4]);
     assert_eq!(speeds(&plan.islands[1]), [165.2 / 989.5; 2]);
-    assert_eq!(plan.round_tokens, (30 + 10 + 4) * 8 * 256);
-    assert_eq!(plan.run.total_rounds, 1_000_000_000_u64.div_ceil(plan.round_tokens));
+    assert_eq!(plan.outer.round_tokens, (30 + 10 + 4) * 8 * 256);
+    assert_eq!(plan.run.total_rounds, 1_000_000_000_u64.div_ceil(plan.outer.round_tokens));
     assert!(plan.emulated);
     for (index, island) in (0..).zip(&plan.islands) {
         assert_eq!((island.spec.index, island.spec.islands, island.spec.epoch), (index, 3, 1));
@@ -127,7 +145,8 @@ fn slower_islands_make_fewer_steps_so_that_all_end_a_round_together() {
 fn cards_of_unlike_speed_share_an_inner_step_by_their_speed() {
     let mixed = island("mixed", &[device(H100, 1), device(RTX4090, 1), device(RTX3090, 1)]);
     let plan = plan_run(&run("llama-demo", 64), &[mixed], &EMULATED).expect("it fits");
-    let shares = sequences(&plan.islands[0]);
+    let mut shares = sequences(&plan.islands[0]);
+    shares.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(shares.iter().sum::<u32>(), 64);
     assert!(shares[0] >= 5 * shares[1] && shares[1] >= 2 * shares[2], "{shares:?}");
     assert!(plan.islands[0].reasons.iter().any(|reason| reason.contains("more sequences")));
@@ -138,10 +157,7 @@ fn a_card_too_slow_for_one_sequence_is_left_out_and_said() {
     let mixed = island("mixed", &[device(H100, 1), device(CPU, 1)]);
     let plan = plan_run(&run("llama-demo", 8), &[mixed], &EMULATED).expect("it fits");
     assert_eq!(sequences(&plan.islands[0]), [8]);
-    assert_eq!(
-        plan.islands[0].reasons,
-        ["left out cpu: the others are done before it ends one sequence"]
-    );
+    assert_eq!(plan.islands[0].reasons, ["left out 1 × cpu: no way with more of them is better"]);
 }
 
 #[test]
@@ -152,7 +168,7 @@ fn a_fixed_h_is_that_of_the_fastest_island_and_no_island_makes_less_than_one_ste
     let steps: Vec<_> = plan.islands.iter().map(|island| island.spec.inner_steps).collect();
     assert_eq!(steps, [5, 1]);
     assert_eq!(plan.run.reference_steps, 5);
-    assert!(plan.reasons.iter().any(|reason| reason.starts_with("old needs")), "{plan:?}");
+    assert!(plan.outer.reasons.iter().any(|reason| reason.contains("old")), "{plan:?}");
 }
 
 #[test]
@@ -161,9 +177,9 @@ fn this_machines_cards_are_each_given_once_in_order() {
     let family = DeviceRequest { min: 1, max: 8, ..device("NVIDIA-GeForce*", 8) };
     let islands = [island("a", &[device(RTX4090, 2)]), island("b", &[family, device(H100, 1)])];
     let plan = plan_run(&run("llama-160m", 8), &islands, &local(&cards)).expect("it fits");
-    let ranks = |at: usize| plan.islands[at].spec.ranks.iter();
-    let devices: Vec<Vec<_>> =
-        (0..2).map(|at| ranks(at).map(|rank| rank.devices[0].device).collect()).collect();
+    let devices: Vec<Vec<_>> = (0..2)
+        .map(|at| devices(&plan.islands[at]).iter().map(|card| card.device).collect())
+        .collect();
     let cuda = |index| DeviceSpec::Cuda { index, precision: Precision::Bf16 };
     assert_eq!(devices, [vec![cuda(0), cuda(2)], vec![cuda(3), cuda(1)]]);
     assert!(!plan.emulated);
@@ -174,7 +190,7 @@ fn the_cpu_is_a_card_of_this_machine_at_its_own_speed() {
     let plan = plan_run(&run("llama-demo", 8), &[island("a", &[device(CPU, 2)])], &local(&[]))
         .expect("it fits");
     let expected = DeviceSpec::Cpu { threads: 2, speed: 1.0 };
-    assert!(plan.islands[0].spec.ranks.iter().all(|rank| rank.devices[0].device == expected));
+    assert!(devices(&plan.islands[0]).iter().all(|card| card.device == expected));
 }
 
 #[test]
@@ -183,7 +199,7 @@ fn a_card_before_ampere_computes_in_f32_and_says_so() {
     let plan =
         plan_run(&run("llama-160m", 4), &[island("a", &[device("Tesla-T4", 1)])], &local(&cards))
             .expect("it fits");
-    assert_eq!(plan.islands[0].spec.ranks[0].devices[0].device.precision(), Precision::F32);
+    assert_eq!(devices(&plan.islands[0])[0].device.precision(), Precision::F32);
     assert!(plan.islands[0].reasons[0].contains("no bf16"), "{:?}", plan.islands[0].reasons);
 }
 
@@ -193,7 +209,7 @@ fn a_card_that_may_be_missing_and_does_not_hold_the_model_is_left_out() {
     let mixed = island("mixed", &[device(H100, 1), small]);
     let plan = plan_run(&run("llama-160m", 8), &[mixed], &EMULATED).expect("it fits");
     assert_eq!(plan.islands[0].spec.ranks.len(), 1);
-    assert!(plan.islands[0].reasons[0].starts_with("left out NVIDIA-GeForce-RTX-3090: the model"));
+    assert!(plan.islands[0].reasons[0].starts_with("left out 1 × NVIDIA-GeForce-RTX-3090: "));
 }
 
 #[test]
@@ -213,15 +229,8 @@ fn each_refusal_says_why_and_what_to_change() {
         (
             lab(&[low]),
             Reason::ModelTooLarge,
-            "MiB on every card; NVIDIA-GeForce-RTX-3090 has 256 MiB (ModelTooLarge): choose a \
-             smaller model or a shorter batch.sequenceLength, or cards of at least that much, \
-             such as NVIDIA-GeForce-RTX-3080",
-        ),
-        (
-            lab(&[device(RTX3090, 3)]),
-            Reason::BatchTooSmall,
-            "an inner step has 2 sequences for 3 cards (BatchTooSmall): raise batch.sequences to \
-             at least 3",
+            "MiB with recompute; NVIDIA-GeForce-RTX-3090 has 256 MiB (ModelTooLarge): add 2 × \
+             NVIDIA-GeForce-RTX-3090, or choose a smaller model or cards with more memory",
         ),
         (
             IslandRequest { min_memory: 64 << 30, ..lab(&[device(RTX3090, 2)]) },
@@ -259,11 +268,7 @@ fn a_model_for_which_the_cards_are_too_small_is_refused_with_what_is_missing() {
         text.contains(" over 8 cards (pp 2 × tp 4 with recompute), which have 637.2 GiB; "),
         "{text}"
     );
-    assert!(text.contains("or add at least 20 × NVIDIA-H100-80GB-HBM3"), "{text}");
-    let (reason, text) =
-        refusal(&run("covenant-72b", 8), &island("dc", &[device(H100, 1)]), &EMULATED);
-    assert_eq!(reason, Reason::ModelTooLarge);
-    assert!(text.ends_with("no single card holds it"), "{text}");
+    assert!(text.contains("(ModelTooLarge): add 24 × NVIDIA-H100-80GB-HBM3, or "), "{text}");
 }
 
 #[test]
@@ -301,12 +306,14 @@ prop_compose! {
                 min,
                 max: min + more,
                 memory: (gib < 100).then_some(gib << 30),
+                tflops: None,
+                cost_per_hour: None,
             })
             .collect();
         let compression = rank.map(|rank| PipelineCompression { rank });
         IslandRequest {
             parallelism: Parallelism { tensor, pipeline, data },
-            pipeline: PipelineRequest { compression, recompute },
+            pipeline: PipelineRequest { compression, recompute, compress_where_slow: false },
             ..island("any", &devices)
         }
     }
@@ -323,29 +330,25 @@ fn check(
     for batch in &spec.batches {
         prop_assert!(batch.micro_batches > 0 && batch.micro_batch_size > 0);
     }
-    prop_assert_eq!(spec.ranks.len(), grid.size() as usize);
-    prop_assert_eq!(island.ranks.len(), spec.ranks.len());
+    let devices = devices(island);
+    prop_assert_eq!(devices.len(), grid.size() as usize);
+    prop_assert_eq!(island.cards.len(), devices.len());
     Sharded::new(&run.model, &spec.sharding).map_err(|e| TestCaseError::fail(e.to_string()))?;
-    for (index, (rank, told)) in (0..).zip(island.ranks.iter().zip(&spec.ranks)) {
-        let [card] = &told.devices[..] else { return Err(TestCaseError::fail("no card")) };
-        prop_assert!(rank.memory.card() <= rank.card_bytes, "{rank:?}");
-        prop_assert_eq!(rank.memory.card(), card.planned_bytes);
+    for (index, (plan, card)) in (0..).zip(island.cards.iter().zip(&devices)) {
+        prop_assert!(plan.memory.card() <= plan.card_bytes, "{plan:?}");
+        prop_assert_eq!(plan.memory.card(), card.planned_bytes);
         let first = Position { tensor: 0, ..grid.position(index) };
-        let peer = &spec.ranks[grid.index(first) as usize].devices[0];
+        let peer = devices[grid.index(first) as usize];
         prop_assert_eq!(&peer.product, &card.product, "one layer on unlike cards");
     }
     let layout = asked.parallelism;
     prop_assert!(layout.tensor.is_none_or(|ways| ways == grid.tensor));
     prop_assert!(layout.pipeline.is_none_or(|ways| ways == grid.stages));
-    let split = grid.tensor * grid.stages > 1;
-    prop_assert!(layout.data.is_none_or(|ways| ways == grid.data || (!split && grid.data < ways)));
+    prop_assert!(layout.data.is_none_or(|ways| ways == grid.data));
     let mut recompute = spec.sharding.stages.iter().map(|stage| stage.recompute);
     prop_assert!(asked.pipeline.recompute.is_none_or(|asked| recompute.all(|it| it == asked)));
     if grid.stages > 1 {
         prop_assert_eq!(spec.sharding.compression, asked.pipeline.compression);
-        let size = spec.batches[0].micro_batch_size;
-        let full = 2 * grid.stages * grid.data;
-        prop_assert!(size == 1 || run.sequences / size >= full, "{:?}", spec.batches);
     }
     Ok(())
 }
@@ -366,14 +369,15 @@ proptest! {
         let planned = plan_run(&request, &islands, &execution);
         prop_assert_eq!(&planned, &plan_run(&request, &islands, &execution));
         let Ok(plan) = planned else { return Ok(()) };
-        let reference = plan.islands.iter().map(|i| i.step_seconds).fold(f64::INFINITY, f64::min)
-            * f64::from(AUTO_INNER_STEPS);
+        let reference = plan.islands.iter().map(|i| i.step_seconds()).fold(f64::INFINITY, f64::min)
+            * f64::from(plan.outer.reference_steps);
         for (island, asked) in plan.islands.iter().zip(&islands) {
             check(island, asked, &request)?;
-            let late = (island.round_seconds() - reference).abs();
             let single = island.spec.inner_steps == 1;
-            prop_assert!(single || late <= 0.5 * island.step_seconds * (1.0 + 1e-9));
+            let early = reference - island.round_seconds();
+            prop_assert!(early >= -1e-9 * reference || single, "{} late", -early);
+            prop_assert!(early <= island.step_seconds() * (1.0 + 1e-9));
         }
-        prop_assert!(plan.run.total_rounds * plan.round_tokens >= request.tokens);
+        prop_assert!(plan.run.total_rounds * plan.outer.round_tokens >= request.tokens);
     }
 }

@@ -1,129 +1,186 @@
-//! How long work takes: estimates good enough to share it out, corrected by what a run reports.
+//! How long work takes on a card: a roofline by kind of operation, for libtorch run eagerly.
+//!
+//! Products of matrices take their FLOPs at what the card reaches in them, or the time to read
+//! their weights; everything else takes the bytes that it moves. Both follow one another, for
+//! nothing is fused.
 
-use super::cards::Chosen;
+use crate::cluster::Reached;
+use crate::gpu;
+use crate::memory::activation_bytes;
 use crate::model::Llama;
-use crate::part::Part;
-use crate::request::RunRequest;
+use crate::part::Parts;
+use crate::spec::Precision;
 
-/// Share of its dense TFLOP/s that a GPU reaches in training: INTELLECT-1 reports 36 to 41%.
-const GPU_UTILISATION: f64 = 0.4;
-/// Seconds a layer's kernel launches add to a micro-batch, forward and backward, on a GPU.
+/// Share of the dense TFLOP/s that large products of matrices reach: cuBLAS on A100 and H100.
+const MATMUL: f64 = 0.7;
+/// Share of the memory's bandwidth that elementwise kernels reach.
+const STREAM: f64 = 0.8;
+/// Times that a kept activation is written and read in forward, by kernels that are not fused.
+const FORWARD_PASSES: f64 = 3.0;
+/// The same in backward: read, and its gradient written and read.
+const BACKWARD_PASSES: f64 = 5.0;
+/// Bytes moved for a parameter to add a micro-batch's gradient to the sum in f32.
+const GRADIENT_BYTES: f64 = 10.0;
+/// Bytes moved for a logit, forward and backward: log-softmax and its gradient in f32.
+const LOGIT_BYTES: f64 = 40.0;
+/// Bytes that AdamW moves for a parameter: weight, gradient and moments read, all but the gradient
+/// written, f32.
+const ADAMW_BYTES: f64 = 28.0;
+/// Seconds below which a layer's kernels cannot be launched, forward and backward.
 const GPU_LAYER_SECONDS: f64 = 3e-4;
-/// The same for a CPU's calls of operators.
+/// Seconds that a CPU's calls of a layer's operators take beside their work.
 const CPU_LAYER_SECONDS: f64 = 2e-4;
+/// Seconds a parameter takes in AdamW on one CPU thread.
+const CPU_ADAMW_SECONDS: f64 = 1.4e-9;
 /// Tokens of a micro-batch beyond which a card gains nothing: a GPU is full; a CPU's caches are.
 const USEFUL_GPU_TOKENS: u32 = 32_768;
 /// See [`USEFUL_GPU_TOKENS`].
 const USEFUL_CPU_TOKENS: u32 = 2_048;
-/// Bytes that AdamW moves for a parameter: weight, gradient and moments read, all but the gradient
-/// written, f32.
-const ADAMW_BYTES: f64 = 28.0;
-/// Seconds a parameter takes in AdamW on one CPU thread.
-const CPU_ADAMW_SECONDS: f64 = 1.4e-9;
-/// Bytes per second between an island's processes.
-const LINK_BYTES_PER_SECOND: f64 = 1e9;
-/// All-reduces of a layer in forward and backward, and in a forward that is made again: one after
-/// attention and one after the feed-forward layer each way (Shoeybi et al. 2019, section 3).
-const LAYER_ALL_REDUCES: f64 = 4.0;
-/// See [`LAYER_ALL_REDUCES`].
-const RECOMPUTE_ALL_REDUCES: f64 = 2.0;
-/// What recompute adds to forward and backward, which is twice as much work as forward.
-const RECOMPUTE: f64 = 1.0 / 3.0;
 
-/// How fast a part of the model is worked through.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// Seconds a sequence takes.
-    pub sequence_seconds: f64,
-    /// Seconds a micro-batch takes beside its sequences.
-    pub micro_batch_seconds: f64,
+/// How fast a card is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Speed {
+    /// FLOP/s reached in products of matrices; on a CPU, in all of training.
+    flops: f64,
+    /// Bytes a second reached in everything else; infinite where `flops` counts it.
+    bytes: f64,
+    /// Seconds of a layer, forward and backward, beside or below its work.
+    layer_seconds: f64,
+    /// Whether launches run beside the work, so that the longer of both counts.
+    asynchronous: bool,
+    /// Seconds of AdamW for a parameter.
+    adamw_seconds: f64,
 }
 
-impl Pace {
-    /// Of a card that computes at `speed` of its full speed.
-    pub(super) fn of(card: &Chosen, run: &RunRequest, part: &Part, speed: f64) -> Self {
+impl Speed {
+    /// So many threads of a CPU.
+    pub(super) fn cpu(threads: u32, measured: Option<Reached>) -> Self {
+        // The catalogue's figure is what training reaches; large products alone reach more.
+        let each = measured.map_or(gpu::cpu().fp32_tflops, |it| MATMUL * it.f32_tflops);
         Self {
-            sequence_seconds: sequence_seconds(card, run, part) / speed + link_seconds(run, part),
-            micro_batch_seconds: micro_batch_seconds(card, part) / speed,
+            flops: each * f64::from(threads) * 1e12,
+            bytes: f64::INFINITY,
+            layer_seconds: CPU_LAYER_SECONDS,
+            asynchronous: false,
+            adamw_seconds: CPU_ADAMW_SECONDS,
         }
     }
 
-    /// Seconds of a micro-batch of so many sequences.
-    pub(super) fn micro_batch(&self, sequences: u32) -> f64 {
-        self.micro_batch_seconds + f64::from(sequences) * self.sequence_seconds
+    /// A GPU, by datasheet or as measured.
+    pub(super) fn gpu(
+        peak_tflops: f64,
+        bandwidth_gbps: f64,
+        precision: Precision,
+        measured: Option<Reached>,
+    ) -> Self {
+        let reached = measured.and_then(|it| match precision {
+            Precision::Bf16 => it.bf16_tflops,
+            Precision::F32 => Some(it.f32_tflops),
+        });
+        let streamed = measured.map_or(bandwidth_gbps * STREAM, |it| it.bandwidth_gbps) * 1e9;
+        Self {
+            flops: reached.unwrap_or(peak_tflops * MATMUL) * 1e12,
+            bytes: streamed,
+            layer_seconds: GPU_LAYER_SECONDS,
+            asynchronous: true,
+            adamw_seconds: ADAMW_BYTES / streamed,
+        }
+    }
+
+    /// At a share of its speed.
+    pub(super) fn slowed(self, share: f64) -> Self {
+        Self {
+            flops: self.flops * share,
+            bytes: self.bytes * share,
+            layer_seconds: self.layer_seconds / share,
+            adamw_seconds: self.adamw_seconds / share,
+            ..self
+        }
+    }
+
+    /// Seconds of the AdamW step of so many parameters.
+    pub(super) fn optimizer(&self, parameters: u64) -> f64 {
+        parameters as f64 * self.adamw_seconds
+    }
+
+    /// With `share` of a layer's launches.
+    fn launched(&self, work: f64, share: f64) -> f64 {
+        let launches = self.layer_seconds * share;
+        if self.asynchronous { work.max(launches) } else { work + launches }
     }
 }
 
-/// Seconds of forward and backward of one sequence, at the card's full speed.
-fn sequence_seconds(card: &Chosen, run: &RunRequest, part: &Part) -> f64 {
-    let layer = run.model.layer_flops_per_token(run.sequence_length) / f64::from(part.tensor);
-    let token = layers(part) * layer + run.model.head_flops_per_token(part.head_rows);
-    token * f64::from(run.sequence_length) / (card.sustained_tflops(GPU_UTILISATION) * 1e12)
+/// Seconds of a micro-batch in a layer or beside the layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Seconds {
+    pub forward: f64,
+    pub backward: f64,
 }
 
-/// Seconds a micro-batch takes beside its sequences.
-fn micro_batch_seconds(card: &Chosen, part: &Part) -> f64 {
-    let layer = if card.on_cpu() { CPU_LAYER_SECONDS } else { GPU_LAYER_SECONDS };
-    layers(part) * layer
+impl Seconds {
+    pub(super) fn both(self) -> f64 {
+        self.forward + self.backward
+    }
 }
 
-/// Layers to work through, counting recompute.
-fn layers(part: &Part) -> f64 {
-    f64::from(part.layers) * if part.recompute { 1.0 + RECOMPUTE } else { 1.0 }
+/// A micro-batch's work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work<'a> {
+    pub model: &'a Llama,
+    pub parts: &'a Parts,
+    pub sequence_length: u32,
+    /// Sequences.
+    pub size: u32,
+    pub precision: Precision,
 }
 
-/// Seconds in which one sequence's activations and gradients cross to tensor-parallel peers and
-/// neighbouring stages; the embedding and the head have an all-reduce each.
-fn link_seconds(run: &RunRequest, part: &Part) -> f64 {
-    let hidden = run.model.config().hidden_size;
-    let values = |width: u32| f64::from(run.sequence_length) * f64::from(width);
-    let layer = LAYER_ALL_REDUCES + if part.recompute { RECOMPUTE_ALL_REDUCES } else { 0.0 };
-    let ends = f64::from(u8::from(part.stage == 0) + u8::from(part.is_last()));
-    let all_reduces = f64::from(part.layers) * layer + ends;
-    let crossing = 4.0 * values(part.compression.unwrap_or(hidden)) / LINK_BYTES_PER_SECOND;
-    all_reduces * all_reduce_seconds(part.tensor, values(hidden))
-        + f64::from(part.boundaries()) * crossing
+impl Work<'_> {
+    pub(super) fn tokens(&self) -> f64 {
+        f64::from(self.size) * f64::from(self.sequence_length)
+    }
+
+    /// Of a layer's share on each tensor-parallel device.
+    pub(super) fn layer(&self, speed: &Speed) -> Seconds {
+        let ways = f64::from(self.parts.tensor());
+        let parameters = self.model.layer_parameters() as f64 / ways;
+        let flops = self.model.layer_flops_per_token(self.sequence_length) / ways * self.tokens();
+        let kept = activation_bytes(self.model, self.parts.tensor(), self.precision) as f64;
+        let moved = kept * self.tokens() / speed.bytes;
+        let weights = self.weight_bytes() * parameters / speed.bytes;
+        let forward = (flops / 3.0 / speed.flops).max(weights) + FORWARD_PASSES * moved;
+        let backward = (flops * 2.0 / 3.0 / speed.flops).max(2.0 * weights)
+            + BACKWARD_PASSES * moved
+            + GRADIENT_BYTES * parameters / speed.bytes;
+        Seconds {
+            forward: speed.launched(forward, 1.0 / 3.0),
+            backward: speed.launched(backward, 2.0 / 3.0),
+        }
+    }
+
+    /// Of so many rows of the head: products, and the loss.
+    pub(super) fn head(&self, speed: &Speed, rows: u64) -> Seconds {
+        let flops = self.model.head_flops_per_token(rows) * self.tokens();
+        let parameters = rows as f64 * f64::from(self.model.config().hidden_size);
+        let weights = self.weight_bytes() * parameters / speed.bytes;
+        let loss = LOGIT_BYTES * rows as f64 * self.tokens() / speed.bytes;
+        Seconds {
+            forward: (flops / 3.0 / speed.flops).max(weights) + loss / 2.0,
+            backward: (flops * 2.0 / 3.0 / speed.flops).max(2.0 * weights)
+                + loss / 2.0
+                + GRADIENT_BYTES * parameters / speed.bytes,
+        }
+    }
+
+    fn weight_bytes(&self) -> f64 {
+        match self.precision {
+            Precision::Bf16 => 2.0,
+            Precision::F32 => 4.0,
+        }
+    }
 }
 
 /// Sequences of the largest micro-batch that is of use; at least 1.
-pub(super) fn useful_micro_batch(card: &Chosen, sequence_length: u32) -> u32 {
-    let tokens = if card.on_cpu() { USEFUL_CPU_TOKENS } else { USEFUL_GPU_TOKENS };
+pub(super) fn useful_micro_batch(on_cpu: bool, sequence_length: u32) -> u32 {
+    let tokens = if on_cpu { USEFUL_CPU_TOKENS } else { USEFUL_GPU_TOKENS };
     (tokens / sequence_length).max(1)
-}
-
-/// Seconds of a pipeline: the slowest stage works through every micro-batch, and waits once for
-/// each of the other stages (see [`crate::pipeline::bubble`]).
-pub(super) fn pipeline_seconds(stages: u32, micro_batches: u32, slowest: f64) -> f64 {
-    f64::from(micro_batches + stages - 1) * slowest
-}
-
-/// Seconds of the AdamW step of so many parameters.
-pub(super) fn optimizer_seconds(card: &Chosen, parameters: u64) -> f64 {
-    let parameters = parameters as f64;
-    if card.on_cpu() {
-        parameters * CPU_ADAMW_SECONDS
-    } else {
-        parameters * ADAMW_BYTES / (card.card.bandwidth_gbps * 1e9)
-    }
-}
-
-/// Seconds in which replicas add up the gradients of their parts, and the first and the last stage
-/// those of an embedding that both have.
-pub(super) fn gradient_seconds(model: &Llama, replicas: u32, parts: &[Part]) -> f64 {
-    let config = model.config();
-    let most = parts.iter().map(|part| part.parameters).max().unwrap_or(0);
-    let both = match parts {
-        [first, .., _] if config.tie_word_embeddings => {
-            let embedding = f64::from(config.vocab_size) * f64::from(config.hidden_size);
-            embedding / f64::from(first.tensor)
-        }
-        _ => 0.0,
-    };
-    all_reduce_seconds(replicas, most as f64) + all_reduce_seconds(2, both)
-}
-
-/// Seconds of a ring all-reduce: each rank sends and receives 2 (n - 1) / n of the values.
-fn all_reduce_seconds(ranks: u32, values: f64) -> f64 {
-    let ranks = f64::from(ranks);
-    2.0 * (ranks - 1.0) / ranks * 4.0 * values / LINK_BYTES_PER_SECOND
 }

@@ -1,0 +1,497 @@
+//! What a layout needs and how long its step takes: the one model of both that the search, the
+//! plan and the tests' exhaustive planner share.
+
+use std::collections::BTreeMap;
+
+use super::arrange::{Arrangement, Group};
+use super::cards::Facts;
+use super::fabric::{Fabric, Message, Spot};
+use super::island::Planner;
+use super::time::{self, Seconds, Work};
+use crate::part::{Part, Parts, Place};
+use crate::pipeline::{self, StageSeconds};
+use crate::request::{IslandRequest, Objective};
+use crate::spec::{BatchSpec, PipelineCompression, Precision, StageSpec};
+
+/// All-reduces of a layer in forward, and as many in backward: one after attention and one after
+/// the feed-forward layer (Shoeybi et al. 2019, section 3).
+const LAYER_SUMS: f64 = 2.0;
+/// Bytes of a bucket of gradients: what is left to add up when backward ends, at least.
+const BUCKET_BYTES: f64 = (16 << 20) as f64;
+
+/// Where an inner step's time goes, seconds; by the stage and replica that end it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepTime {
+    /// Forward and backward of its own layers.
+    pub compute: f64,
+    /// Activations added up with tensor-parallel peers.
+    pub tensor: f64,
+    /// Waiting for other stages, and for messages from them.
+    pub bubble: f64,
+    /// Gradients added up over replicas, and over stages that share an embedding, as far as
+    /// backward does not hide it.
+    pub all_reduce: f64,
+    /// AdamW.
+    pub optimizer: f64,
+}
+
+impl StepTime {
+    /// The whole step.
+    pub fn total(&self) -> f64 {
+        self.compute + self.tensor + self.bubble + self.all_reduce + self.optimizer
+    }
+}
+
+/// Cards in a grid and how they cut the model, without its layers.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    /// Index into [`Estimator::cuts`].
+    pub cut: usize,
+    pub compression: Option<PipelineCompression>,
+    pub places: Arrangement,
+}
+
+/// What is known of an island's cards.
+pub(super) struct Estimator<'a> {
+    pub planner: &'a Planner<'a>,
+    pub kinds: Vec<Facts>,
+    /// The tensor-parallel sizes that the model allows.
+    pub cuts: Vec<Parts>,
+    /// By cut.
+    pub groups: Vec<Vec<Group>>,
+    pub fabric: Fabric,
+    pub objective: Objective,
+    /// Whether activations are computed again; `None` where memory demands it.
+    pub recompute: Option<bool>,
+    /// What the island's steps took for each second predicted.
+    correction: f64,
+    lines: BTreeMap<LineKey, Lines>,
+    paces: BTreeMap<PaceKey, Pace>,
+}
+
+/// Bytes by layers, without recompute and with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines([Line; 2]);
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    first: u64,
+    further: u64,
+}
+
+impl Lines {
+    pub(super) fn needs(&self, stage: StageSpec) -> u64 {
+        let line = self.0[usize::from(stage.recompute)];
+        let further = u64::from(stage.layers.saturating_sub(1));
+        line.first.saturating_add(line.further.saturating_mul(further))
+    }
+
+    /// Layers that fit into so many bytes.
+    pub(super) fn room(&self, memory: u64, recompute: bool) -> u32 {
+        let line = self.0[usize::from(recompute)];
+        let layers =
+            memory.checked_sub(line.first).map_or(0, |left| 1 + left / line.further.max(1));
+        u32::try_from(layers).unwrap_or(u32::MAX)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LineKey {
+    kind: usize,
+    cut: usize,
+    ends: [bool; 2],
+    in_flight: u32,
+    size: u32,
+    compressed: bool,
+    /// 0 where they do not matter.
+    ranks: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PaceKey {
+    kind: usize,
+    node: usize,
+    cut: usize,
+    size: u32,
+}
+
+/// How fast a group works.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub layer: Seconds,
+    pub head: Seconds,
+    /// One sum of a micro-batch's activations over the group.
+    pub sum: f64,
+}
+
+/// A stage's part of a micro-batch on one group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StageWork {
+    pub forward: f64,
+    pub backward: f64,
+    /// Of both, in sums over the group.
+    pub tensor: f64,
+}
+
+impl Pace {
+    /// Of a layer, without recompute.
+    pub(super) fn each(&self) -> f64 {
+        self.layer.both() + 2.0 * LAYER_SUMS * self.sum
+    }
+
+    pub(super) fn stage(&self, stage: StageSpec, [first, last]: [bool; 2]) -> StageWork {
+        let layers = f64::from(stage.layers);
+        let [first, last] = [first, last].map(|there| f64::from(u8::from(there)));
+        let sums = layers * LAYER_SUMS;
+        let again = if stage.recompute { 1.0 } else { 0.0 };
+        let forward = layers * self.layer.forward + last * self.head.forward;
+        let backward =
+            layers * (self.layer.backward + again * self.layer.forward) + last * self.head.backward;
+        let forward_sums = (sums + first) * self.sum;
+        let backward_sums = (sums * (1.0 + again) + last) * self.sum;
+        StageWork {
+            forward: forward + forward_sums,
+            backward: backward + backward_sums,
+            tensor: forward_sums + backward_sums,
+        }
+    }
+}
+
+impl<'a> Estimator<'a> {
+    pub(super) fn new(
+        planner: &'a Planner<'a>,
+        island: &IslandRequest,
+        kinds: Vec<Facts>,
+        (cuts, groups): (Vec<Parts>, Vec<Vec<Group>>),
+        fabric: Fabric,
+    ) -> Self {
+        Self {
+            planner,
+            kinds,
+            cuts,
+            groups,
+            fabric,
+            objective: island.objective,
+            recompute: island.pipeline.recompute,
+            correction: island.correction,
+            lines: BTreeMap::new(),
+            paces: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn group(&self, shape: &Shape, replica: usize, stage: usize) -> &Group {
+        &self.groups[shape.cut][shape.places.at(replica, stage)]
+    }
+
+    /// Bytes of a card at a stage by the stage's layers, with so many micro-batches of a step.
+    pub(super) fn lines(
+        &mut self,
+        shape: &Shape,
+        kind: usize,
+        stage: usize,
+        batch: BatchSpec,
+    ) -> Lines {
+        let stages = shape.places.stages;
+        let count = shape.places.cells.len() as u32 * self.cuts[shape.cut].tensor();
+        let on_cpu = self.kinds[kind].on_cpu();
+        let in_flight = pipeline::in_flight(stage as u32, stages as u32, batch.micro_batches);
+        let key = LineKey {
+            kind,
+            cut: shape.cut,
+            ends: ends(stage, stages),
+            in_flight,
+            size: batch.micro_batch_size,
+            compressed: shape.compression.is_some(),
+            ranks: if on_cpu { count } else { 0 },
+        };
+        if let Some(lines) = self.lines.get(&key) {
+            return *lines;
+        }
+        let place =
+            Place { stage: stage as u32, stages: stages as u32, compression: shape.compression };
+        let parts = &self.cuts[shape.cut];
+        let needs = |layers, recompute| {
+            let part = parts.at(place, StageSpec { layers, recompute }, parts.heaviest());
+            self.planner.memory(&self.kinds[kind], part, count, batch).card()
+        };
+        let line = |recompute| {
+            let first = needs(1, recompute);
+            Line { first, further: needs(2, recompute).saturating_sub(first) }
+        };
+        let lines = Lines([line(false), line(true)]);
+        self.lines.insert(key, lines);
+        lines
+    }
+
+    /// Layers that a card of a kind holds where it has nothing else, and one micro-batch at a time.
+    pub(super) fn most_layers(&mut self, cut: usize, kind: usize, size: u32) -> u32 {
+        let places = Arrangement { replicas: 1, stages: 3, cells: vec![0; 3] };
+        let shape = Shape { cut, compression: None, places };
+        // The host takes what a CPU rank keeps of the outer state; many ranks have little each.
+        let batch = BatchSpec { micro_batches: 1, micro_batch_size: size };
+        let memory = self.kinds[kind].memory;
+        let recompute = self.recompute != Some(false);
+        if self.kinds[kind].on_cpu() {
+            return u32::MAX;
+        }
+        let lines = self.lines(&shape, kind, 1, batch);
+        lines.room(memory, false).max(if recompute { lines.room(memory, true) } else { 0 })
+    }
+
+    /// How fast groups of a kind are on a node, with micro-batches of so many sequences.
+    pub(super) fn pace(&mut self, cut: usize, group: usize, size: u32) -> Pace {
+        let Group { kind, node, .. } = self.groups[cut][group];
+        let key = PaceKey { kind, node, cut, size };
+        if let Some(pace) = self.paces.get(&key) {
+            return *pace;
+        }
+        let (facts, parts, run) = (&self.kinds[kind], &self.cuts[cut], self.planner.run);
+        let work = Work {
+            model: &run.model,
+            parts,
+            sequence_length: run.sequence_length,
+            size,
+            precision: facts.precision,
+        };
+        let values = work.tokens() * f64::from(run.model.config().hidden_size);
+        let message = Message::of(values, value_bytes(facts.precision));
+        let sum = self.fabric.sum_beside(node, parts.tensor(), !facts.on_cpu(), message);
+        let scale = |it: Seconds| Seconds {
+            forward: it.forward * self.correction,
+            backward: it.backward * self.correction,
+        };
+        let head = work.head(&facts.speed, parts.head_rows(parts.heaviest()));
+        let pace = Pace { layer: scale(work.layer(&facts.speed)), head: scale(head), sum };
+        self.paces.insert(key, pace);
+        pace
+    }
+
+    /// Sizes of a micro-batch of which one is the best for a group.
+    pub(super) fn useful_sizes(&self, cut: usize, groups: &[usize]) -> Vec<u32> {
+        let run = self.planner.run;
+        let useful = groups.iter().map(|group| {
+            let facts = &self.kinds[self.groups[cut][*group].kind];
+            time::useful_micro_batch(facts.on_cpu(), run.sequence_length)
+        });
+        (1..=useful.max().unwrap_or(1).min(run.sequences)).collect()
+    }
+
+    /// Least seconds of a sequence in a replica of one stage, over these sizes of a micro-batch.
+    pub(super) fn best_pace(&mut self, cut: usize, group: usize, sizes: &[u32]) -> f64 {
+        let layers = self.planner.run.model.config().num_hidden_layers;
+        let stage = StageSpec { layers, recompute: false };
+        let each = sizes.iter().map(|size| {
+            let work = self.pace(cut, group, *size).stage(stage, [true, true]);
+            (work.forward + work.backward) / f64::from(*size)
+        });
+        each.fold(f64::INFINITY, f64::min)
+    }
+
+    /// Where the groups of a grid compute: neighbours on a node share a process.
+    pub(super) fn spots(&self, shape: &Shape) -> Vec<Spot> {
+        let mut spots: Vec<Spot> = Vec::with_capacity(shape.places.cells.len());
+        let mut before = None;
+        for cell in &shape.places.cells {
+            let group = &self.groups[shape.cut][*cell];
+            let alone = self.kinds[group.kind].on_cpu();
+            let last = spots.last().map_or(0, |spot| spot.process);
+            let joins = !alone && before == Some((group.node, false));
+            let first = before.is_none();
+            let process = if joins || first { last } else { last + 1 };
+            spots.push(Spot { process, node: group.node });
+            before = Some((group.node, alone));
+        }
+        spots
+    }
+
+    /// The seconds of each stage of a replica, and of what goes to the next one.
+    pub(super) fn row(
+        &mut self,
+        shape: &Shape,
+        spots: &[Spot],
+        replica: usize,
+        (stages, size): (&[StageSpec], u32),
+    ) -> Vec<(StageSeconds, StageWork)> {
+        let count = shape.places.stages;
+        let spots = &spots[replica * count..][..count];
+        let message = self.crossing(shape.compression, size);
+        let ways = f64::from(self.cuts[shape.cut].tensor());
+        let mut row = Vec::with_capacity(count);
+        for (stage, own) in stages.iter().enumerate() {
+            let pace = self.pace(shape.cut, shape.places.at(replica, stage), size);
+            let work = pace.stage(*own, ends(stage, count));
+            let link = |from: Spot, to: Spot| self.fabric.messages(from, to, message, ways);
+            let next = spots.get(stage + 1).copied();
+            row.push((
+                StageSeconds {
+                    forward: work.forward,
+                    backward: work.backward,
+                    forward_link: next.map_or(0.0, |next| link(spots[stage], next)),
+                    backward_link: next.map_or(0.0, |next| link(next, spots[stage])),
+                },
+                work,
+            ));
+        }
+        row
+    }
+
+    /// A micro-batch's activations between two stages.
+    pub(super) fn crossing(&self, compression: Option<PipelineCompression>, size: u32) -> Message {
+        let run = self.planner.run;
+        let width = compression.map_or(run.model.config().hidden_size, |it| it.rank);
+        let tokens = f64::from(size) * f64::from(run.sequence_length);
+        // Lanes carry f32.
+        Message::of(tokens * f64::from(width), 4.0)
+    }
+
+    /// How long an inner step takes.
+    pub(super) fn price(
+        &mut self,
+        shape: &Shape,
+        stages: &[StageSpec],
+        batches: &[BatchSpec],
+    ) -> StepTime {
+        let spots = self.spots(shape);
+        let count = shape.places.stages;
+        let mut known: Vec<(Vec<(StageSeconds, StageWork)>, u32, Vec<f64>)> = Vec::new();
+        let mut ends: Vec<Option<End>> = vec![None; count];
+        for (replica, batch) in batches.iter().enumerate() {
+            let row = self.row(shape, &spots, replica, (stages, batch.micro_batch_size));
+            let seconds = |row: &[(StageSeconds, StageWork)]| {
+                row.iter().map(|(seconds, _)| *seconds).collect::<Vec<_>>()
+            };
+            let alike = |(other, micro_batches, _): &&(Vec<(StageSeconds, StageWork)>, u32, _)| {
+                *micro_batches == batch.micro_batches
+                    && other.iter().zip(&row).all(|(a, b)| a.0 == b.0)
+            };
+            let done = match known.iter().find(alike) {
+                // It ends when the other does.
+                Some(_) => continue,
+                None => pipeline::simulate(&seconds(&row), batch.micro_batches),
+            };
+            for (stage, seconds) in done.iter().enumerate() {
+                let later = ends[stage].is_none_or(|end| end.seconds < *seconds);
+                if later {
+                    let (own, work) = row[stage];
+                    let times = f64::from(batch.micro_batches);
+                    let tensor = times * work.tensor;
+                    let compute = times * own.both() - tensor;
+                    let end = End { seconds: *seconds, compute, tensor, backward: own.backward };
+                    ends[stage] = Some(end);
+                }
+            }
+            known.push((row, batch.micro_batches, done));
+        }
+        self.finish(shape, &spots, stages, ends.into_iter().flatten().collect())
+    }
+
+    /// From when the stages are done to the end of the step.
+    fn finish(
+        &self,
+        shape: &Shape,
+        spots: &[Spot],
+        stages: &[StageSpec],
+        ends: Vec<End>,
+    ) -> StepTime {
+        let held = self.held(shape, stages);
+        let (mut worst, mut all_reduce): (Option<End>, f64) = (None, 0.0);
+        let late = |end: &Option<End>, extra: f64| end.map_or(-1.0, |end| end.seconds + extra);
+        for (stage, end) in ends.into_iter().enumerate() {
+            let seconds = self.gradients(shape, spots, stage, held[stage]);
+            let last = seconds.min(seconds * BUCKET_BYTES / (4.0 * held[stage] as f64).max(1.0));
+            let exposed = (seconds - end.backward).max(last);
+            if end.seconds + exposed > late(&worst, all_reduce) {
+                (worst, all_reduce) = (Some(end), exposed);
+            }
+        }
+        let end = worst.unwrap_or_default();
+        StepTime {
+            compute: end.compute,
+            tensor: end.tensor,
+            bubble: (end.seconds - end.compute - end.tensor).max(0.0),
+            all_reduce: all_reduce + self.tied(shape, spots),
+            optimizer: self.optimizer(shape, &held),
+        }
+    }
+
+    /// Parameters of the heaviest card of each stage.
+    fn held(&self, shape: &Shape, stages: &[StageSpec]) -> Vec<u64> {
+        let parts = &self.cuts[shape.cut];
+        let count = stages.len() as u32;
+        let part = |(stage, own): (u32, &StageSpec)| -> Part {
+            let place = Place { stage, stages: count, compression: None };
+            parts.at(place, *own, parts.heaviest())
+        };
+        (0..).zip(stages).map(part).map(|part| part.parameters).collect()
+    }
+
+    /// A stage's gradients added up over replicas.
+    fn gradients(&self, shape: &Shape, spots: &[Spot], stage: usize, parameters: u64) -> f64 {
+        let Arrangement { replicas, stages, .. } = shape.places;
+        let team: Vec<Spot> = (0..replicas).map(|at| spots[at * stages + stage]).collect();
+        let message = Message::of(parameters as f64, 4.0);
+        self.fabric.sum(&team, message, self.sharing(shape, spots, &team))
+    }
+
+    /// Sums over replicas that use a node's network at the same time, on the node with the most.
+    fn sharing(&self, shape: &Shape, spots: &[Spot], team: &[Spot]) -> f64 {
+        if team.iter().all(|spot| spot.node == team[0].node) {
+            return 1.0;
+        }
+        let stages = shape.places.stages;
+        let most = team.iter().map(|member| {
+            let here = |stage: &usize| {
+                spots.iter().skip(*stage).step_by(stages).any(|spot| spot.node == member.node)
+            };
+            (0..stages).filter(here).count()
+        });
+        most.max().unwrap_or(1) as f64 * f64::from(self.cuts[shape.cut].tensor())
+    }
+
+    /// A tied embedding's gradient, which the first and the last stage add up.
+    fn tied(&self, shape: &Shape, spots: &[Spot]) -> f64 {
+        let config = self.planner.run.model.config();
+        let stages = shape.places.stages;
+        if stages == 1 || !config.tie_word_embeddings {
+            return 0.0;
+        }
+        let parts = &self.cuts[shape.cut];
+        let values = parts.head_rows(parts.heaviest()) as f64 * f64::from(config.hidden_size);
+        let sums = spots.chunks(stages).map(|row| {
+            let pair = [row[0], row[stages - 1]];
+            self.fabric.sum(&pair, Message::of(values, 4.0), f64::from(parts.tensor()))
+        });
+        sums.fold(0.0, f64::max)
+    }
+
+    fn optimizer(&self, shape: &Shape, held: &[u64]) -> f64 {
+        let cells = shape.places.cells.iter().enumerate();
+        let seconds = cells.map(|(cell, group)| {
+            let kind = self.groups[shape.cut][*group].kind;
+            self.kinds[kind].speed.optimizer(held[cell % shape.places.stages])
+        });
+        seconds.fold(0.0, f64::max) * self.correction
+    }
+}
+
+/// When a stage has done its micro-batches, and with what.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    seconds: f64,
+    compute: f64,
+    tensor: f64,
+    /// Of one micro-batch: what hides the sum of gradients.
+    backward: f64,
+}
+
+/// Whether a stage is the first, and the last.
+pub(super) fn ends(stage: usize, stages: usize) -> [bool; 2] {
+    [stage == 0, stage + 1 == stages]
+}
+
+fn value_bytes(precision: Precision) -> f64 {
+    match precision {
+        Precision::Bf16 => 2.0,
+        Precision::F32 => 4.0,
+    }
+}

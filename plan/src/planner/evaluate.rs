@@ -1,0 +1,277 @@
+//! The best that a grid of cards can do: which layers on which stage, which of them computed again,
+//! how many micro-batches for which replica.
+
+use super::divide::{self, Room, Turn};
+use super::estimate::{Estimator, Lines, Pace, Shape, StepTime, ends};
+use super::split::{self, Cost};
+use super::time;
+use crate::request::Objective;
+use crate::spec::{BatchSpec, StageSpec};
+
+/// A layout that fits.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub shape: Shape,
+    pub stages: Vec<StageSpec>,
+    /// Of each replica.
+    pub batches: Vec<BatchSpec>,
+    pub step: StepTime,
+    /// Less is better: seconds of a step, times what its cards draw or cost where that is asked.
+    pub score: f64,
+}
+
+impl Estimator<'_> {
+    /// The best way for a grid with micro-batches of so many sequences; `None` where it does not
+    /// fit.
+    pub(super) fn best(&mut self, shape: &Shape, size: u32) -> Option<Candidate> {
+        if shape.places.stages == 1 {
+            return self.flat(shape);
+        }
+        let all = self.planner.run.sequences / size;
+        let replicas = shape.places.replicas as u32;
+        let most = all.checked_sub(replicas)? + 1;
+        let weights = self.weights(shape, size);
+        let sum: f64 = weights.iter().sum();
+        let expected = (f64::from(all) / sum).ceil() as u32 + 1;
+        // How many a replica gets decides what it holds, which decides how fast it is.
+        let mut assumed = [expected.min(most), most].into_iter();
+        assumed.find_map(|micro_batches| {
+            let batch = BatchSpec { micro_batches, micro_batch_size: size };
+            let stages = self.stages(shape, &weights, batch)?;
+            let batches = self.batches(shape, &stages, (all, size));
+            self.fits(shape, &stages, &batches).then(|| self.candidate(shape, stages, batches))
+        })
+    }
+
+    pub(super) fn candidate(
+        &mut self,
+        shape: &Shape,
+        stages: Vec<StageSpec>,
+        batches: Vec<BatchSpec>,
+    ) -> Candidate {
+        let step = self.price(shape, &stages, &batches);
+        let score = step.total() * self.burden(shape);
+        Candidate { shape: shape.clone(), stages, batches, step, score }
+    }
+
+    /// Whether every card holds its part.
+    pub(super) fn fits(
+        &mut self,
+        shape: &Shape,
+        stages: &[StageSpec],
+        batches: &[BatchSpec],
+    ) -> bool {
+        let mut known = Vec::new();
+        for (replica, batch) in batches.iter().enumerate() {
+            for (stage, own) in stages.iter().enumerate() {
+                let kind = self.group(shape, replica, stage).kind;
+                if known.contains(&(kind, stage, *batch)) {
+                    continue;
+                }
+                known.push((kind, stage, *batch));
+                let needs = self.lines(shape, kind, stage, *batch).needs(*own);
+                if needs > self.kinds[kind].memory {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What a score multiplies seconds by.
+    fn burden(&self, shape: &Shape) -> f64 {
+        let ways = f64::from(self.cuts[shape.cut].tensor());
+        shape.places.cells.iter().map(|group| self.group_burden(shape.cut, *group)).sum::<f64>()
+            * if self.objective == Objective::Throughput {
+                1.0 / shape.places.cells.len() as f64
+            } else {
+                ways
+            }
+    }
+
+    /// Of a card of a group.
+    pub(super) fn group_burden(&self, cut: usize, group: usize) -> f64 {
+        let facts = &self.kinds[self.groups[cut][group].kind];
+        match self.objective {
+            Objective::Throughput => 1.0,
+            Objective::PerWatt => facts.watts,
+            Objective::PerCost => facts.cost.unwrap_or(1.0),
+        }
+    }
+
+    /// Each replica's speed beside the fastest's.
+    fn weights(&mut self, shape: &Shape, size: u32) -> Vec<f64> {
+        let mut speeds = Vec::with_capacity(shape.places.replicas);
+        for replica in 0..shape.places.replicas {
+            let row = shape.places.row(replica);
+            let each = row.iter().map(|group| 1.0 / self.pace(shape.cut, *group, size).each());
+            speeds.push(each.sum::<f64>());
+        }
+        let fastest = speeds.iter().copied().fold(0.0, f64::max);
+        speeds.into_iter().map(|speed| speed / fastest).collect()
+    }
+
+    /// Layers of each stage, so that the stage that takes longest is done as early as possible.
+    fn stages(
+        &mut self,
+        shape: &Shape,
+        weights: &[f64],
+        batch: BatchSpec,
+    ) -> Option<Vec<StageSpec>> {
+        let count = shape.places.stages;
+        let columns: Vec<_> =
+            (0..count).map(|stage| self.column(shape, stage, weights, batch)).collect();
+        let asked = self.recompute;
+        let rooms = columns.iter().enumerate().map(|(stage, column)| Room {
+            layers: column.room(asked != Some(false)),
+            seconds: move |layers| column.seconds(column.stage(layers, asked), ends(stage, count)),
+        });
+        let rooms: Vec<_> = rooms.collect();
+        let counts = divide::layers(self.planner.run.model.config().num_hidden_layers, &rooms)?;
+        let stages = counts.into_iter().zip(&columns);
+        Some(stages.map(|(layers, column)| column.stage(layers, asked)).collect())
+    }
+
+    /// What a stage of each kind of card has to do, for the replica of it with the most to do.
+    fn column(&mut self, shape: &Shape, stage: usize, weights: &[f64], batch: BatchSpec) -> Column {
+        let mut cards: Vec<(usize, ColumnCard)> = Vec::new();
+        for (replica, weight) in weights.iter().enumerate() {
+            let index = shape.places.at(replica, stage);
+            let group = &self.groups[shape.cut][index];
+            let (kind, node) = (group.kind, group.node);
+            let alike =
+                |(other, card): &&mut (usize, ColumnCard)| *other == kind && card.node == node;
+            match cards.iter_mut().find(alike) {
+                Some((_, card)) => card.weight = card.weight.max(*weight),
+                None => {
+                    let lines = self.lines(shape, kind, stage, batch);
+                    let pace = self.pace(shape.cut, index, batch.micro_batch_size);
+                    let memory = self.kinds[kind].memory;
+                    let weight = *weight;
+                    cards.push((kind, ColumnCard { node, weight, lines, pace, memory }));
+                }
+            }
+        }
+        Column { cards: cards.into_iter().map(|(_, card)| card).collect() }
+    }
+
+    /// Micro-batches of each replica, so that all end together.
+    fn batches(
+        &mut self,
+        shape: &Shape,
+        stages: &[StageSpec],
+        (all, size): (u32, u32),
+    ) -> Vec<BatchSpec> {
+        let spots = self.spots(shape);
+        let mut turns = Vec::with_capacity(shape.places.replicas);
+        for replica in 0..shape.places.replicas {
+            let row = self.row(shape, &spots, replica, (stages, size));
+            let seconds = || row.iter().map(|(seconds, _)| seconds);
+            let links = seconds().map(|own| own.forward_link.max(own.backward_link));
+            let slowest = seconds().map(|own| own.both()).chain(links).fold(0.0, f64::max);
+            let sum: f64 =
+                seconds().map(|own| own.both() + own.forward_link + own.backward_link).sum();
+            turns.push(Turn { once: (sum - slowest).max(0.0), each: slowest });
+        }
+        let counts = divide::micro_batches(all, &turns);
+        let batch = |micro_batches| BatchSpec { micro_batches, micro_batch_size: size };
+        counts.into_iter().map(batch).collect()
+    }
+
+    /// Replicas of one stage each: each with micro-batches of its own size.
+    fn flat(&mut self, shape: &Shape) -> Option<Candidate> {
+        if (self.planner.run.sequences as usize) < shape.places.replicas {
+            return None;
+        }
+        let choices = match self.recompute {
+            Some(true) => [true].as_slice(),
+            Some(false) => &[false],
+            None => &[false, true],
+        };
+        let layers = self.planner.run.model.config().num_hidden_layers;
+        let mut best: Option<Candidate> = None;
+        for recompute in choices {
+            let stage = StageSpec { layers, recompute: *recompute };
+            let Some(costs) = self.costs(shape, stage) else { continue };
+            let batches = split::split(self.planner.run.sequences, &costs);
+            let next = self.candidate(shape, vec![stage], batches);
+            if best.as_ref().is_none_or(|best| next.score < best.score) {
+                best = Some(next);
+            }
+        }
+        best
+    }
+
+    /// What micro-batches cost each replica, as large as fit and are of use.
+    fn costs(&mut self, shape: &Shape, stage: StageSpec) -> Option<Vec<Cost>> {
+        let run = self.planner.run;
+        let (most, length) = (run.sequences, run.sequence_length);
+        let mut costs: Vec<Cost> = Vec::with_capacity(shape.places.replicas);
+        let mut known: Vec<((usize, usize), usize)> = Vec::new();
+        for (replica, index) in shape.places.cells.iter().enumerate() {
+            let group = &self.groups[shape.cut][*index];
+            let look = (group.kind, group.node);
+            if let Some((_, at)) = known.iter().find(|(other, _)| *other == look) {
+                costs.push(costs[*at].clone());
+                continue;
+            }
+            let facts = &self.kinds[look.0];
+            let (memory, useful) = (facts.memory, time::useful_micro_batch(facts.on_cpu(), length));
+            let mut cost = Vec::new();
+            for size in 1..=useful.min(most) {
+                let batch = BatchSpec { micro_batches: 1, micro_batch_size: size };
+                if self.lines(shape, look.0, 0, batch).needs(stage) > memory {
+                    break;
+                }
+                let work = self.pace(shape.cut, *index, size).stage(stage, [true, true]);
+                cost.push(work.forward + work.backward);
+            }
+            if cost.is_empty() {
+                return None;
+            }
+            known.push((look, replica));
+            costs.push(cost);
+        }
+        Some(costs)
+    }
+}
+
+/// A stage on each kind of card that has it.
+struct Column {
+    cards: Vec<ColumnCard>,
+}
+
+struct ColumnCard {
+    node: usize,
+    /// The speed of its replica beside the fastest's, which has that many more micro-batches.
+    weight: f64,
+    lines: Lines,
+    pace: Pace,
+    memory: u64,
+}
+
+impl Column {
+    /// Layers that all hold.
+    fn room(&self, recompute: bool) -> u32 {
+        let holds = |card: &ColumnCard| {
+            let plain = card.lines.room(card.memory, false);
+            if recompute { plain.max(card.lines.room(card.memory, true)) } else { plain }
+        };
+        self.cards.iter().map(holds).min().unwrap_or(0)
+    }
+
+    /// With recompute only where that is asked for, or they do not fit without.
+    fn stage(&self, layers: u32, asked: Option<bool>) -> StageSpec {
+        let plain = StageSpec { layers, recompute: false };
+        let fits = || self.cards.iter().all(|card| card.lines.needs(plain) <= card.memory);
+        StageSpec { layers, recompute: asked.unwrap_or_else(|| !fits()) }
+    }
+
+    fn seconds(&self, stage: StageSpec, ends: [bool; 2]) -> f64 {
+        let seconds = self.cards.iter().map(|card| {
+            let work = card.pace.stage(stage, ends);
+            card.weight * (work.forward + work.backward)
+        });
+        seconds.fold(0.0, f64::max)
+    }
+}

@@ -1,0 +1,275 @@
+//! The planner that looks at everything: what the search is judged by on small islands.
+//!
+//! It shares the search's model of memory and time and nothing else: every tensor-parallel size,
+//! every grid of stages and replicas, every way to stand unlike groups in it, every division of the
+//! layers, every size of micro-batch and every division of the sequences. Only what is no choice is
+//! not enumerated: a stage computes activations again just where it does not fit without, and
+//! groups that are alike are not told apart.
+
+use super::arrange::Arrangement;
+use super::estimate::{Estimator, Shape};
+use super::evaluate::Candidate;
+use super::island::Planner;
+use super::{choose_cards, describe, time};
+use crate::request::{Execution, IslandRequest, RunRequest};
+use crate::spec::{BatchSpec, Sharding, StageSpec};
+
+/// The best layout there is.
+#[derive(Clone, Debug)]
+pub struct Best {
+    /// Seconds of its step.
+    pub seconds: f64,
+    /// How it cuts a replica.
+    pub sharding: Sharding,
+    /// What each replica does.
+    pub batches: Vec<BatchSpec>,
+}
+
+/// The best layout of an island by itself; `None` where nothing fits, or the request is refused for
+/// another reason. Meant for at most 8 cards and 12 layers.
+pub fn best(run: &RunRequest, island: &IslandRequest, execution: &Execution) -> Option<Best> {
+    let (chosen, hosts) = choose_cards(std::slice::from_ref(island), execution).ok()?;
+    let planner = Planner::new(run, 1);
+    let mut estimator = planner.estimator(island, &chosen[0], &hosts).ok()?;
+    let mut all = Exhaustive { estimator: &mut estimator, best: None };
+    for cut in 0..all.estimator.cuts.len() {
+        all.grids(cut);
+    }
+    let best = all.best?;
+    Some(Best {
+        seconds: best.step.total(),
+        sharding: describe::sharding(&estimator, &best),
+        batches: best.batches,
+    })
+}
+
+struct Exhaustive<'a, 'e> {
+    estimator: &'e mut Estimator<'a>,
+    best: Option<Candidate>,
+}
+
+impl Exhaustive<'_, '_> {
+    fn layers(&self) -> u32 {
+        self.estimator.planner.run.model.config().num_hidden_layers
+    }
+
+    fn grids(&mut self, cut: usize) {
+        let groups = self.estimator.groups[cut].len();
+        for stages in 1..=groups.min(self.layers() as usize) {
+            for replicas in 1..=groups / stages {
+                for places in self.arrangements(cut, replicas, stages) {
+                    let shape = Shape { cut, compression: None, places };
+                    if stages == 1 { self.flat(&shape) } else { self.piped(&shape) }
+                }
+            }
+        }
+    }
+
+    /// Every way to fill a grid, with rows in order, for replicas may be renamed.
+    fn arrangements(&self, cut: usize, replicas: usize, stages: usize) -> Vec<Arrangement> {
+        let groups = &self.estimator.groups[cut];
+        let look = |group: &usize| (groups[*group].kind, groups[*group].node);
+        let mut found = Vec::new();
+        let mut open = vec![Vec::new()];
+        while let Some(cells) = open.pop() {
+            if cells.len() == replicas * stages {
+                let looks: Vec<_> = cells.iter().map(look).collect();
+                if looks.chunks(stages).is_sorted() {
+                    found.push(Arrangement { replicas, stages, cells });
+                }
+                continue;
+            }
+            let mut tried = Vec::new();
+            for group in (0..groups.len()).filter(|group| !cells.contains(group)) {
+                if !tried.contains(&look(&group)) {
+                    tried.push(look(&group));
+                    let mut next: Vec<usize> = cells.clone();
+                    next.push(group);
+                    open.push(next);
+                }
+            }
+        }
+        found
+    }
+
+    fn flat(&mut self, shape: &Shape) {
+        let (run, layers) = (self.estimator.planner.run, self.layers());
+        for recompute in [false, true] {
+            let stage = StageSpec { layers, recompute };
+            let mut ways = Vec::new();
+            for replica in 0..shape.places.replicas {
+                let kind = self.estimator.group(shape, replica, 0).kind;
+                let facts = &self.estimator.kinds[kind];
+                let (memory, on_cpu) = (facts.memory, facts.on_cpu());
+                let useful = time::useful_micro_batch(on_cpu, run.sequence_length);
+                let mut way: Vec<Option<(f64, BatchSpec)>> = vec![None];
+                for sequences in 1..=run.sequences {
+                    let sizes = (1..=useful.min(sequences)).filter(|s| sequences % s == 0);
+                    let mut best: Option<(f64, BatchSpec)> = None;
+                    for micro_batch_size in sizes {
+                        let micro_batches = sequences / micro_batch_size;
+                        let batch = BatchSpec { micro_batches, micro_batch_size };
+                        if self.estimator.lines(shape, kind, 0, batch).needs(stage) > memory {
+                            break;
+                        }
+                        let group = shape.places.at(replica, 0);
+                        let pace = self.estimator.pace(shape.cut, group, micro_batch_size);
+                        let work = pace.stage(stage, [true, true]);
+                        let seconds = f64::from(micro_batches) * (work.forward + work.backward);
+                        if best.is_none_or(|(other, _)| seconds < other) {
+                            best = Some((seconds, batch));
+                        }
+                    }
+                    way.push(best);
+                }
+                ways.push(way);
+            }
+            self.try_division(shape, &[stage], &ways, run.sequences);
+        }
+    }
+
+    fn piped(&mut self, shape: &Shape) {
+        let (run, layers) = (self.estimator.planner.run, self.layers());
+        let cards = shape.places.cells.iter().map(|group| {
+            let kind = self.estimator.groups[shape.cut][*group].kind;
+            self.estimator.kinds[kind].on_cpu()
+        });
+        let useful = cards.map(|on_cpu| time::useful_micro_batch(on_cpu, run.sequence_length));
+        let useful = useful.max().unwrap_or(1);
+        let stages = shape.places.stages as u32;
+        for size in (1..=useful).filter(|size| run.sequences.is_multiple_of(*size)) {
+            let all = run.sequences / size;
+            // So many micro-batches a replica has at most; of more than stages, any number.
+            for most in 1..=stages.min(all) {
+                let most = if most == stages { all } else { most };
+                for counts in compositions(layers, stages) {
+                    self.pipeline(
+                        shape,
+                        &counts,
+                        BatchSpec { micro_batches: most, micro_batch_size: size },
+                    );
+                }
+            }
+        }
+    }
+
+    fn pipeline(&mut self, shape: &Shape, counts: &[u32], most: BatchSpec) {
+        let all = self.estimator.planner.run.sequences / most.micro_batch_size;
+        let Some(stages) = self.recompute(shape, counts, most) else { return };
+        let spots = self.estimator.spots(shape);
+        let mut rate = 0.0;
+        let mut rows = Vec::new();
+        for replica in 0..shape.places.replicas {
+            let row = self.estimator.row(shape, &spots, replica, (&stages, most.micro_batch_size));
+            let row: Vec<_> = row.into_iter().map(|(seconds, _)| seconds).collect();
+            rate += 1.0 / row.iter().map(|own| own.both()).fold(0.0, f64::max);
+            rows.push(row);
+        }
+        if self.best.as_ref().is_some_and(|best| f64::from(all) / rate >= best.score) {
+            return;
+        }
+        let mut ways = Vec::new();
+        for row in &rows {
+            let mut way = vec![None];
+            for micro_batches in 1..=most.micro_batches {
+                let done = crate::pipeline::simulate(row, micro_batches);
+                let seconds = done.into_iter().fold(0.0, f64::max);
+                way.push(Some((seconds, BatchSpec { micro_batches, ..most })));
+            }
+            ways.push(way);
+        }
+        self.try_division(shape, &stages, &ways, all);
+    }
+
+    fn recompute(
+        &mut self,
+        shape: &Shape,
+        counts: &[u32],
+        batch: BatchSpec,
+    ) -> Option<Vec<StageSpec>> {
+        let mut stages = Vec::new();
+        for (stage, layers) in counts.iter().enumerate() {
+            let mut fits = [true, true];
+            for replica in 0..shape.places.replicas {
+                let kind = self.estimator.group(shape, replica, stage).kind;
+                let lines = self.estimator.lines(shape, kind, stage, batch);
+                for (recompute, fits) in [false, true].into_iter().zip(&mut fits) {
+                    let needs = lines.needs(StageSpec { layers: *layers, recompute });
+                    *fits &= needs <= self.estimator.kinds[kind].memory;
+                }
+            }
+            let recompute = !fits[0];
+            if recompute && !fits[1] {
+                return None;
+            }
+            stages.push(StageSpec { layers: *layers, recompute });
+        }
+        Some(stages)
+    }
+
+    /// Divides `all` over replicas, each of which takes so long for its share of each size, so that
+    /// the last ends first; and takes the exact price of that.
+    fn try_division(
+        &mut self,
+        shape: &Shape,
+        stages: &[StageSpec],
+        ways: &[Vec<Option<(f64, BatchSpec)>>],
+        all: u32,
+    ) {
+        let Some(batches) = divide(ways, all as usize) else { return };
+        let next = self.estimator.candidate(shape, stages.to_vec(), batches);
+        if self.best.as_ref().is_none_or(|best| next.score < best.score) {
+            self.best = Some(next);
+        }
+    }
+}
+
+/// The division with the earliest end, by dynamic programming over the replicas.
+fn divide(ways: &[Vec<Option<(f64, BatchSpec)>>], all: usize) -> Option<Vec<BatchSpec>> {
+    let mut ends = vec![None; all + 1];
+    ends[0] = Some((0.0, Vec::new()));
+    for way in ways {
+        let mut next: Vec<Option<(f64, Vec<BatchSpec>)>> = vec![None; all + 1];
+        for (given, before) in ends.iter().enumerate() {
+            let Some((end, batches)) = before else { continue };
+            for (share, own) in way.iter().enumerate().take(all - given + 1) {
+                let Some((seconds, batch)) = own else { continue };
+                let end = seconds.max(*end);
+                if next[given + share].as_ref().is_none_or(|(other, _)| end < *other) {
+                    let mut batches: Vec<BatchSpec> = batches.clone();
+                    batches.push(*batch);
+                    next[given + share] = Some((end, batches));
+                }
+            }
+        }
+        ends = next;
+    }
+    ends.pop().flatten().map(|(_, batches)| batches)
+}
+
+/// Every way to write `sum` as so many numbers of at least one.
+fn compositions(sum: u32, parts: u32) -> Vec<Vec<u32>> {
+    if parts == 1 {
+        return vec![vec![sum]];
+    }
+    let first = 1..=sum.saturating_sub(parts - 1);
+    let with = |first: u32| {
+        compositions(sum - first, parts - 1).into_iter().map(move |mut rest| {
+            rest.insert(0, first);
+            rest
+        })
+    };
+    first.flat_map(with).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_composition_is_there_once() {
+        assert_eq!(compositions(4, 2), [vec![1, 3], vec![2, 2], vec![3, 1]]);
+        assert_eq!(compositions(12, 5).len(), 330);
+        assert!(compositions(2, 3).is_empty());
+    }
+}
