@@ -79,6 +79,21 @@ impl Parts {
         (0..self.tensor()).rev().max_by_key(rows).unwrap_or(0)
     }
 
+    /// So many layers and nothing else: less than what any stage of them holds.
+    pub fn layers_only(&self, own: StageSpec) -> Part {
+        let pieces = self.pieces[self.heaviest() as usize];
+        Part {
+            stage: 0,
+            stages: 1,
+            tensor: self.tensor(),
+            layers: own.layers,
+            recompute: own.recompute,
+            compression: None,
+            parameters: u64::from(own.layers) * pieces.layer,
+            head_rows: 0,
+        }
+    }
+
     /// Rows of the head that a tensor-parallel device has.
     pub fn head_rows(&self, tensor: u32) -> u64 {
         self.pieces[tensor as usize].head_rows

@@ -42,10 +42,6 @@ pub(super) struct Arrangement {
 }
 
 impl Arrangement {
-    pub(super) fn row(&self, replica: usize) -> &[usize] {
-        &self.cells[replica * self.stages..][..self.stages]
-    }
-
     pub(super) fn at(&self, replica: usize, stage: usize) -> usize {
         self.cells[replica * self.stages + stage]
     }
@@ -58,22 +54,15 @@ pub(super) const FEW_GROUPS: usize = 8;
 /// See [`FEW_GROUPS`].
 const FEW_WAYS: usize = 5_000;
 
-/// Ways to fill a grid with some of the groups. Of few groups all; of others, with the first ones,
-/// those where neighbours make a replica, or a stage, with the kinds one after another in some
-/// order.
+/// Ways to fill a grid with the groups chosen for it: neighbours make a replica, or a stage, with
+/// the kinds one after another in some order.
 pub(super) fn arrangements(
-    selection: &[usize],
+    chosen: &[usize],
     groups: &[Group],
     memory: impl Fn(usize) -> u64,
     [replicas, stages]: [usize; 2],
 ) -> Vec<Arrangement> {
     let look = |group: &usize| (groups[*group].kind, groups[*group].node);
-    if selection.len() <= FEW_GROUPS
-        && let Some(all) = every(selection, look, [replicas, stages])
-    {
-        return all;
-    }
-    let chosen = &selection[..replicas * stages];
     let mut found: Vec<Arrangement> = Vec::new();
     let mut seen: Vec<Vec<(usize, usize)>> = Vec::new();
     for kinds in orders(chosen, groups, memory) {
@@ -121,18 +110,19 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
     orders
 }
 
-/// Every way to fill a grid with unlike looks, with rows in order, for replicas may be renamed;
-/// `None` where there are too many.
-fn every(
-    chosen: &[usize],
-    look: impl Fn(&usize) -> (usize, usize),
+/// Every way to fill a grid with some of the groups, with rows in order, for replicas may be renamed
+/// and groups that are alike exchanged; `None` where there are too many.
+pub(super) fn every(
+    selection: &[usize],
+    groups: &[Group],
     [replicas, stages]: [usize; 2],
 ) -> Option<Vec<Arrangement>> {
+    let look = |group: &usize| (groups[*group].kind, groups[*group].node);
     let mut found = Vec::new();
     let mut open = vec![Vec::new()];
     while let Some(cells) = open.pop() {
         let rows: Vec<Vec<_>> =
-            cells.chunks(stages).map(|row| row.iter().map(&look).collect()).collect();
+            cells.chunks(stages).map(|row| row.iter().map(look).collect()).collect();
         let full = &rows[..cells.len() / stages];
         if !full.is_sorted() {
             continue;
@@ -145,7 +135,7 @@ fn every(
             continue;
         }
         let mut tried = Vec::new();
-        for group in chosen.iter().filter(|group| !cells.contains(group)) {
+        for group in selection.iter().filter(|group| !cells.contains(group)) {
             if !tried.contains(&look(group)) {
                 tried.push(look(group));
                 open.push([&cells[..], &[*group]].concat());
@@ -173,13 +163,13 @@ mod tests {
     #[test]
     fn a_small_grid_is_filled_in_every_way_but_for_the_names_of_replicas() {
         let groups = groups(&seats(&[(0, 0), (0, 0), (1, 1), (1, 1)]), 1);
-        let ways = |cells: &[usize], shape| arrangements(cells, &groups, |_| 1, shape).len();
+        let ways = |cells: &[usize], shape| every(cells, &groups, shape).map(|all| all.len());
         // Of aabb: two rows in order out of {aa, ab, ba, bb}.
-        assert_eq!(ways(&[0, 1, 2, 3], [2, 2]), 4);
-        assert_eq!(ways(&[0, 1, 2, 3], [1, 4]), 6);
-        assert_eq!(ways(&[0, 1, 2, 3], [4, 1]), 1);
-        assert_eq!(ways(&[0, 1, 2, 3], [1, 2]), 4);
-        assert_eq!(ways(&[0, 1], [1, 2]), 1);
+        assert_eq!(ways(&[0, 1, 2, 3], [2, 2]), Some(4));
+        assert_eq!(ways(&[0, 1, 2, 3], [1, 4]), Some(6));
+        assert_eq!(ways(&[0, 1, 2, 3], [4, 1]), Some(1));
+        assert_eq!(ways(&[0, 1, 2, 3], [1, 2]), Some(4));
+        assert_eq!(ways(&[0, 1], [1, 2]), Some(1));
     }
 
     #[test]

@@ -30,9 +30,10 @@ pub(super) struct Bound<'a> {
     sequences: f64,
     alike: bool,
     /// Groups of the node with the most of them.
-    together: usize,
-    /// Bytes of all gradients.
+    pub together: usize,
+    /// Bytes of all gradients, and of a layer's.
     gradient_bytes: f64,
+    layer_bytes: f64,
     /// Seconds of a micro-batch's activations from node to node.
     message: f64,
     fabric: &'a Fabric,
@@ -77,6 +78,7 @@ impl<'a> Bound<'a> {
             sequences: f64::from(run.sequences),
             together: together(estimator, cut, groups),
             gradient_bytes: 4.0 * run.model.parameters() as f64,
+            layer_bytes: 4.0 * run.model.layer_parameters() as f64,
             message: estimator.fabric.least_message(
                 estimator.crossing(compression, size),
                 f64::from(estimator.cuts[cut].tensor()),
@@ -108,18 +110,17 @@ impl<'a> Bound<'a> {
             1 => 0.0,
             nodes => self.fabric.least_sum(nodes as u32, self.gradient_bytes / stages as f64),
         };
-        // Replicas cross between nodes, or else stay inside and all gradients cross.
-        let each = (self.micro_batches / replicas as f64).ceil();
-        let crossing = if stages > self.together {
-            each * self.message
+        // Either every team is inside a node, and then all replicas cross, or one is not, and adds
+        // up a layer at least.
+        let each = (self.micro_batches / replicas as f64).ceil() * self.message;
+        let crossing = if stages > self.together || replicas == 1 {
+            each
         } else {
-            let messages = if self.alike { each.max(1.0) } else { 1.0 };
-            let sum = if replicas > 1 {
-                self.fabric.least_sum(2, self.gradient_bytes)
-            } else {
-                f64::INFINITY
-            };
-            (messages * self.message).min(sum)
+            each.min(self.fabric.least_sum(2, self.layer_bytes))
+        };
+        let crossing = match stages {
+            1 => self.fabric.least_sum(2, self.gradient_bytes),
+            _ => crossing,
         };
         seconds.max(team).max(crossing)
     }

@@ -2,6 +2,7 @@
 //! plan and the tests' exhaustive planner share.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::arrange::{Arrangement, Group};
 use super::cards::Facts;
@@ -66,7 +67,8 @@ pub(super) struct Estimator<'a> {
     /// What the island's steps took for each second predicted.
     correction: f64,
     lines: BTreeMap<LineKey, Lines>,
-    paces: BTreeMap<PaceKey, Pace>,
+    /// By cut and sequences of a micro-batch, of each group.
+    paces: BTreeMap<(usize, u32), Arc<[Pace]>>,
 }
 
 /// Bytes by layers, without recompute and with it.
@@ -105,14 +107,6 @@ struct LineKey {
     compressed: bool,
     /// 0 where they do not matter.
     ranks: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PaceKey {
-    kind: usize,
-    node: usize,
-    cut: usize,
-    size: u32,
 }
 
 /// How fast a group works.
@@ -224,28 +218,47 @@ impl<'a> Estimator<'a> {
     }
 
     /// Layers that a card of a kind holds where it has nothing else, and one micro-batch at a time.
-    pub(super) fn most_layers(&mut self, cut: usize, kind: usize, size: u32) -> u32 {
-        let places = Arrangement { replicas: 1, stages: 3, cells: vec![0; 3] };
-        let shape = Shape { cut, compression: None, places };
-        // The host takes what a CPU rank keeps of the outer state; many ranks have little each.
-        let batch = BatchSpec { micro_batches: 1, micro_batch_size: size };
-        let memory = self.kinds[kind].memory;
-        let recompute = self.recompute != Some(false);
-        if self.kinds[kind].on_cpu() {
+    pub(super) fn most_layers(&self, cut: usize, kind: usize, size: u32) -> u32 {
+        let facts = &self.kinds[kind];
+        if facts.on_cpu() {
+            // It has a share of the outer state besides, which many ranks make small.
             return u32::MAX;
         }
-        let lines = self.lines(&shape, kind, 1, batch);
-        lines.room(memory, false).max(if recompute { lines.room(memory, true) } else { 0 })
+        let batch = BatchSpec { micro_batches: 1, micro_batch_size: size };
+        let room = |recompute| {
+            let needs = |layers| {
+                let part = self.cuts[cut].layers_only(StageSpec { layers, recompute });
+                self.planner.memory(facts, part, 1, batch).card()
+            };
+            let first = needs(1);
+            let line = Line { first, further: needs(2).saturating_sub(first) };
+            Lines([line; 2]).room(facts.memory, recompute)
+        };
+        room(false).max(if self.recompute == Some(false) { 0 } else { room(true) })
     }
 
-    /// How fast groups of a kind are on a node, with micro-batches of so many sequences.
+    /// How fast a group is with micro-batches of so many sequences.
     pub(super) fn pace(&mut self, cut: usize, group: usize, size: u32) -> Pace {
-        let Group { kind, node, .. } = self.groups[cut][group];
-        let key = PaceKey { kind, node, cut, size };
-        if let Some(pace) = self.paces.get(&key) {
-            return *pace;
+        self.paces(cut, size)[group]
+    }
+
+    /// How fast a cut's groups are with micro-batches of so many sequences.
+    pub(super) fn paces(&mut self, cut: usize, size: u32) -> Arc<[Pace]> {
+        if let Some(paces) = self.paces.get(&(cut, size)) {
+            return Arc::clone(paces);
         }
-        let (facts, parts, run) = (&self.kinds[kind], &self.cuts[cut], self.planner.run);
+        let mut known: BTreeMap<(usize, usize), Pace> = BTreeMap::new();
+        let all = self.groups[cut].iter().map(|group| {
+            let pace = || self.new_pace(cut, group, size);
+            *known.entry((group.kind, group.node)).or_insert_with(pace)
+        });
+        let paces: Arc<[Pace]> = all.collect();
+        self.paces.insert((cut, size), Arc::clone(&paces));
+        paces
+    }
+
+    fn new_pace(&self, cut: usize, group: &Group, size: u32) -> Pace {
+        let (facts, parts, run) = (&self.kinds[group.kind], &self.cuts[cut], self.planner.run);
         let work = Work {
             model: &run.model,
             parts,
@@ -255,15 +268,53 @@ impl<'a> Estimator<'a> {
         };
         let values = work.tokens() * f64::from(run.model.config().hidden_size);
         let message = Message::of(values, value_bytes(facts.precision));
-        let sum = self.fabric.sum_beside(node, parts.tensor(), !facts.on_cpu(), message);
+        let sum = self.fabric.sum_beside(group.node, parts.tensor(), !facts.on_cpu(), message);
         let scale = |it: Seconds| Seconds {
             forward: it.forward * self.correction,
             backward: it.backward * self.correction,
         };
         let head = work.head(&facts.speed, parts.head_rows(parts.heaviest()));
-        let pace = Pace { layer: scale(work.layer(&facts.speed)), head: scale(head), sum };
-        self.paces.insert(key, pace);
-        pace
+        Pace { layer: scale(work.layer(&facts.speed)), head: scale(head), sum }
+    }
+
+    /// What no division of layers and micro-batches over a grid is faster than.
+    pub(super) fn floor(&mut self, shape: &Shape, size: u32) -> f64 {
+        let paces = self.paces(shape.cut, size);
+        let layers = f64::from(self.planner.run.model.config().num_hidden_layers);
+        let message = self.crossing(shape.compression, size);
+        let ways = f64::from(self.cuts[shape.cut].tensor());
+        let spots = self.spots(shape);
+        // Micro-batches a second of all replicas together.
+        let mut rate = 0.0;
+        for (row, spots) in
+            shape.places.cells.chunks(shape.places.stages).zip(spots.chunks(shape.places.stages))
+        {
+            let speed: f64 = row.iter().map(|group| 1.0 / paces[*group].each()).sum();
+            let links = spots.windows(2);
+            let links = links.map(|pair| self.fabric.messages(pair[0], pair[1], message, ways));
+            rate += 1.0 / links.fold(layers / speed, f64::max);
+        }
+        let seconds = f64::from(self.planner.run.sequences / size) / rate;
+        seconds.max(self.least_gradients(shape, &spots))
+    }
+
+    /// What adding up gradients over the network takes at least: all of them where replicas are
+    /// inside nodes, an equal part for some stage where they are not, but every team crosses.
+    fn least_gradients(&self, shape: &Shape, spots: &[Spot]) -> f64 {
+        let stages = shape.places.stages;
+        let rows = || spots.chunks(stages);
+        let inside = rows().all(|row| row.iter().all(|spot| spot.node == row[0].node));
+        let spans = |stage: usize| rows().any(|row| row[stage].node != spots[stage].node);
+        let share = match (inside, spots.iter().any(|spot| spot.node != spots[0].node)) {
+            (_, false) => return 0.0,
+            (true, true) => 1.0,
+            (false, true) if (0..stages).all(spans) => 1.0 / stages as f64,
+            (false, true) => return 0.0,
+        };
+        let model = &self.planner.run.model;
+        let layers = f64::from(model.config().num_hidden_layers);
+        let bytes = 4.0 * layers * model.layer_parameters() as f64;
+        self.fabric.least_sum(2, share * bytes)
     }
 
     /// Sizes of a micro-batch of which one is the best for a group.
@@ -316,10 +367,10 @@ impl<'a> Estimator<'a> {
         let spots = &spots[replica * count..][..count];
         let message = self.crossing(shape.compression, size);
         let ways = f64::from(self.cuts[shape.cut].tensor());
+        let paces = self.paces(shape.cut, size);
         let mut row = Vec::with_capacity(count);
         for (stage, own) in stages.iter().enumerate() {
-            let pace = self.pace(shape.cut, shape.places.at(replica, stage), size);
-            let work = pace.stage(*own, ends(stage, count));
+            let work = paces[shape.places.at(replica, stage)].stage(*own, ends(stage, count));
             let link = |from: Spot, to: Spot| self.fabric.messages(from, to, message, ways);
             let next = spots.get(stage + 1).copied();
             row.push((
@@ -344,43 +395,34 @@ impl<'a> Estimator<'a> {
         Message::of(tokens * f64::from(width), 4.0)
     }
 
-    /// How long an inner step takes.
+    /// How long an inner step takes, by a `pipeline` that is simulated or estimated.
     pub(super) fn price(
         &mut self,
         shape: &Shape,
         stages: &[StageSpec],
         batches: &[BatchSpec],
+        pipeline: fn(&[StageSeconds], u32) -> Vec<f64>,
     ) -> StepTime {
         let spots = self.spots(shape);
-        let count = shape.places.stages;
-        let mut known: Vec<(Vec<(StageSeconds, StageWork)>, u32, Vec<f64>)> = Vec::new();
-        let mut ends: Vec<Option<End>> = vec![None; count];
+        let mut known: Vec<(Vec<StageSeconds>, u32)> = Vec::new();
+        let mut ends: Vec<Option<End>> = vec![None; shape.places.stages];
         for (replica, batch) in batches.iter().enumerate() {
             let row = self.row(shape, &spots, replica, (stages, batch.micro_batch_size));
-            let seconds = |row: &[(StageSeconds, StageWork)]| {
-                row.iter().map(|(seconds, _)| *seconds).collect::<Vec<_>>()
-            };
-            let alike = |(other, micro_batches, _): &&(Vec<(StageSeconds, StageWork)>, u32, _)| {
-                *micro_batches == batch.micro_batches
-                    && other.iter().zip(&row).all(|(a, b)| a.0 == b.0)
-            };
-            let done = match known.iter().find(alike) {
-                // It ends when the other does.
-                Some(_) => continue,
-                None => pipeline::simulate(&seconds(&row), batch.micro_batches),
-            };
-            for (stage, seconds) in done.iter().enumerate() {
-                let later = ends[stage].is_none_or(|end| end.seconds < *seconds);
-                if later {
-                    let (own, work) = row[stage];
+            let seconds: Vec<StageSeconds> = row.iter().map(|(seconds, _)| *seconds).collect();
+            let alike = (seconds, batch.micro_batches);
+            if known.contains(&alike) {
+                continue;
+            }
+            let done = pipeline(&alike.0, batch.micro_batches);
+            for ((end, seconds), (own, work)) in ends.iter_mut().zip(done).zip(row) {
+                if end.is_none_or(|end| end.seconds < seconds) {
                     let times = f64::from(batch.micro_batches);
                     let tensor = times * work.tensor;
                     let compute = times * own.both() - tensor;
-                    let end = End { seconds: *seconds, compute, tensor, backward: own.backward };
-                    ends[stage] = Some(end);
+                    *end = Some(End { seconds, compute, tensor, backward: own.backward });
                 }
             }
-            known.push((row, batch.micro_batches, done));
+            known.push(alike);
         }
         self.finish(shape, &spots, stages, ends.into_iter().flatten().collect())
     }

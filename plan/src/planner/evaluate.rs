@@ -5,6 +5,7 @@ use super::divide::{self, Room, Turn};
 use super::estimate::{Estimator, Lines, Pace, Shape, StepTime, ends};
 use super::split::{self, Cost};
 use super::time;
+use crate::pipeline;
 use crate::request::Objective;
 use crate::spec::{BatchSpec, StageSpec};
 
@@ -49,9 +50,62 @@ impl Estimator<'_> {
         stages: Vec<StageSpec>,
         batches: Vec<BatchSpec>,
     ) -> Candidate {
-        let step = self.price(shape, &stages, &batches);
+        let step = self.price(shape, &stages, &batches, pipeline::estimate);
         let score = step.total() * self.burden(shape);
         Candidate { shape: shape.clone(), stages, batches, step, score }
+    }
+
+    /// A layout with its step simulated to the end.
+    pub(super) fn exact(&mut self, like: Candidate) -> Candidate {
+        let Candidate { shape, stages, batches, .. } = like;
+        let step = self.price(&shape, &stages, &batches, pipeline::simulate);
+        let score = step.total() * self.burden(&shape);
+        Candidate { shape, stages, batches, step, score }
+    }
+
+    /// Moves single layers from stage to stage while that makes a layout faster.
+    pub(super) fn refine(&mut self, from: &Candidate) -> Candidate {
+        let mut best = from.clone();
+        let size = from.batches[0].micro_batch_size;
+        let all = from.batches.iter().map(|batch| batch.micro_batches).sum();
+        loop {
+            let mut next: Option<Candidate> = None;
+            for (less, more) in pairs(best.stages.len()) {
+                let mut counts: Vec<u32> = best.stages.iter().map(|own| own.layers).collect();
+                if counts[less] == 1 {
+                    continue;
+                }
+                counts[less] -= 1;
+                counts[more] += 1;
+                let Some(moved) = self.with_layers(&best, &counts, (all, size)) else { continue };
+                if moved.score < next.as_ref().map_or(best.score, |next| next.score) {
+                    next = Some(moved);
+                }
+            }
+            match next {
+                Some(better) => best = better,
+                None => return best,
+            }
+        }
+    }
+
+    /// A layout with other layers, computed again where they do not fit otherwise.
+    fn with_layers(
+        &mut self,
+        like: &Candidate,
+        counts: &[u32],
+        (all, size): (u32, u32),
+    ) -> Option<Candidate> {
+        let shape = &like.shape;
+        let most = like.batches.iter().map(|batch| batch.micro_batches).max().unwrap_or(1);
+        let batch = BatchSpec { micro_batches: most, micro_batch_size: size };
+        let weights = vec![1.0; shape.places.replicas];
+        let mut stages = Vec::with_capacity(counts.len());
+        for (stage, layers) in counts.iter().enumerate() {
+            stages.push(self.column(shape, stage, &weights, batch).stage(*layers, self.recompute));
+        }
+        let batches = self.batches(shape, &stages, (all, size));
+        self.fits(shape, &stages, &batches).then(|| self.candidate(shape, stages, batches))
     }
 
     /// Whether every card holds its part.
@@ -79,7 +133,7 @@ impl Estimator<'_> {
     }
 
     /// What a score multiplies seconds by.
-    fn burden(&self, shape: &Shape) -> f64 {
+    pub(super) fn burden(&self, shape: &Shape) -> f64 {
         let ways = f64::from(self.cuts[shape.cut].tensor());
         shape.places.cells.iter().map(|group| self.group_burden(shape.cut, *group)).sum::<f64>()
             * if self.objective == Objective::Throughput {
@@ -101,12 +155,10 @@ impl Estimator<'_> {
 
     /// Each replica's speed beside the fastest's.
     fn weights(&mut self, shape: &Shape, size: u32) -> Vec<f64> {
-        let mut speeds = Vec::with_capacity(shape.places.replicas);
-        for replica in 0..shape.places.replicas {
-            let row = shape.places.row(replica);
-            let each = row.iter().map(|group| 1.0 / self.pace(shape.cut, *group, size).each());
-            speeds.push(each.sum::<f64>());
-        }
+        let paces = self.paces(shape.cut, size);
+        let rows = shape.places.cells.chunks(shape.places.stages);
+        let speed = |row: &[usize]| row.iter().map(|group| 1.0 / paces[*group].each()).sum();
+        let speeds: Vec<f64> = rows.map(speed).collect();
         let fastest = speeds.iter().copied().fold(0.0, f64::max);
         speeds.into_iter().map(|speed| speed / fastest).collect()
     }
@@ -234,6 +286,13 @@ impl Estimator<'_> {
         }
         Some(costs)
     }
+}
+
+/// Two unlike stages, in every way.
+fn pairs(stages: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..stages).flat_map(move |less| {
+        (0..stages).filter(move |more| *more != less).map(move |more| (less, more))
+    })
 }
 
 /// A stage on each kind of card that has it.

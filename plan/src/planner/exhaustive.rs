@@ -218,6 +218,7 @@ impl Exhaustive<'_, '_> {
     ) {
         let Some(batches) = divide(ways, all as usize) else { return };
         let next = self.estimator.candidate(shape, stages.to_vec(), batches);
+        let next = self.estimator.exact(next);
         if self.best.as_ref().is_none_or(|best| next.score < best.score) {
             self.best = Some(next);
         }

@@ -86,15 +86,18 @@ fn runner_up(estimator: &Estimator<'_>, best: &Candidate, other: &Candidate) -> 
 /// The part of the step that grew most.
 fn loses_by(best: &Candidate, other: &Candidate) -> String {
     let again = |it: &Candidate| it.stages.iter().filter(|stage| stage.recompute).count();
-    let parts: [(&str, fn(&StepTime) -> f64); 5] = [
-        ("compute", |step| step.compute),
-        ("tensor-parallel sums", |step| step.tensor),
-        ("pipeline bubble", |step| step.bubble),
-        ("gradient all-reduce", |step| step.all_reduce),
-        ("optimizer", |step| step.optimizer),
-    ];
-    let more = parts.map(|(name, part)| (name, part(&other.step) - part(&best.step)));
-    let most = more.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let parts = |step: &StepTime| {
+        [
+            ("compute", step.compute),
+            ("tensor-parallel sums", step.tensor),
+            ("pipeline bubble", step.bubble),
+            ("gradient all-reduce", step.all_reduce),
+            ("optimizer", step.optimizer),
+        ]
+    };
+    let more = parts(&other.step).into_iter().zip(parts(&best.step));
+    let more = more.map(|((name, theirs), (_, ours))| (name, theirs - ours));
+    let most = more.max_by(|a, b| a.1.total_cmp(&b.1));
     let (name, seconds) = most.unwrap_or(("compute", 0.0));
     let cells = |it: &Candidate| it.shape.places.cells.len();
     match name {
@@ -211,7 +214,10 @@ fn left_out(estimator: &Estimator<'_>, cards: &[Chosen], found: &Found) -> Vec<S
         }
     }
     let sentence = |(product, count): &(&str, usize)| {
-        format!("left out {count} × {product}: no way with more of them is better")
+        format!(
+            "left out {count} × {product}: no way with more of them is better; an island of their \
+             own may use them"
+        )
     };
     counts.iter().map(sentence).collect()
 }

@@ -8,13 +8,14 @@
 //! clock, so that the same request has the same plan everywhere.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
-use super::arrange::{self, Arrangement};
+use super::arrange::{self, Arrangement, Group};
 use super::bound::Bound;
 use super::estimate::{Estimator, Shape};
 use super::evaluate::Candidate;
 use super::{shortfall, time};
+use crate::part::Parts;
 use crate::request::{IslandRequest, Parallelism};
 use crate::spec::PipelineCompression;
 
@@ -29,10 +30,20 @@ const MOST_KINDS: usize = 4;
 const FEW_GROUPS: usize = 64;
 /// Grids up to this size are improved by swapping groups.
 const MOST_SWAPPED: usize = 64;
+/// Other ways that are told of.
+const OTHERS: usize = 8;
 /// The best grids that are improved so.
 const IMPROVED: usize = 4;
+/// Grids on which it takes no more work have single layers moved, where they are close to the best.
+const MOST_REFINED: u64 = 20_000;
+/// How close.
+const REFINED: f64 = 0.15;
 /// Work that a search may do: cells of grids and turns of micro-batches that were looked at.
-const BUDGET: u64 = 24_000_000;
+const BUDGET: u64 = 1_500_000;
+/// More work where the groups are so few that they are arranged in every way.
+const THOROUGH_BUDGET: u64 = 20_000_000;
+/// More work for each group of cards.
+const GROUP_BUDGET: u64 = 10_000;
 /// A gain that is not looked for: estimates are not that good.
 const NEAR: f64 = 0.003;
 /// A compressed pipeline has to be this much faster where compression is for slow links only: it
@@ -53,6 +64,7 @@ pub(super) struct Search<'a, 'e> {
     estimator: &'e mut Estimator<'a>,
     parallelism: Parallelism,
     spent: u64,
+    budget: u64,
     best: Option<Candidate>,
     /// By stages and cut.
     ways: BTreeMap<(usize, usize), Candidate>,
@@ -68,6 +80,8 @@ struct Choice {
     stages: usize,
     replicas: usize,
     size: u32,
+    /// Whether a node may have all of it.
+    inside: bool,
 }
 
 /// Groups of some kinds, fastest first.
@@ -93,23 +107,26 @@ pub(super) fn search(estimator: &mut Estimator<'_>, island: &IslandRequest) -> F
 impl<'a, 'e> Search<'a, 'e> {
     fn new(estimator: &'e mut Estimator<'a>, island: &IslandRequest) -> Self {
         let parallelism = island.parallelism;
-        Self { estimator, parallelism, spent: 0, best: None, ways: BTreeMap::new() }
+        let groups = estimator.groups.iter().map(Vec::len).max().unwrap_or(0);
+        let budget = BUDGET + GROUP_BUDGET * groups as u64;
+        Self { estimator, parallelism, spent: 0, budget, best: None, ways: BTreeMap::new() }
     }
 
     fn run(mut self, compression: Option<PipelineCompression>) -> Found {
         let selections = self.selections();
         let choices = self.choices(&selections, compression);
+        // What is inside a node is often good, and the rest has to beat it. What is small enough to
+        // be looked at in every way comes last, for it takes the most work.
+        let (inside, across): (Vec<&Choice>, Vec<&Choice>) =
+            choices.iter().partition(|choice| choice.inside);
+        let few = self.cards() <= arrange::FEW_GROUPS;
+        let every: Vec<&Choice> = choices.iter().filter(|_| few).collect();
         let mut cut_short = false;
-        for choice in choices {
-            let beaten = |best: &Candidate| choice.bound >= best.score * (1.0 - NEAR);
-            if self.best.as_ref().is_some_and(beaten) {
-                break;
+        for (choices, thorough) in [(inside, false), (across, false), (every, true)] {
+            if thorough && few {
+                self.budget += THOROUGH_BUDGET;
             }
-            if self.spent >= BUDGET {
-                cut_short = true;
-                break;
-            }
-            self.try_choice(&choice, &selections[choice.selection], compression);
+            cut_short |= !self.try_all(&choices, &selections, (compression, thorough));
         }
         if self.best.is_none() {
             self.deepest(compression);
@@ -118,12 +135,41 @@ impl<'a, 'e> Search<'a, 'e> {
         self.found(cut_short)
     }
 
+    /// Cards of the island.
+    fn cards(&self) -> usize {
+        let cut = |(parts, groups): (&Parts, &Vec<Group>)| parts.tensor() as usize * groups.len();
+        self.estimator.cuts.iter().zip(&self.estimator.groups).map(cut).max().unwrap_or(0)
+    }
+
+    /// Tries choices, the best bound first. Whether none is left that could be better.
+    fn try_all(
+        &mut self,
+        choices: &[&Choice],
+        selections: &[Selection],
+        how: (Option<PipelineCompression>, bool),
+    ) -> bool {
+        for choice in choices {
+            let beaten = |best: &Candidate| choice.bound >= best.score * (1.0 - NEAR);
+            if self.best.as_ref().is_some_and(beaten) {
+                return true;
+            }
+            if self.spent >= self.budget {
+                return false;
+            }
+            self.try_choice(choice, &selections[choice.selection], how);
+        }
+        true
+    }
+
     fn found(self, cut_short: bool) -> Found {
+        let estimator = self.estimator;
         let best_way = self.best.as_ref().map(|best| (best.shape.places.stages, best.shape.cut));
         let others = self.ways.into_iter().filter(|(way, _)| Some(*way) != best_way);
         let mut others: Vec<Candidate> = others.map(|(_, candidate)| candidate).collect();
         others.sort_by(|a, b| a.score.total_cmp(&b.score));
-        Found { best: self.best, others, cut_short }
+        others.truncate(OTHERS);
+        let others = others.into_iter().map(|other| estimator.exact(other)).collect();
+        Found { best: self.best.map(|best| estimator.exact(best)), others, cut_short }
     }
 
     /// Sets of kinds, by cut, with all their groups.
@@ -139,12 +185,7 @@ impl<'a, 'e> Search<'a, 'e> {
                 }
             }
             let memory = |kind: &usize| self.estimator.kinds[*kind].memory;
-            let sets = match order.len() {
-                // All ways to choose some of them are tried anyway.
-                few if few <= arrange::FEW_GROUPS => vec![kinds.clone()],
-                _ => sets(&kinds, memory),
-            };
-            for set in sets {
+            for set in sets(&kinds, memory) {
                 let groups = &self.estimator.groups[cut];
                 let within = order.iter().filter(|group| set.contains(&groups[**group].kind));
                 found.push(Selection { cut, groups: within.copied().collect() });
@@ -206,6 +247,7 @@ impl<'a, 'e> Search<'a, 'e> {
                             stages,
                             replicas,
                             size,
+                            inside: stages * replicas <= bound.together,
                         });
                     }
                 }
@@ -247,15 +289,13 @@ impl<'a, 'e> Search<'a, 'e> {
     }
 
     /// Numbers of stages that so many groups can make.
-    fn stages(&self, groups: usize) -> RangeInclusive<usize> {
+    fn stages(&self, groups: usize) -> Range<usize> {
         let layers = self.estimator.planner.run.model.config().num_hidden_layers as usize;
-        let most = groups.min(layers).min(MOST_STAGES);
-        match self.parallelism.pipeline {
-            Some(stages) if (1..=groups.min(layers)).contains(&(stages as usize)) => {
-                stages as usize..=stages as usize
-            }
-            Some(_) => 1..=0,
-            None => 1..=most,
+        let most = groups.min(layers);
+        match self.parallelism.pipeline.map(|stages| stages as usize) {
+            Some(stages) if (1..=most).contains(&stages) => stages..stages + 1,
+            Some(_) => 0..0,
+            None => 1..most.min(MOST_STAGES) + 1,
         }
     }
 
@@ -292,13 +332,19 @@ impl<'a, 'e> Search<'a, 'e> {
         &mut self,
         choice: &Choice,
         selection: &Selection,
-        compression: Option<PipelineCompression>,
+        (compression, thorough): (Option<PipelineCompression>, bool),
     ) {
         let Choice { stages, replicas, size, cut, .. } = *choice;
         let kinds = &self.estimator.kinds;
         let memory = |kind: usize| kinds[kind].memory;
         let groups = &self.estimator.groups[cut];
-        for places in arrange::arrangements(&selection.groups, groups, memory, [replicas, stages]) {
+        let grid = [replicas, stages];
+        let ways = if thorough {
+            arrange::every(&selection.groups, groups, grid).unwrap_or_default()
+        } else {
+            arrange::arrangements(&selection.groups[..replicas * stages], groups, memory, grid)
+        };
+        for places in ways {
             let compression = compression.filter(|_| stages > 1);
             self.consider(&Shape { cut, compression, places }, size);
         }
@@ -307,10 +353,25 @@ impl<'a, 'e> Search<'a, 'e> {
     /// Tries a grid. Whether it is the best so far.
     fn consider(&mut self, shape: &Shape, size: u32) -> bool {
         let cells = shape.places.cells.len() as u64;
+        self.spent += 16 + 2 * cells;
+        let least = self.estimator.floor(shape, size) * self.estimator.burden(shape);
+        let hopeless = |best: &Candidate| least >= best.score * (1.0 - NEAR);
+        if self.best.as_ref().is_some_and(hopeless) {
+            return false;
+        }
         let run = self.estimator.planner.run;
-        let turns = u64::from(run.sequences / size) * shape.places.stages as u64;
-        self.spent += 64 + 8 * cells + turns / shape.places.replicas as u64;
-        let Some(candidate) = self.estimator.best(shape, size) else { return false };
+        let stages = shape.places.stages as u64;
+        let micro_batches = u64::from(run.sequences / size) / shape.places.replicas as u64;
+        let turns = stages * micro_batches.min(5 * stages + 8);
+        self.spent += 64 + 8 * cells + turns;
+        let Some(mut candidate) = self.estimator.best(shape, size) else { return false };
+        let close = |best: &Candidate| candidate.score < best.score * (1.0 + REFINED);
+        let moves = stages * stages * (64 + cells + turns);
+        let small = shape.places.stages > 1 && moves <= MOST_REFINED;
+        if small && self.best.as_ref().is_none_or(close) {
+            self.spent += 2 * moves;
+            candidate = self.estimator.refine(&candidate);
+        }
         let way = (shape.places.stages, shape.cut);
         if self.ways.get(&way).is_none_or(|known| candidate.score < known.score) {
             self.ways.insert(way, candidate.clone());
@@ -337,7 +398,7 @@ impl<'a, 'e> Search<'a, 'e> {
     }
 
     fn climb(&mut self, mut from: Candidate, groups: &[usize]) {
-        while self.spent < BUDGET {
+        while self.spent < self.budget {
             let moves = moves(&from.shape.places, groups, |group| {
                 let group = &self.estimator.groups[from.shape.cut][group];
                 (group.kind, group.node)
@@ -350,7 +411,7 @@ impl<'a, 'e> Search<'a, 'e> {
                 let way = (shape.places.stages, shape.cut);
                 let known = self.ways.get(&way).filter(|known| known.score < from.score);
                 next = known.cloned().or(next);
-                if self.spent >= BUDGET {
+                if self.spent >= self.budget {
                     break;
                 }
             }

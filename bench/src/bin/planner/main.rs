@@ -59,6 +59,7 @@ fn optimality(args: &Args) {
             println!("case {seed}: {:.2} % slower than the best", 100.0 * gap);
             println!("  best: {:?} {:?}", best.sharding, best.batches);
             println!("  ours: {:?} {:?}", ours.spec.sharding, ours.spec.batches);
+            println!("  {:?}", ours.reasons);
         }
     }
     println!("{judged} cases judged, {refused} fit no card in any way");
@@ -95,13 +96,13 @@ fn search_time() -> anyhow::Result<()> {
 /// Covenant-72B's rounds: 30 × 192 × 2,048 tokens in 20 minutes on 8 × B200.
 fn facts() -> anyhow::Result<()> {
     let run = requests::run("covenant-72b", 192)?;
-    let pool = requests::pool(&[("NVIDIA-B200", 8)]);
+    let pool = requests::pool(&[("NVIDIA-B200", 8)], 1.25e9);
     let plan = plan_run(&run, &[pool.island], &pool.execution)
         .map_err(|refusals| anyhow::anyhow!("covenant-72b on 8 × B200: {refusals}"))?;
     let minutes = 30.0 * plan.islands[0].step_seconds() / 60.0;
     println!("covenant-72b on 8 × B200: {minutes:.1} minutes for 30 steps; published: 20");
     println!("figure planner.covenant_round_minutes {minutes:.1} min");
-    let desk = requests::pool(&[("NVIDIA-GeForce-RTX-3090", 1)]);
+    let desk = requests::pool(&[("NVIDIA-GeForce-RTX-3090", 1)], 1.25e9);
     match plan_run(&run, &[desk.island], &desk.execution) {
         Ok(_) => anyhow::bail!("72 billion parameters on one 3090 were not refused"),
         Err(refusals) => println!("covenant-72b on one 3090: {refusals}"),

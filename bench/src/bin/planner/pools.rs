@@ -21,27 +21,32 @@ const RTX3090: &str = "NVIDIA-GeForce-RTX-3090";
 const A6000: &str = "NVIDIA-RTX-A6000";
 
 /// Ten pools as they stand in data centres, laboratories and at home.
-const POOLS: [&[(&str, u32)]; 10] = [
-    &[(B200, 8)],
-    &[(H100, 8)],
-    &[(H200, 16)],
-    &[(H100, 32)],
-    &[(A100_40, 4), (RTX3090, 8)],
-    &[(RTX4090, 16)],
-    &[(H100, 2), (RTX4090, 6), (RTX3090, 8)],
-    &[(A100, 8), (L40S, 8)],
-    &[(H100, 8), (A100, 16), (RTX4090, 32)],
-    &[(A6000, 4), (RTX3090, 4)],
+const POOLS: [(&[(&str, u32)], f64); 10] = [
+    (&[(B200, 8)], FABRIC),
+    (&[(H100, 8)], FABRIC),
+    (&[(H200, 16)], FABRIC),
+    (&[(H100, 32)], FABRIC),
+    (&[(A100_40, 4), (RTX3090, 8)], LAN),
+    (&[(RTX4090, 16)], LAN),
+    (&[(H100, 2), (RTX4090, 6), (RTX3090, 8)], LAN),
+    (&[(A100, 8), (L40S, 8)], FABRIC),
+    (&[(H100, 8), (A100, 16), (RTX4090, 32)], LAN),
+    (&[(A6000, 4), (RTX3090, 4)], LAN),
 ];
+
+/// Bytes a second between nodes: 10 Gb/s Ethernet.
+const LAN: f64 = 1.25e9;
+/// What gRPC makes of 100 Gb/s and more.
+const FABRIC: f64 = 2.5e9;
 
 /// Prints the table.
 pub(crate) fn table() -> anyhow::Result<()> {
     println!("| pool | model | plan | tokens/s | MFU | equal split | fastest only | of ideal |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut explained = Vec::new();
-    for cards in POOLS {
+    for (cards, network) in POOLS {
         for preset in ["llama-1b", "llama-8b", "covenant-72b"] {
-            entry(cards, preset, &mut explained)?;
+            entry((cards, network), preset, &mut explained)?;
         }
     }
     println!();
@@ -51,12 +56,16 @@ pub(crate) fn table() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn entry(cards: &[(&str, u32)], preset: &str, explained: &mut Vec<String>) -> anyhow::Result<()> {
+fn entry(
+    (cards, network): (&[(&str, u32)], f64),
+    preset: &str,
+    explained: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let run = requests::run(preset, SEQUENCES)?;
     let names: Vec<String> =
         cards.iter().map(|(product, count)| format!("{count} × {}", short(product))).collect();
     let name = names.join(" + ");
-    let ours = match plan(&run, &requests::pool(cards)) {
+    let ours = match plan(&run, &requests::pool(cards, network)) {
         Ok(plan) => plan,
         Err(refusal) => {
             println!("| {name} | {preset} | refused | | | | | |");
@@ -74,8 +83,8 @@ fn entry(cards: &[(&str, u32)], preset: &str, explained: &mut Vec<String>) -> an
         "| {name} | {preset} | {} | {speed:.0} | {:.1} % | {} | {} | {:.0} % |",
         shape(&ours),
         100.0 * ours.mfu,
-        times(equal_split(&run, cards)),
-        times(fastest_only(&run, cards)),
+        times(equal_split(&run, cards, network)),
+        times(fastest_only(&run, cards, network)),
         100.0 * share,
     );
     if share < EXPLAINED {
@@ -92,27 +101,41 @@ fn plan(run: &RunRequest, pool: &Pool) -> Result<IslandPlan, String> {
 /// Tokens a second where every card does the same: the best of the layouts that have as many layers
 /// on each stage and as many sequences for each replica, whatever the cards, on all of them. Each
 /// works at the pace of the slowest card, and has the memory of the smallest.
-fn equal_split(run: &RunRequest, cards: &[(&str, u32)]) -> Option<f64> {
-    let alone = |product: &str, count: u32| plan(run, &requests::pool(&[(product, count)])).ok();
-    let count = cards.iter().map(|(_, count)| count).sum();
-    let speeds = cards
-        .iter()
-        .map(|(product, _)| alone(product, count).map(|plan| plan.spec.tokens_per_second));
-    speeds.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
+fn equal_split(run: &RunRequest, cards: &[(&str, u32)], network: f64) -> Option<f64> {
+    let least = |value: fn(&plan::gpu::Card) -> f64| {
+        cards
+            .iter()
+            .filter_map(|(product, _)| plan::gpu::lookup(product))
+            .map(value)
+            .min_by(f64::total_cmp)
+    };
+    let tflops = least(plan::gpu::Card::tflops)?;
+    let memory = least(|card| card.memory() as f64)?;
+    let slowest = cards.iter().map(|(product, _)| *product);
+    let slowest = slowest.min_by(|a, b| {
+        let speed = |name: &str| plan::gpu::lookup(name).map_or(tflops, plan::gpu::Card::tflops);
+        speed(a).total_cmp(&speed(b))
+    })?;
+    let alike: Vec<_> = cards.iter().map(|(_, count)| (slowest, *count)).collect();
+    let mut pool = requests::pool(&alike, network);
+    for device in &mut pool.island.devices {
+        device.memory = Some(memory as u64);
+    }
+    plan(run, &pool).ok().map(|plan| plan.spec.tokens_per_second)
 }
 
 /// Tokens a second with the cards of the fastest product and no others.
-fn fastest_only(run: &RunRequest, cards: &[(&str, u32)]) -> Option<f64> {
+fn fastest_only(run: &RunRequest, cards: &[(&str, u32)], network: f64) -> Option<f64> {
     let speed = |product: &str| plan::gpu::lookup(product).map_or(0.0, plan::gpu::Card::tflops);
     let fastest = cards.iter().max_by(|a, b| speed(a.0).total_cmp(&speed(b.0)))?;
-    plan(run, &requests::pool(&[*fastest])).ok().map(|plan| plan.spec.tokens_per_second)
+    plan(run, &requests::pool(&[*fastest], network)).ok().map(|plan| plan.spec.tokens_per_second)
 }
 
 /// Tokens a second if every card worked on its share by FLOP/s as if it alone held the whole model
 /// and never waited: what a card of unlimited memory makes, for each.
 fn ideal(run: &RunRequest, cards: &[(&str, u32)]) -> f64 {
     let speeds = cards.iter().map(|(product, count)| {
-        let mut pool = requests::pool(&[(product, 1)]);
+        let mut pool = requests::pool(&[(product, 1)], LAN);
         pool.island.devices[0].memory = Some(1 << 44);
         pool.island.parallelism = Parallelism { tensor: Some(1), pipeline: Some(1), data: Some(1) };
         let plan = plan(run, &pool).map_or(0.0, |plan| plan.spec.tokens_per_second);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plan::cluster::{Links, Node, NodeCard, Topology};
+use plan::cluster::{Curve, Links, Node, NodeCard, Topology};
 use plan::gpu;
 use plan::model::{Llama, preset};
 use plan::request::{
@@ -100,8 +100,8 @@ pub(crate) struct Pool {
     pub(crate) execution: Execution,
 }
 
-/// Cards in nodes of one product and at most eight each.
-pub(crate) fn pool(cards: &[(&str, u32)]) -> Pool {
+/// Cards in nodes of one product and at most eight each, with so many bytes a second between them.
+pub(crate) fn pool(cards: &[(&str, u32)], network: f64) -> Pool {
     let mut nodes = Vec::new();
     for (product, count) in cards {
         let mut left = *count;
@@ -110,6 +110,9 @@ pub(crate) fn pool(cards: &[(&str, u32)]) -> Pool {
             nodes.push(node(&format!("node-{}", nodes.len()), &vec![*product; here as usize]));
             left -= here;
         }
+    }
+    for node in &mut nodes {
+        node.links.network = Some(Curve::linear(2e-4, network));
     }
     let island = island("pool", &devices_of(&nodes));
     Pool { island, execution: Execution::Cluster { nodes } }

@@ -102,7 +102,8 @@ fn cards_that_would_only_slow_the_others_down_are_left_out() {
     };
     let plan = planned("llama-demo", 16, &asked, &EMULATED);
     assert_eq!(products(&plan), [H100, H100]);
-    let left = "left out 2 × cpu: no way with more of them is better";
+    let left =
+        "left out 2 × cpu: no way with more of them is better; an island of their own may use them";
     assert!(plan.reasons.iter().any(|reason| reason == left), "{:?}", plan.reasons);
 }
 
