@@ -1,18 +1,15 @@
 //! From what users write to the planner's input: parses every text, checks every range.
 
+mod island;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use plan::cluster::Bandwidth;
 use plan::model::{Llama, LlamaConfig, PRESETS, preset};
-use plan::request::{
-    DeviceRequest, InnerSteps, IslandRequest, Objective, PipelineRequest, RoundRules, RunRequest,
-    Tokenizer,
-};
-use plan::spec::{EvaluationSpec, OptimizerSpec, PipelineCompression, SparseSpec};
+use plan::request::{InnerSteps, RoundRules, RunRequest, Tokenizer};
+use plan::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
 
-use crate::island::{self, ComputeIsland, Count, Device};
 use crate::pretrained;
 use crate::run::{self, Model, ModelConfig, Optimizer, OuterRule, SparseLoCo, TrainingRun};
 use crate::schema::FieldProblem;
@@ -66,52 +63,6 @@ impl TrainingRun {
                 rounds: rounds?,
                 checkpoint: spec.checkpoint.path.clone().map(Into::into),
                 checkpoint_every_rounds: spec.checkpoint.every_rounds,
-            })
-        })
-    }
-}
-
-impl ComputeIsland {
-    /// The planner's input.
-    ///
-    /// # Errors
-    /// Every field that is wrong.
-    pub fn request(&self) -> Result<IslandRequest, Vec<FieldProblem>> {
-        let mut check = Check::default();
-        let devices: Vec<_> = self
-            .spec
-            .devices
-            .iter()
-            .enumerate()
-            .map(|(i, device)| check.device(&format!("spec.devices[{i}]"), device))
-            .collect();
-        let memory = check.optional_quantity("spec.minMemory", self.spec.min_memory.as_ref());
-        let uplink = self.spec.uplink.as_ref().and_then(|uplink| check.uplink(uplink));
-        if let Some(cooldown) = self.spec.idle.as_ref().and_then(|idle| idle.cooldown.as_ref()) {
-            check.parse("spec.idle.cooldown", cooldown.parse());
-        }
-        let layout = self.spec.parallelism.clone().unwrap_or_default();
-        let pipeline = self.spec.pipeline.clone().unwrap_or_default();
-        let compression = pipeline.compression;
-        check.finish(|| {
-            Some(IslandRequest {
-                name: self.metadata.name.clone()?,
-                devices,
-                min_memory: memory.unwrap_or(0),
-                parallelism: plan::request::Parallelism {
-                    tensor: layout.tensor,
-                    pipeline: layout.pipeline,
-                    data: layout.data,
-                },
-                pipeline: PipelineRequest {
-                    compression: compression.map(|it| PipelineCompression { rank: it.rank }),
-                    compress_where_slow: false,
-                    recompute: pipeline.recompute,
-                },
-                objective: Objective::default(),
-                uplink,
-                nodes: None,
-                correction: 1.0,
             })
         })
     }
@@ -323,41 +274,13 @@ impl Check {
         }
         Some(RoundRules { quorum_percent: quorum_percent?, grace: grace?, deadline: deadline? })
     }
-
-    fn uplink(&mut self, uplink: &island::Uplink) -> Option<Bandwidth> {
-        let up = self.parse("spec.uplink.up", uplink.up.parse());
-        let down = self.parse("spec.uplink.down", uplink.down.parse());
-        let bits = |value: Option<u64>| value.map(|bits| bits as f64);
-        Some(Bandwidth { up: bits(up)?, down: bits(down)? })
-    }
-
-    fn device(&mut self, path: &str, device: &Device) -> DeviceRequest {
-        let (min, max) = match device.count {
-            Count::Exactly(count) => (count, count),
-            Count::Between(island::CountRange { min, max }) => (min, max),
-        };
-        if max == 0 || max > 1024 {
-            self.problem(&format!("{path}.count"), format!("{max} is not between 1 and 1024"));
-        } else if min > max {
-            let message = format!("min {min} is above max {max}");
-            self.problem(&format!("{path}.count"), message);
-        }
-        let memory = self.optional_quantity(&format!("{path}.memory"), device.memory.as_ref());
-        DeviceRequest {
-            product: device.product.clone(),
-            min,
-            max,
-            memory,
-            tflops: None,
-            cost_per_hour: None,
-        }
-    }
 }
 
 /// Where a number has to lie.
 #[derive(Clone, Copy)]
 enum Wanted {
     Positive,
+    Tflops,
     NotNegative,
     Share,
     PositiveShare,
@@ -368,6 +291,7 @@ impl Wanted {
     fn fits(self, value: f64) -> bool {
         match self {
             Self::Positive => value > 0.0,
+            Self::Tflops => value > 0.0 && value <= 100_000.0,
             Self::NotNegative => value >= 0.0,
             Self::Share => (0.0..=1.0).contains(&value),
             Self::PositiveShare => value > 0.0 && value <= 1.0,
@@ -378,6 +302,7 @@ impl Wanted {
     fn words(self) -> &'static str {
         match self {
             Self::Positive => "above 0 and below 1e38",
+            Self::Tflops => "above 0 and at most 100000",
             Self::NotNegative => "0 or more and below 1e38",
             Self::Share => "between 0 and 1",
             Self::PositiveShare => "above 0 and at most 1",

@@ -3,15 +3,14 @@
 // kube repeats `type_` for every printed column.
 #![allow(clippy::duplicated_attributes)]
 
-use std::collections::BTreeMap;
-
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crds::immutable;
+use crate::crds::{immutable, rule};
+use crate::selector::NodeSelector;
 use crate::status::{Condition, conditions};
-use crate::text::{DurationText, Quantity};
+use crate::text::{Decimal, DurationText, Quantity};
 
 /// GPUs with fast links between them that act as one participant of a run: one replica of the
 /// model, trained on its own share of the data, and a sparse exchange with the other islands once a
@@ -40,10 +39,19 @@ use crate::text::{DurationText, Quantity};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rule(
+    "self.objective != 'PerCost' || self.devices.all(device, has(device.costPerHour))",
+    "objective PerCost needs costPerHour of every device"
+)))]
 pub struct ComputeIslandSpec {
     /// The run that the island takes part in.
     #[schemars(extend("x-kubernetes-validations" = immutable("an island stays with its run")))]
     pub run_ref: RunRef,
+    /// What the island's plan is best at: `Throughput` is tokens a second, `PerWatt` these for each
+    /// watt of the cards used, `PerCost` these for what the cards used cost. With the last two,
+    /// cards that are not worth it may be left unused.
+    #[serde(default)]
+    pub objective: Objective,
     /// Cards that may be used, best first.
     #[schemars(length(min = 1, max = 32))]
     pub devices: Vec<Device>,
@@ -53,7 +61,7 @@ pub struct ComputeIslandSpec {
     /// Nodes whose cards may be used; all nodes where absent. Clusters only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<NodeSelector>,
-    /// The island's link to the others; measured where absent. Clusters only.
+    /// The island's link to the others, by which rounds are planned; measured where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<Uplink>,
     /// How the island treats other users of its cards. Clusters only.
@@ -65,6 +73,19 @@ pub struct ComputeIslandSpec {
     /// What pipeline stages keep and send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
+}
+
+/// What an island's plan is best at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Objective {
+    /// Tokens a second.
+    #[default]
+    Throughput,
+    /// Tokens a second for each watt of the cards used.
+    PerWatt,
+    /// Tokens a second for what the cards used cost.
+    PerCost,
 }
 
 /// A `TrainingRun` in the island's namespace.
@@ -88,9 +109,19 @@ pub struct Device {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub count: Count,
-    /// Memory of one card, where the label lies or the card is shared.
+    /// Memory of one card, where the label lies or the card is shared; needed where neither the
+    /// GPU catalogue nor the machine says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
+    /// Dense TFLOP/s of one card in what it trains in (bf16, or f32 where the card has no bf16),
+    /// such as `"330"`: above 0 and at most 100000. Takes the place of the GPU catalogue's figure;
+    /// needed where neither that nor a measurement says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tflops: Option<Decimal>,
+    /// What one card costs an hour, such as `"1.89"`, in any currency, the same for all devices:
+    /// above 0. Objective `PerCost` needs it of every device; nothing else looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_hour: Option<Decimal>,
 }
 
 /// How many cards.
@@ -124,15 +155,6 @@ impl Default for Count {
 /// checked here and by the operator.
 fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
-}
-
-/// Which nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeSelector {
-    /// Labels that a node has to carry.
-    #[schemars(extend("maxProperties" = 32))]
-    pub match_labels: BTreeMap<String, String>,
 }
 
 /// A link to the other islands, bits per second.
@@ -206,6 +228,21 @@ pub struct Compression {
     /// loss.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub rank: u32,
+    /// `Always`, or `WhereSlow`: only where the links between stages slow the island down, as
+    /// compression costs loss and gains nothing on fast links.
+    #[serde(default)]
+    pub mode: CompressionMode,
+}
+
+/// When stages compress what they send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CompressionMode {
+    /// Whatever the links are.
+    #[default]
+    Always,
+    /// Only where links slow the island down.
+    WhereSlow,
 }
 
 /// What the operator says of an island.

@@ -1,14 +1,17 @@
 //! What users write: `ComputeIsland` and `TrainingRun` (`heteroloco.dev/v1alpha1`), and the way
 //! from their YAML to a plan's input. [`load`] is the entry for files; the operator starts from the
-//! types.
+//! types. [`nodes`] reads what a cluster has, [`proposal`] writes islands that are proposed for it.
 
 mod convert;
 pub mod crds;
 pub mod island;
 mod load;
+pub mod nodes;
 mod pretrained;
+pub mod proposal;
 pub mod run;
 mod schema;
+pub mod selector;
 pub mod status;
 pub mod text;
 

@@ -14,6 +14,7 @@ use crate::crds::spec_schema;
 use crate::island::ComputeIsland;
 use crate::run::TrainingRun;
 use crate::schema::{FieldProblem, check};
+use crate::selector::NodeSelector;
 
 /// The group and version of both kinds.
 const API_VERSION: &str = "heteroloco.dev/v1alpha1";
@@ -34,6 +35,9 @@ pub struct Manifests {
     pub run: RunRequest,
     /// Its `ComputeIsland`s, in the order in which they stand.
     pub islands: Vec<IslandRequest>,
+    /// Which nodes each of the islands may use, in the same order; all where absent. Whoever knows
+    /// the nodes writes the names of those selected into [`IslandRequest::nodes`].
+    pub selectors: Vec<Option<NodeSelector>>,
     /// What stands in the files but has no effect on one machine, a sentence each.
     pub notes: Vec<String>,
 }
@@ -201,11 +205,11 @@ impl Reader {
     fn finish(mut self, read: ReadConfig<'_>) -> Result<Manifests, Problems> {
         self.check_names();
         self.check_references();
-        let mut notes = Vec::new();
-        let mut requests = Vec::new();
+        let (mut notes, mut islands, mut selectors) = (Vec::new(), Vec::new(), Vec::new());
         for (place, island) in std::mem::take(&mut self.islands) {
             notes.extend(unused(&island, &place));
-            requests.extend(self.converted(&place, island.request()));
+            islands.extend(self.converted(&place, island.request()));
+            selectors.push(island.spec.node_selector);
         }
         let mut run = None;
         for (place, resource) in std::mem::take(&mut self.runs) {
@@ -213,7 +217,7 @@ impl Reader {
         }
         match run {
             Some(run) if self.problems.is_empty() => {
-                Ok(Manifests { run, islands: requests, notes })
+                Ok(Manifests { run, islands, selectors, notes })
             }
             _ => Err(Problems(self.problems)),
         }
@@ -313,11 +317,7 @@ fn is_label(name: &str) -> bool {
 /// What has no effect on one machine.
 fn unused(island: &ComputeIsland, place: &Place) -> Option<String> {
     let spec = &island.spec;
-    let fields = [
-        ("nodeSelector", spec.node_selector.is_some()),
-        ("uplink", spec.uplink.is_some()),
-        ("idle", spec.idle.is_some()),
-    ];
+    let fields = [("nodeSelector", spec.node_selector.is_some()), ("idle", spec.idle.is_some())];
     let set: Vec<_> = fields.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
     (!set.is_empty())
         .then(|| format!("{}: no effect on one machine: {}", place.document, set.join(", ")))

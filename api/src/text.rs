@@ -96,6 +96,20 @@ impl Quantity {
     }
 }
 
+impl From<u64> for Quantity {
+    /// In the largest binary unit of which it is a whole number: `200Gi`.
+    fn from(mut units: u64) -> Self {
+        let mut suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"].into_iter();
+        let mut suffix = suffixes.next();
+        while units > 0 && units.is_multiple_of(1024) {
+            let Some(larger) = suffixes.next() else { break };
+            units /= 1024;
+            suffix = Some(larger);
+        }
+        Self(format!("{units}{}", suffix.unwrap_or_default()))
+    }
+}
+
 /// What a suffix multiplies by.
 fn unit(suffix: &str) -> Option<f64> {
     let power = |base: f64, exponent: i32| Some(base.powi(exponent));
@@ -211,6 +225,21 @@ mod tests {
         ] {
             let read = Quantity::from(text).parse();
             assert_eq!(read.as_ref().ok().copied(), value, "{text:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_written_in_the_largest_whole_unit_and_read_back() {
+        for (units, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1025, "1025"),
+            (1536, "1536"),
+            (200 << 30, "200Gi"),
+            (3 << 60, "3072Pi"),
+        ] {
+            let written = Quantity::from(units);
+            assert_eq!((written.0.as_str(), written.parse()), (text, Ok(units)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tests of manifests as users write them, right and wrong.
 
+mod islands;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,7 +72,7 @@ fn what_the_design_shows_is_read() {
     assert_eq!(island.min_memory, 200 << 30);
     assert_eq!(
         manifests.notes,
-        ["ComputeIsland lab-a: no effect on one machine: nodeSelector, uplink, idle"]
+        ["ComputeIsland lab-a: no effect on one machine: nodeSelector, idle"]
     );
 }
 
@@ -87,10 +89,11 @@ fn a_layout_and_what_its_stages_keep_and_send_are_read() {
     );
     assert_eq!((layout.tensor, layout.pipeline, layout.data), (Some(2), Some(3), Some(4)));
     let compression = Some(PipelineCompression { rank: 64 });
-    assert_eq!(
-        pipeline,
-        PipelineRequest { compression, recompute: Some(true), ..PipelineRequest::default() }
-    );
+    let always = PipelineRequest { compression, ..PipelineRequest::default() };
+    assert_eq!(pipeline, PipelineRequest { recompute: Some(true), ..always });
+    let mode = |mode| island(&format!("pipeline: {{compression: {{rank: 64, mode: {mode}}}}}")).1;
+    assert_eq!(mode("Always"), always);
+    assert_eq!(mode("WhereSlow"), PipelineRequest { compress_where_slow: true, ..always });
     assert_eq!(island("pipeline: {}"), (Parallelism::default(), PipelineRequest::default()));
 }
 
@@ -198,11 +201,15 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
         ("  parallelism: {}", "  gpus: 2", island, "gpus: unknown field; the fields here are dev"),
     ];
     for (right, wrong, place, sentence) in cases {
-        assert!(RIGHT.contains(right), "{right}");
-        let found = problems(&RIGHT.replacen(right, wrong, 1));
-        let wanted = format!("{place}{sentence}");
-        assert!(found.iter().any(|line| line.starts_with(&wanted)), "{wanted}\n got {found:#?}");
+        assert_mistake(right, wrong, &format!("{place}{sentence}"));
     }
+}
+
+/// That RIGHT with `wrong` in place of `right` has a problem that begins with `sentence`.
+fn assert_mistake(right: &str, wrong: &str, sentence: &str) {
+    assert!(RIGHT.contains(right), "{right}");
+    let found = problems(&RIGHT.replacen(right, wrong, 1));
+    assert!(found.iter().any(|line| line.starts_with(sentence)), "{sentence}\n got {found:#?}");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! From a `ComputeIsland` to the planner's input.
+
+use plan::cluster::Bandwidth;
+use plan::request::{self, DeviceRequest, IslandRequest, PipelineRequest};
+use plan::spec::PipelineCompression;
+
+use super::{Check, Wanted};
+use crate::island::{
+    CompressionMode, ComputeIsland, Count, CountRange, Device, Objective, Pipeline, Uplink,
+};
+use crate::schema::FieldProblem;
+use crate::text::Decimal;
+
+impl ComputeIsland {
+    /// The planner's input, which names no nodes: whoever knows them asks `spec.nodeSelector`.
+    ///
+    /// # Errors
+    /// Every field that is wrong.
+    pub fn request(&self) -> Result<IslandRequest, Vec<FieldProblem>> {
+        let mut check = Check::default();
+        let spec = &self.spec;
+        let devices = check.devices(&spec.devices, spec.objective);
+        let memory = check.optional_quantity("spec.minMemory", spec.min_memory.as_ref());
+        let uplink = spec.uplink.as_ref().and_then(|uplink| check.uplink(uplink));
+        if let Some(selector) = &spec.node_selector {
+            check.problems.extend(selector.problems("spec.nodeSelector"));
+        }
+        if let Some(cooldown) = spec.idle.as_ref().and_then(|idle| idle.cooldown.as_ref()) {
+            check.parse("spec.idle.cooldown", cooldown.parse());
+        }
+        let layout = spec.parallelism.clone().unwrap_or_default();
+        check.finish(|| {
+            Some(IslandRequest {
+                name: self.metadata.name.clone()?,
+                devices,
+                min_memory: memory.unwrap_or(0),
+                parallelism: request::Parallelism {
+                    tensor: layout.tensor,
+                    pipeline: layout.pipeline,
+                    data: layout.data,
+                },
+                pipeline: pipeline(spec.pipeline.as_ref()),
+                objective: objective(spec.objective),
+                uplink,
+                nodes: None,
+                correction: 1.0,
+            })
+        })
+    }
+}
+
+fn objective(objective: Objective) -> request::Objective {
+    match objective {
+        Objective::Throughput => request::Objective::Throughput,
+        Objective::PerWatt => request::Objective::PerWatt,
+        Objective::PerCost => request::Objective::PerCost,
+    }
+}
+
+fn pipeline(pipeline: Option<&Pipeline>) -> PipelineRequest {
+    let compression = pipeline.and_then(|pipeline| pipeline.compression.as_ref());
+    PipelineRequest {
+        compression: compression.map(|asked| PipelineCompression { rank: asked.rank }),
+        compress_where_slow: compression.is_some_and(|it| it.mode == CompressionMode::WhereSlow),
+        recompute: pipeline.and_then(|pipeline| pipeline.recompute),
+    }
+}
+
+impl Check {
+    fn devices(&mut self, devices: &[Device], objective: Objective) -> Vec<DeviceRequest> {
+        let mut requests = Vec::with_capacity(devices.len());
+        for (i, device) in devices.iter().enumerate() {
+            let path = format!("spec.devices[{i}]");
+            requests.push(self.device(&path, device));
+            if objective == Objective::PerCost && device.cost_per_hour.is_none() {
+                let message = "missing: objective PerCost needs it of every device; say what one \
+                               card costs an hour, or choose another objective";
+                self.problem(&format!("{path}.costPerHour"), message);
+            }
+        }
+        requests
+    }
+
+    fn device(&mut self, path: &str, device: &Device) -> DeviceRequest {
+        let (min, max) = match device.count {
+            Count::Exactly(count) => (count, count),
+            Count::Between(CountRange { min, max }) => (min, max),
+        };
+        if max == 0 || max > 1024 {
+            self.problem(&format!("{path}.count"), format!("{max} is not between 1 and 1024"));
+        } else if min > max {
+            let message = format!("min {min} is above max {max}");
+            self.problem(&format!("{path}.count"), message);
+        }
+        let memory = self.optional_quantity(&format!("{path}.memory"), device.memory.as_ref());
+        let mut number = |name: &str, text: Option<&Decimal>, wanted| {
+            text.and_then(|text| self.number(&format!("{path}.{name}"), text, wanted))
+        };
+        let tflops = number("tflops", device.tflops.as_ref(), Wanted::Tflops);
+        let cost = number("costPerHour", device.cost_per_hour.as_ref(), Wanted::Positive);
+        DeviceRequest {
+            product: device.product.clone(),
+            min,
+            max,
+            memory,
+            tflops,
+            cost_per_hour: cost,
+        }
+    }
+
+    fn uplink(&mut self, uplink: &Uplink) -> Option<Bandwidth> {
+        let up = self.parse("spec.uplink.up", uplink.up.parse());
+        let down = self.parse("spec.uplink.down", uplink.down.parse());
+        let bits = |value: Option<u64>| value.map(|bits| bits as f64);
+        Some(Bandwidth { up: bits(up)?, down: bits(down)? })
+    }
+}
