@@ -7,6 +7,7 @@ mod peers;
 mod shard;
 mod stage;
 mod subspace;
+mod weight;
 
 use std::sync::Arc;
 
@@ -166,6 +167,7 @@ impl Replica {
         let layout = shard.layout().clone();
         init::fill_all(seed, &layout, model.config().initializer_range, shard.theta.host()?);
         shard.theta.store()?;
+        shard.begin_round()?;
         Ok(Self(shard))
     }
 
@@ -266,7 +268,8 @@ impl Replica {
     /// # Errors
     /// The copy failed.
     pub fn store_theta(&mut self) -> Result<(), ModelError> {
-        self.0.theta.store()
+        self.0.theta.store()?;
+        self.0.begin_round()
     }
 
     /// The flat first and second moments. What is written to them counts after

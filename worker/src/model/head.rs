@@ -11,13 +11,13 @@ use super::ModelError;
 use super::ops::Ops;
 use super::peers::Peers;
 use super::stage::within;
-use crate::parameters::Leaf;
+use super::weight::Weight;
 
 /// Cross-entropy of hidden states [tokens, width] against targets [tokens].
 #[derive(Debug)]
 pub(super) struct Head {
     /// [rows, width].
-    pub(super) leaf: Leaf,
+    pub(super) weight: Weight,
     /// The rows of the vocabulary that are here.
     pub(super) rows: Range<i64>,
     /// All of them.
@@ -31,7 +31,7 @@ pub(super) struct Head {
 impl Head {
     /// Logits [tokens, rows] in f32.
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        self.ops.product(hidden, &self.leaf.value.f_detach()?)
+        self.ops.product(hidden, &self.weight.factor().f_detach()?)
     }
 
     /// The summed loss in nats, a single f64 on the device. Runs under `no_grad`.
@@ -51,8 +51,8 @@ impl Head {
         targets: &Tensor,
         scale: f64,
     ) -> Result<(Tensor, Tensor), ModelError> {
-        let weight = self.leaf.value.f_detach()?;
-        let mut own = self.leaf.gradient.shallow_clone();
+        let weight = self.weight.factor().f_detach()?;
+        let mut own = self.weight.gradient().shallow_clone();
         let mut total = zero(hidden)?;
         let mut gradients = Vec::new();
         for (hidden, targets) in self.chunks(hidden, targets)? {

@@ -380,6 +380,7 @@ impl Shard {
             let embedding = embedding.as_ref().map(|(leaf, row)| (leaf, *row));
             subspace.constrain(embedding, writing.iter())?;
         }
+        self.stage.renew()?;
         self.pace.end();
         Ok(())
     }
@@ -389,10 +390,10 @@ impl Shard {
     /// # Errors
     /// libtorch refused.
     pub fn begin_round(&mut self) -> Result<(), ModelError> {
-        match &mut self.compression {
-            Some(Compression { subspace, writing, .. }) => subspace.begin(writing.iter()),
-            None => Ok(()),
+        if let Some(Compression { subspace, writing, .. }) = &mut self.compression {
+            subspace.begin(writing.iter())?;
         }
+        self.stage.renew()
     }
 
     /// Prepares θ to be taken as the round's result.
