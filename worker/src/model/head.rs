@@ -12,6 +12,7 @@ use super::ops::Ops;
 use super::peers::Peers;
 use super::stage::within;
 use super::weight::Weight;
+use crate::sums::zero;
 
 /// Cross-entropy of hidden states [tokens, width] against targets [tokens].
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Head {
 
     /// The summed loss in nats, a single f64 on the device. Runs under `no_grad`.
     pub(super) fn loss(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
-        let mut total = zero(hidden)?;
+        let mut total = zero(hidden.device())?;
         for (hidden, targets) in self.chunks(hidden, targets)? {
             let _ = total.f_add_(&self.cross_entropy(self.logits(&hidden)?, &targets)?.0)?;
         }
@@ -53,7 +54,7 @@ impl Head {
     ) -> Result<(Tensor, Tensor), ModelError> {
         let weight = self.weight.factor().f_detach()?;
         let mut own = self.weight.gradient().shallow_clone();
-        let mut total = zero(hidden)?;
+        let mut total = zero(hidden.device())?;
         let mut gradients = Vec::new();
         for (hidden, targets) in self.chunks(hidden, targets)? {
             let (loss, slope) = self.cross_entropy(self.logits(&hidden)?, &targets)?;
@@ -123,8 +124,4 @@ impl Head {
         let (hidden, targets) = (hidden.f_split(rows, 0)?, targets.f_split(rows, 0)?);
         Ok(hidden.into_iter().zip(targets).collect())
     }
-}
-
-fn zero(like: &Tensor) -> Result<Tensor, ModelError> {
-    Ok(Tensor::f_zeros([0i64; 0], (Kind::Double, like.device()))?)
 }
