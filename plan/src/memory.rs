@@ -162,11 +162,10 @@ impl Memory {
     }
 }
 
-/// Master weights in f32, and their bf16 copies where that is what computes, which every
-/// micro-batch in flight keeps for its backward: 4 N, or 4 N + 2 m N; with recompute 6 N.
+/// Master weights in f32, and where bf16 is what computes, one copy in it that all micro-batches of
+/// a step share: 4 N or 6 N.
 pub fn weights(load: &Load<'_>) -> u64 {
-    let copies = if load.part.recompute { 1 } else { u64::from(load.in_flight.max(1)) };
-    load.part.parameters * (F32 + copies * half_copy(load.precision))
+    load.part.parameters * (F32 + half_copy(load.precision))
 }
 
 /// Gradients summed over micro-batches in f32, and the largest product's own before it is added:

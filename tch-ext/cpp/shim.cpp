@@ -8,6 +8,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -55,16 +56,23 @@ char* tch_ext_set_gradient(at::Tensor* leaf, const at::Tensor* gradient) {
 }
 
 char* tch_ext_fused_adamw(
-    at::Tensor* const* tensors, double step, const TchExtAdamW* settings) {
+    at::Tensor* const* tensors, const at::Tensor* const* scalars, const TchExtAdamW* settings) {
   return guarded([&] {
     at::NoGradGuard no_grad;
+    // The kernels read what is behind the pointers as it is.
+    for (int i = 0; i < 3; ++i) {
+      TORCH_CHECK(
+          scalars[i]->numel() == 1 && scalars[i]->scalar_type() == at::kFloat &&
+              scalars[i]->device() == tensors[0]->device(),
+          "not a single f32 on the device of the parameters");
+    }
     std::vector<at::Tensor> theta{*tensors[0]}, gradient{*tensors[1]};
     std::vector<at::Tensor> first{*tensors[2]}, second{*tensors[3]};
-    std::vector<at::Tensor> steps{at::full({}, step, theta[0].options())};
+    std::vector<at::Tensor> steps{*scalars[0]};
     at::_fused_adamw_(
         theta, gradient, first, second, {}, steps, settings->learning_rate, settings->beta1,
         settings->beta2, settings->weight_decay, settings->epsilon, /*amsgrad=*/false,
-        /*maximize=*/false);
+        /*maximize=*/false, /*grad_scale=*/*scalars[1], /*found_inf=*/*scalars[2]);
   });
 }
 
@@ -118,6 +126,15 @@ char* tch_ext_pinned(int64_t count, at::Tensor** out) {
   return guarded([&] {
     const auto options = at::TensorOptions().dtype(at::kFloat).pinned_memory(true);
     *out = new at::Tensor(at::empty({count}, options));
+  });
+}
+
+char* tch_ext_on_card(const int64_t* values, int64_t count, int64_t index, at::Tensor** out) {
+  return guarded([&] {
+    const c10::Device card(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+    const auto pinned = at::empty({count}, at::TensorOptions(at::kLong).pinned_memory(true));
+    std::copy_n(values, count, pinned.data_ptr<int64_t>());
+    *out = new at::Tensor(pinned.to(card, at::kLong, /*non_blocking=*/true));
   });
 }
 

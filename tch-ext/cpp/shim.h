@@ -26,8 +26,10 @@ struct TchExtAdamW {
   double epsilon;
 };
 
-// One fused AdamW step on tensors of one device; `step` counts from 1.
-char* tch_ext_fused_adamw(at::Tensor* const* tensors, double step, const TchExtAdamW* settings);
+// One fused AdamW step. `tensors`: theta, gradient, first, second. `scalars`, single f32 on the same
+// device: the step's number from 1, what the gradient is divided by, 1 to change nothing.
+char* tch_ext_fused_adamw(
+    at::Tensor* const* tensors, const at::Tensor* const* scalars, const TchExtAdamW* settings);
 
 // What `ops.h` declares. `out` and `sum` receive tensors that the caller owns; `delta` may be null.
 char* tch_ext_product(const at::Tensor* x, const at::Tensor* weight, at::Tensor** out);
@@ -54,6 +56,9 @@ char* tch_ext_changed(
 
 // `count` f32 on the host in memory that cards copy from and to directly.
 char* tch_ext_pinned(int64_t count, at::Tensor** out);
+
+// `count` integers on CUDA device `index`, copied in the order of its work.
+char* tch_ext_on_card(const int64_t* values, int64_t count, int64_t index, at::Tensor** out);
 
 // Whether CUDA device `index` computes in bf16 (Ampere and later).
 char* tch_ext_cuda_has_bf16(int64_t index, bool* out);

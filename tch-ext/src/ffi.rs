@@ -19,7 +19,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn tch_ext_fused_adamw(
         tensors: *const *mut C_tensor,
-        step: f64,
+        scalars: *const *const C_tensor,
         settings: *const AdamW,
     ) -> *mut c_char;
     pub(crate) fn tch_ext_product(
@@ -60,6 +60,12 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(crate) fn tch_ext_pinned(count: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub(crate) fn tch_ext_on_card(
+        values: *const i64,
+        count: i64,
+        index: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_has_bf16(index: i64, out: *mut bool) -> *mut c_char;
     pub(crate) fn tch_ext_cuda_peak_bytes(index: i64, peak: *mut i64) -> *mut c_char;
 }

@@ -1,6 +1,7 @@
 //! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are
-//! views of one buffer, nodes of the graph that call back, fused AdamW, memory statistics; the
-//! operations of a LLaMA layer fused for the CPU; and CPU tensors as slices. Home of `unsafe`.
+//! views of one buffer, nodes of the graph that call back, fused AdamW, copies to a card that
+//! nobody waits for, memory statistics; the operations of a LLaMA layer fused for the CPU; and CPU
+//! tensors as slices. Home of `unsafe`.
 
 mod ffi;
 mod hook;
@@ -83,21 +84,35 @@ pub struct AdamWTensors<'a> {
     pub second: &'a mut Tensor,
 }
 
-/// libtorch's fused AdamW; `step` counts from 1.
+/// What one AdamW step depends on that its device may know before the host: single f32 on the
+/// device of the parameters.
+#[derive(Debug)]
+pub struct AdamWScalars<'a> {
+    /// The step's number; counts from 1.
+    pub step: &'a Tensor,
+    /// What the gradient is divided by, in place.
+    pub divisor: &'a Tensor,
+    /// 1 to change nothing at all, else 0.
+    pub skip: &'a Tensor,
+}
+
+/// libtorch's fused AdamW. On a card nobody waits for it.
 ///
 /// # Errors
 /// What libtorch says: shapes or devices that differ.
 pub fn fused_adamw(
     tensors: AdamWTensors<'_>,
-    step: u64,
+    scalars: &AdamWScalars<'_>,
     settings: &AdamW,
 ) -> Result<(), ShimError> {
     let AdamWTensors { theta, gradient, first, second } = tensors;
-    let pointers = [raw(theta), raw(gradient), raw(first), raw(second)];
-    // SAFETY: four live tensors, borrowed mutably for the call; `AdamW` has the layout of the C
-    // struct.
+    let AdamWScalars { step, divisor, skip } = scalars;
+    let pointers = [theta, gradient, first, second].map(|tensor| raw(tensor));
+    let scalars = [step, divisor, skip].map(|tensor| tensor.as_ptr());
+    // SAFETY: four live tensors, borrowed mutably for the call, and three that are only read;
+    // `AdamW` has the layout of the C struct.
     unsafe {
-        let message = ffi::tch_ext_fused_adamw(pointers.as_ptr(), step as f64, settings);
+        let message = ffi::tch_ext_fused_adamw(pointers.as_ptr(), scalars.as_ptr(), settings);
         ffi::checked("run fused AdamW", message)
     }
 }
@@ -111,6 +126,21 @@ pub fn pinned(count: usize) -> Result<Tensor, ShimError> {
     ops::returned("allocate pinned memory", |out| {
         // SAFETY: `out` takes one pointer.
         unsafe { ffi::tch_ext_pinned(count as i64, out) }
+    })
+}
+
+/// `values` on CUDA device `index`, copied in the order of its work: nobody waits for what it was
+/// given to do before, as a copy from memory that is not pinned would.
+///
+/// # Errors
+/// There is no such device, or no room.
+pub fn on_card(values: &[i64], index: u32) -> Result<Tensor, ShimError> {
+    ops::returned("copy values to a card", |out| {
+        // SAFETY: the call copies `count` integers before it returns; `out` takes one pointer.
+        unsafe {
+            let (count, index) = (values.len() as i64, i64::from(index));
+            ffi::tch_ext_on_card(values.as_ptr(), count, index, out)
+        }
     })
 }
 

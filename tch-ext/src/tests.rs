@@ -36,23 +36,46 @@ fn a_gradient_of_another_shape_is_refused() {
     assert!(set_gradient(&mut leaf, &Tensor::from_slice(&[1.0f32])).is_err());
 }
 
-#[test]
-fn fused_adamw_makes_the_first_step_of_the_formula() {
+/// θ after a first fused step with these scalars.
+fn stepped(step: &Tensor, divisor: f32, skip: f32) -> Result<Vec<f32>, ShimError> {
     let mut theta = Tensor::from_slice(&[1.0f32, -2.0]);
     let mut gradient = Tensor::from_slice(&[0.5f32, -0.25]);
     let (mut first, mut second) = (gradient.zeros_like(), gradient.zeros_like());
     let settings =
-        AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, epsilon: 1e-8 };
+        AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, epsilon: 0.25 };
     let tensors = AdamWTensors {
         theta: &mut theta,
         gradient: &mut gradient,
         first: &mut first,
         second: &mut second,
     };
-    fused_adamw(tensors, 1, &settings).unwrap();
-    let expected = [1.0 * 0.99 - 0.1, -2.0 * 0.99 + 0.1];
-    for (value, expected) in host_slice(&mut theta).unwrap().iter().zip(expected) {
-        assert!((f64::from(*value) - expected).abs() < 1e-6, "{value} {expected}");
+    let scalars = AdamWScalars { step, divisor: &Tensor::from(divisor), skip: &Tensor::from(skip) };
+    fused_adamw(tensors, &scalars, &settings)?;
+    Ok(host_slice(&mut theta).unwrap().to_vec())
+}
+
+#[test]
+fn fused_adamw_makes_the_first_step_of_the_formula() {
+    // Slopes of 0.5 and -0.25, and half of them: m̂ / (√v̂ + ε).
+    for (divisor, moves) in [(1.0, [0.5 / 0.75, -0.5]), (2.0, [0.5, -0.125 / 0.375])] {
+        let theta = stepped(&Tensor::from(1.0f32), divisor, 0.0).unwrap();
+        for ((value, start), by) in theta.iter().zip([1.0, -2.0]).zip(moves) {
+            let expected = start * 0.99 - 0.1 * by;
+            assert!((f64::from(*value) - expected).abs() < 1e-6, "{value} {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_fused_step_that_is_to_be_skipped_changes_nothing() {
+    assert_eq!(stepped(&Tensor::from(1.0f32), f32::NAN, 1.0).unwrap(), [1.0, -2.0]);
+}
+
+#[test]
+fn scalars_that_the_kernel_would_misread_are_refused() {
+    for wrong in [Tensor::from(1.0f64), Tensor::from_slice(&[1.0f32, 2.0])] {
+        let error = stepped(&wrong, 1.0, 0.0).unwrap_err().to_string();
+        assert!(error.contains("not a single f32"), "{error}");
     }
 }
 
@@ -77,6 +100,7 @@ fn a_machine_without_cuda_says_so() {
         assert!(cuda_peak_bytes(0).is_err());
         assert!(cuda_has_bf16(0).is_err());
         assert!(pinned(16).is_err());
+        assert!(on_card(&[1, 2], 0).is_err());
     }
 }
 

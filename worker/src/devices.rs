@@ -16,6 +16,7 @@ use crate::model::{MicroBatches, ModelError, Shard, ShardSetup};
 use crate::parallel::{self, PeerError, Place};
 use crate::parameters::FlatBuffer;
 use crate::reshard::{DeviceValues, Reshard};
+use crate::sums::Sums;
 
 /// What the devices of an island share.
 #[derive(Clone, Debug)]
@@ -112,17 +113,22 @@ impl Devices {
         self.shards.iter().map(Shard::position).collect()
     }
 
-    /// [`Shard::accumulate`] on every device. `work` has an entry for each of the island's
-    /// replicas. The sum of the losses.
+    /// [`Shard::accumulate`] and [`Shard::sums`] on every device. `work` has an entry for each of
+    /// the island's replicas. What the step is judged by, as far as these devices know: a single
+    /// one keeps it, several have brought it to the host.
     ///
     /// # Errors
     /// As for [`Shard::accumulate`].
-    pub fn accumulate(&mut self, work: &[MicroBatches], scale: f64) -> Result<f64, ModelError> {
-        let losses = self.each(|shard| {
+    pub fn accumulate(&mut self, work: &[MicroBatches], scale: f64) -> Result<Sums, ModelError> {
+        let all = self.each(|shard| {
             let work = &work[shard.position().data as usize];
-            shard.accumulate(work, scale)
+            let loss = shard.accumulate(work, scale)?;
+            shard.sums(&loss)
         })?;
-        Ok(losses.iter().sum())
+        match <[Sums; 1]>::try_from(all) {
+            Ok([own]) => Ok(own),
+            Err(all) => add_up(&all),
+        }
     }
 
     /// [`Shard::loss`] on every device, with `work` as for [`Devices::accumulate`]. The sum of the
@@ -135,30 +141,24 @@ impl Devices {
         Ok(losses.iter().sum())
     }
 
-    /// Σ g² over what the devices of the first replica alone have: over all ranks, that is the
-    /// square of the gradient's norm.
+    /// [`Shard::optimizer_step`] on every device, by the sums over the island's ranks.
     ///
     /// # Errors
     /// libtorch refused.
-    pub fn gradient_squares(&mut self) -> Result<f64, ModelError> {
-        let squares = self.each(|shard| match shard.position().data {
-            0 => shard.gradient_squares(),
-            _ => Ok(0.0),
-        })?;
-        Ok(squares.iter().sum())
+    pub fn optimizer_step(&mut self, learning_rate: f64, sums: &Sums) -> Result<(), ModelError> {
+        if let [shard] = &mut self.shards[..] {
+            return shard.optimizer_step(learning_rate, sums);
+        }
+        let [loss, squares] = sums.read()?;
+        self.each(|shard| shard.optimizer_step(learning_rate, &Sums::of(loss, squares)?)).map(drop)
     }
 
-    /// [`Shard::optimizer_step`] on every device.
+    /// Optimiser steps made. Waits for the device.
     ///
     /// # Errors
-    /// libtorch refused.
-    pub fn optimizer_step(&mut self, learning_rate: f64, norm: f64) -> Result<(), ModelError> {
-        self.each(|shard| shard.optimizer_step(learning_rate, norm)).map(drop)
-    }
-
-    /// Optimiser steps made.
-    pub fn optimizer_steps(&self) -> u64 {
-        self.shards.first().map_or(0, |shard| shard.optimizer.steps)
+    /// The device has failed.
+    pub fn optimizer_steps(&self) -> Result<u64, ModelError> {
+        self.shards.first().map_or(Ok(0), |shard| shard.optimizer.steps())
     }
 
     /// Bytes sent between this rank's stages and their neighbours since this was last asked.
@@ -179,8 +179,8 @@ impl Devices {
         for (values, span) in [Values::Moment1, Values::Moment2].into_iter().zip(span) {
             self.spread_values(values, group, span)?;
         }
-        self.shards.iter_mut().for_each(|shard| shard.optimizer.steps = steps);
-        Ok(())
+        let mut shards = self.shards.iter_mut();
+        Ok(shards.try_for_each(|shard| shard.optimizer.set_steps(steps))?)
     }
 
     /// The span's values of one kind; all ranks call it together.
@@ -251,6 +251,17 @@ fn watched<T>(
         shard.abandon();
     }
     result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Sums over devices, in their order, on the host.
+fn add_up(all: &[Sums]) -> Result<Sums, ModelError> {
+    let (mut loss, mut squares) = (0.0, 0.0);
+    for sums in all {
+        let [of_loss, of_squares] = sums.read()?;
+        loss += of_loss;
+        squares += of_squares;
+    }
+    Sums::of(loss, squares)
 }
 
 /// All results, or the first of the errors that are the least a consequence of others.

@@ -22,4 +22,6 @@ pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod skips;
+pub mod sums;
 pub mod trained;
+pub mod unread;

@@ -7,6 +7,7 @@ mod peers;
 mod shard;
 mod stage;
 mod subspace;
+mod weight;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::init;
 use crate::optimizer::Optimizer;
 use crate::parallel::{Links, PeerError};
 use crate::parameters::Layout;
+use crate::sums::zero;
 
 pub use shard::{MicroBatches, Shard, ShardSetup};
 
@@ -166,6 +168,7 @@ impl Replica {
         let layout = shard.layout().clone();
         init::fill_all(seed, &layout, model.config().initializer_range, shard.theta.host()?);
         shard.theta.store()?;
+        shard.begin_round()?;
         Ok(Self(shard))
     }
 
@@ -192,7 +195,8 @@ impl Replica {
         seq: usize,
         scale: f64,
     ) -> Result<f64, ModelError> {
-        self.0.accumulate(&MicroBatches::one(tokens, batch, seq), scale)
+        let loss = self.0.accumulate(&MicroBatches::one(tokens, batch, seq), scale)?;
+        Ok(loss.f_double_value(&[])?)
     }
 
     /// [`Replica::forward_backward`] in one graph over all layers, as no training does it: for
@@ -207,7 +211,8 @@ impl Replica {
         seq: usize,
         scale: f64,
     ) -> Result<f64, ModelError> {
-        self.0.accumulate_in_one_graph(&MicroBatches::one(tokens, batch, seq), scale)
+        let work = MicroBatches::one(tokens, batch, seq);
+        Ok(self.0.accumulate_in_one_graph(&work, scale)?.f_double_value(&[])?)
     }
 
     /// The loss in nats, summed over `batch * seq` tokens, without gradients.
@@ -248,9 +253,10 @@ impl Replica {
     /// # Errors
     /// libtorch refused.
     pub fn optimizer_step(&mut self, learning_rate: f64) -> Result<f64, ModelError> {
-        let norm = self.0.gradient_squares()?.sqrt();
-        self.0.optimizer_step(learning_rate, norm)?;
-        Ok(norm)
+        let sums = self.0.sums(&zero(self.0.compute.device)?)?;
+        self.0.optimizer_step(learning_rate, &sums)?;
+        let [_, squares] = sums.read()?;
+        Ok(squares.sqrt())
     }
 
     /// The flat parameters. What is written to them counts after [`Replica::store_theta`].
@@ -266,7 +272,8 @@ impl Replica {
     /// # Errors
     /// The copy failed.
     pub fn store_theta(&mut self) -> Result<(), ModelError> {
-        self.0.theta.store()
+        self.0.theta.store()?;
+        self.0.begin_round()
     }
 
     /// The flat first and second moments. What is written to them counts after
@@ -289,13 +296,19 @@ impl Replica {
     }
 
     /// Optimiser steps made.
-    pub fn optimizer_steps(&self) -> u64 {
-        self.0.optimizer.steps
+    ///
+    /// # Errors
+    /// The device has failed.
+    pub fn optimizer_steps(&self) -> Result<u64, ModelError> {
+        self.0.optimizer.steps()
     }
 
     /// Sets the optimiser steps made, when its state comes from a checkpoint.
-    pub fn set_optimizer_steps(&mut self, steps: u64) {
-        self.0.optimizer.steps = steps;
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn set_optimizer_steps(&mut self, steps: u64) -> Result<(), ModelError> {
+        self.0.optimizer.set_steps(steps)
     }
 }
 

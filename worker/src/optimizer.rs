@@ -1,14 +1,16 @@
 //! AdamW (Loshchilov and Hutter 2019) over flat buffers, with the gradient clipped by its global
-//! norm. On the CPU one pass over memory in several threads, elsewhere libtorch's fused kernel.
+//! norm. On the CPU one pass over memory in several threads, elsewhere libtorch's fused kernel,
+//! which takes from the device what the step is judged by, so that the host need not wait.
 
 use std::ops::Range;
 
 use plan::spec::OptimizerSpec;
 use tch::{Device, Kind, Tensor};
-use tch_ext::{AdamW, AdamWTensors};
+use tch_ext::{AdamW, AdamWScalars, AdamWTensors};
 
 use crate::model::ModelError;
 use crate::parameters::{FlatBuffer, Layout};
+use crate::sums::{Sums, finite, zero};
 
 /// State and settings of the optimiser of one rank.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub struct Optimizer {
     pub first: FlatBuffer,
     /// Second moments.
     pub second: FlatBuffer,
-    /// Steps made; the corrections of the moments' bias depend on it.
-    pub steps: u64,
+    /// Steps made, a single f64 on the device; the corrections of the moments' bias depend on it.
+    steps: Tensor,
 }
 
 impl Optimizer {
@@ -41,11 +43,27 @@ impl Optimizer {
             threads: threads.max(1),
             first: FlatBuffer::zeros(layout.numel(), device)?,
             second: FlatBuffer::zeros(layout.numel(), device)?,
-            steps: 0,
+            steps: zero(device)?,
         })
     }
 
-    /// Σ g² over parts of the gradient.
+    /// Steps made. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device has failed at.
+    pub fn steps(&self) -> Result<u64, ModelError> {
+        Ok(self.steps.f_double_value(&[])? as u64)
+    }
+
+    /// Sets the steps made, when the moments come from elsewhere.
+    ///
+    /// # Errors
+    /// libtorch refused.
+    pub fn set_steps(&mut self, steps: u64) -> Result<(), ModelError> {
+        Ok(self.steps.f_fill_(steps as f64).map(drop)?)
+    }
+
+    /// Σ g² over parts of the gradient: a single f64 on the device.
     ///
     /// # Errors
     /// libtorch refused.
@@ -53,16 +71,18 @@ impl Optimizer {
         &self,
         gradient: &mut FlatBuffer,
         parts: &[Range<usize>],
-    ) -> Result<f64, ModelError> {
+    ) -> Result<Tensor, ModelError> {
         if gradient.tensor().device() != Device::Cpu {
             return squares_on_card(gradient.tensor(), parts);
         }
         let values = gradient.host()?;
-        Ok(parts.iter().map(|part| square_sum(&values[part.clone()], self.threads)).sum())
+        let sums = parts.iter().map(|part| square_sum(&values[part.clone()], self.threads));
+        Ok(Tensor::from(sums.sum::<f64>()))
     }
 
-    /// Clips the gradient by `norm`, that of the whole model's, makes one step, zeroes the
-    /// gradient. Where the norm is not finite no step is made: the gradient is dropped.
+    /// Clips the gradient by its norm over the whole model, makes one step, zeroes the gradient.
+    /// Where `sums`, those of the whole island, are not finite no step is made: the gradient is
+    /// dropped.
     ///
     /// # Errors
     /// libtorch refused.
@@ -71,19 +91,12 @@ impl Optimizer {
         theta: &mut FlatBuffer,
         gradient: &mut FlatBuffer,
         learning_rate: f64,
-        norm: f64,
+        sums: &Sums,
     ) -> Result<(), ModelError> {
-        let on_cpu = theta.tensor().device() == Device::Cpu;
-        if !norm.is_finite() {
-            let _ = gradient.tensor().shallow_clone().f_zero_()?;
-            return Ok(());
-        }
-        self.steps += 1;
-        let clip = clip_factor(norm, self.spec.grad_clip);
-        if on_cpu {
-            self.step_on_cpu(theta, gradient, learning_rate, clip)
+        if theta.tensor().device() == Device::Cpu {
+            self.step_on_cpu(theta, gradient, learning_rate, sums)
         } else {
-            self.step_fused(theta, gradient, learning_rate, clip)
+            self.step_fused(theta, gradient, learning_rate, sums)
         }
     }
 
@@ -98,11 +111,19 @@ impl Optimizer {
         theta: &mut FlatBuffer,
         gradient: &mut FlatBuffer,
         learning_rate: f64,
-        clip: f64,
+        sums: &Sums,
     ) -> Result<(), ModelError> {
+        let values = sums.read()?;
+        if !finite(values) {
+            let _ = gradient.tensor().shallow_clone().f_zero_()?;
+            return Ok(());
+        }
+        let steps = self.steps()? + 1;
+        self.set_steps(steps)?;
+        let clip = clip_factor(values[1].sqrt(), self.spec.grad_clip);
         let runs = self.runs.clone();
         for (matrix, run) in runs {
-            let pass = Pass::new(&self.settings(learning_rate, matrix), self.steps, clip);
+            let pass = Pass::new(&self.settings(learning_rate, matrix), steps, clip);
             let slices = Slices {
                 theta: &mut theta.host()?[run.clone()],
                 gradient: &mut gradient.host()?[run.clone()],
@@ -119,10 +140,18 @@ impl Optimizer {
         theta: &mut FlatBuffer,
         gradient: &mut FlatBuffer,
         learning_rate: f64,
-        clip: f64,
+        sums: &Sums,
     ) -> Result<(), ModelError> {
         let _no_grad = tch::no_grad_guard();
-        let _ = gradient.tensor().shallow_clone().f_mul_scalar_(clip)?;
+        let sums = sums.on(theta.tensor().device())?;
+        let made = sums.f_isfinite()?.f_all()?;
+        let _ = self.steps.f_add_(&made)?;
+        let norm = sums.f_select(0, 1)?.f_sqrt()?;
+        let scalars = AdamWScalars {
+            step: &self.steps.f_to_kind(Kind::Float)?,
+            divisor: &clip_divisor(&norm, self.spec.grad_clip)?,
+            skip: &made.f_logical_not()?.f_to_kind(Kind::Float)?,
+        };
         for (matrix, run) in &self.runs {
             let part = |buffer: &FlatBuffer| {
                 buffer.tensor().f_narrow(0, run.start as i64, run.len() as i64)
@@ -133,7 +162,7 @@ impl Optimizer {
                 first: &mut part(&self.first)?,
                 second: &mut part(&self.second)?,
             };
-            tch_ext::fused_adamw(tensors, self.steps, &self.settings(learning_rate, *matrix))?;
+            tch_ext::fused_adamw(tensors, &scalars, &self.settings(learning_rate, *matrix))?;
         }
         let _ = gradient.tensor().shallow_clone().f_zero_()?;
         Ok(())
@@ -146,8 +175,14 @@ fn clip_factor(norm: f64, max: f64) -> f64 {
     (max / (norm + 1e-6)).min(1.0)
 }
 
+/// 1 / [`clip_factor`] of a norm on a device, in f32.
+fn clip_divisor(norm: &Tensor, max: f64) -> Result<Tensor, ModelError> {
+    let over = norm.f_add_scalar(1e-6)?.f_div_scalar(max)?;
+    Ok(over.f_clamp_min(1.0)?.f_to_kind(Kind::Float)?)
+}
+
 /// Σ v² in f64 over norms of blocks in f32: a reduction in f64 would first make a copy in f64.
-fn squares_on_card(values: &Tensor, parts: &[Range<usize>]) -> Result<f64, ModelError> {
+fn squares_on_card(values: &Tensor, parts: &[Range<usize>]) -> Result<Tensor, ModelError> {
     let mut norms = Vec::new();
     for part in parts {
         let part = values.f_narrow(0, part.start as i64, part.len() as i64)?;
@@ -156,10 +191,10 @@ fn squares_on_card(values: &Tensor, parts: &[Range<usize>]) -> Result<f64, Model
         }
     }
     if norms.is_empty() {
-        return Ok(0.0);
+        return zero(values.device());
     }
     let norms = Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?;
-    Ok(norms.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?)
+    Ok(norms.f_square()?.f_sum(Kind::Double)?)
 }
 
 /// Values of a gradient whose norm is taken at a time on a card.

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
 use member::{Member, MemberConfig, OuterState, RoundReport, StepControl, Timeouts, Turn};
@@ -27,6 +26,8 @@ use crate::origin::{self, Origin};
 use crate::parameters;
 use crate::schedule::learning_rate;
 use crate::skips::{Made, Skips};
+use crate::sums::Sums;
+use crate::unread::{ReadStep, Unread, only_device};
 
 /// Everything a rank works with.
 struct Rank<'a> {
@@ -37,6 +38,7 @@ struct Rank<'a> {
     devices: Devices,
     member: Member,
     compute_seconds: f64,
+    unread: Unread,
     skips: Skips,
     saved: Option<u64>,
     memory: Memory,
@@ -93,6 +95,7 @@ impl<'a> Rank<'a> {
             devices,
             member,
             compute_seconds: 0.0,
+            unread: Unread::new(&spec.island),
             skips: Skips::default(),
             saved: None,
             memory: Memory::new(&rank_spec(spec)?.devices),
@@ -207,18 +210,15 @@ impl<'a> Rank<'a> {
         self.tell(IslandState::Training, round, "");
         self.skips = Skips::default();
         let mut total = StepControl::default();
-        for step in 0..self.spec.island.inner_steps {
-            let (control, made) = self.train_step(round, step)?;
-            match made {
-                Made::Step => {
-                    total.loss_sum += control.loss_sum;
-                    total.tokens += control.tokens;
-                }
-                Made::Nothing => {}
-                Made::TooManySkips => return Ok(Trained::Nothing(self.skips.reason())),
-            }
+        let steps = self.spec.island.inner_steps;
+        for step in 0..steps {
+            let control = self.train_step(round, step)?;
             total.stop |= control.stop;
-            if control.stop || control.closed {
+            let last = control.stop || control.closed || step + 1 == steps;
+            if (last || self.unread.is_due()) && !self.read_steps(round, &mut total)? {
+                return Ok(Trained::Nothing(self.skips.reason()));
+            }
+            if last {
                 break;
             }
         }
@@ -236,28 +236,55 @@ impl<'a> Rank<'a> {
     }
 
     /// One inner step: gradients of this rank's micro-batches, their sum over the ranks, AdamW.
-    fn train_step(&mut self, round: u64, step: u32) -> Result<(StepControl, Made), RunError> {
-        let started = Instant::now();
+    /// What the ranks have said; loss and squares are still to be read.
+    fn train_step(&mut self, round: u64, step: u32) -> Result<StepControl, RunError> {
+        self.unread.begin();
         let length = self.spec.run.sequence_length as usize;
         let work = self.read_samples(round, step)?;
         let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
         let scale = 1.0 / (sequences as f64 * length as f64);
-        let loss_sum = self.devices.accumulate(&work, scale)?;
-        let squares = self.devices.gradient_squares()?;
-        let mine =
-            StepControl { loss_sum, tokens: self.tokens(), squares, ..StepControl::default() };
-        let control = self.member.step_control(mine)?;
-        let (made, norm) = self.skips.after(&control);
+        let mine = self.devices.accumulate(&work, scale)?;
+        let (control, sums) = self.agree(mine)?;
         let rate = learning_rate(
             &self.spec.run.optimizer,
             self.schedule_position(round, step),
             (self.spec.run.total_rounds * u64::from(self.spec.run.reference_steps)) as f64,
         );
-        self.devices.optimizer_step(rate, norm)?;
-        let seconds = started.elapsed().as_secs_f64();
-        self.compute_seconds += seconds;
-        self.report_step((round, step), control, made, seconds);
-        Ok((control, made))
+        self.devices.optimizer_step(rate, &sums)?;
+        self.unread.push(step, control, sums);
+        Ok(control)
+    }
+
+    /// What the ranks say of a step, and its sums over all of them.
+    fn agree(&mut self, mine: Sums) -> Result<(StepControl, Sums), RunError> {
+        let tokens = self.tokens();
+        if only_device(&self.spec.island).is_some() {
+            let control = StepControl { tokens, ..StepControl::default() };
+            return Ok((self.member.step_control(control)?, mine));
+        }
+        let [loss_sum, squares] = mine.read()?;
+        let control = StepControl { loss_sum, squares, tokens, ..StepControl::default() };
+        let control = self.member.step_control(control)?;
+        Ok((control, Sums::of(control.loss_sum, control.squares)?))
+    }
+
+    /// Reads the steps that are not read yet, adds them to `total`, and tells of them. False where
+    /// the round is not worth going on with; what was made after that is dropped.
+    fn read_steps(&mut self, round: u64, total: &mut StepControl) -> Result<bool, RunError> {
+        for read in self.unread.read()? {
+            self.compute_seconds += read.seconds;
+            let made = self.skips.after(&read.control);
+            self.report_step(round, read, made);
+            match made {
+                Made::Step => {
+                    total.loss_sum += read.control.loss_sum;
+                    total.tokens += read.control.tokens;
+                }
+                Made::Nothing => {}
+                Made::TooManySkips => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Tokens of a step that this rank counts: those of the replicas whose first device it has.
@@ -301,13 +328,8 @@ impl<'a> Rank<'a> {
         Ok(work)
     }
 
-    fn report_step(
-        &self,
-        (round, step): (u64, u32),
-        control: StepControl,
-        made: Made,
-        seconds: f64,
-    ) {
+    fn report_step(&self, round: u64, read: ReadStep, made: Made) {
+        let ReadStep { step, control, seconds } = read;
         let loss = (control.loss_sum / control.tokens.max(1) as f64) as f32;
         let skipped = made != Made::Step;
         if skipped {
@@ -442,7 +464,7 @@ impl<'a> Rank<'a> {
         let mut manifest = checkpoint::manifest(&self.spec.run, island, &self.layout, parts);
         manifest.round = round;
         manifest.tokens = self.member.run_tokens();
-        manifest.optimizer_steps = self.devices.optimizer_steps();
+        manifest.optimizer_steps = self.devices.optimizer_steps()?;
         crate::hugging_face::write_companions(
             &checkpoint::folder_of(root, round),
             &self.spec.run.model,

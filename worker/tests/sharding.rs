@@ -18,6 +18,7 @@ use sparseloco::Layout;
 use worker::devices::{Devices, DevicesSetup, Values};
 use worker::error::RunError;
 use worker::model::{MicroBatches, ModelError};
+use worker::sums::Sums;
 use worker::{init, parameters};
 
 const LENGTH: usize = 24;
@@ -207,20 +208,14 @@ fn rank(
     let mut losses = state.losses;
     let scale = 1.0 / (SEQUENCES * LENGTH) as f64;
     for step in state.steps..state.steps + steps {
-        let loss = devices.accumulate(&work(shape, step), scale).expect("a loss");
-        let squares = devices.gradient_squares().expect("squares");
-        let message = [loss.to_le_bytes(), squares.to_le_bytes()].concat();
-        let all = group.all_gather_bytes(&message).expect("sums");
-        let sum = |at: usize| {
-            all.iter()
-                .map(|bytes| f64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")))
-                .sum::<f64>()
-        };
-        losses.push(sum(0) * scale);
-        devices.optimizer_step(rate, sum(8).sqrt()).expect("a step");
+        let mine = devices.accumulate(&work(shape, step), scale).expect("sums");
+        let sums = if group.world_size() == 1 { mine } else { agreed(&mut group, &mine) };
+        devices.optimizer_step(rate, &sums).expect("a step");
+        losses.push(sums.read().expect("sums")[0] * scale);
     }
     let values = span.len();
-    let mut part = State { steps: devices.optimizer_steps(), losses, ..State::default() };
+    let steps = devices.optimizer_steps().expect("steps");
+    let mut part = State { steps, losses, ..State::default() };
     part.theta = vec![0.0; values];
     devices.collect(&mut group, &mut part.theta).expect("θ");
     let (mut first, mut second) = (vec![0.0; values], vec![0.0; values]);
@@ -228,6 +223,17 @@ fn rank(
     devices.collect_values(Values::Moment2, &mut group, &mut second).expect("moments");
     part.moments = [first, second];
     part
+}
+
+/// The sums over the processes.
+fn agreed(group: &mut Group, mine: &Sums) -> Sums {
+    let message = mine.read().expect("sums").map(f64::to_le_bytes).concat();
+    let all = group.all_gather_bytes(&message).expect("sums");
+    let sum = |at: usize| {
+        let bytes = all.iter().map(|bytes| bytes[at..at + 8].try_into().expect("8 bytes"));
+        bytes.map(f64::from_le_bytes).sum()
+    };
+    Sums::of(sum(0), sum(8)).expect("sums")
 }
 
 /// ‖a − b‖ / ‖b‖, for each tensor; the largest.

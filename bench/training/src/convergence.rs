@@ -229,12 +229,12 @@ impl<'a> Bench<'a> {
         first.copy_from_slice(&inner.first);
         second.copy_from_slice(&inner.second);
         self.replica.store_moments()?;
-        self.replica.set_optimizer_steps(inner.steps);
+        self.replica.set_optimizer_steps(inner.steps)?;
         Ok(())
     }
 
     fn keep_moments(&mut self, island: usize) -> anyhow::Result<()> {
-        let steps = self.replica.optimizer_steps();
+        let steps = self.replica.optimizer_steps()?;
         let (first, second) = self.replica.moments()?;
         let inner = &mut self.islands[island];
         inner.first.copy_from_slice(first);

@@ -47,7 +47,7 @@ fn states_are_counted_by_the_parameter() {
     let largest = 6 * 2 * u64::from(wide) * u64::from(hidden);
     assert_eq!(gradients(&load(&demo)), 4 * demo.parameters() + largest);
     let ahead = Load { in_flight: 3, ..gpu };
-    assert_eq!(weights(&ahead), 10 * parameters, "each keeps its bf16 copy");
+    assert_eq!(weights(&ahead), 6 * parameters, "micro-batches in flight share the bf16 copy");
     assert_eq!((outer_theta(&gpu), error_feedback(&gpu)), (parameters, parameters));
     assert_eq!(buffers(&gpu), 14 * parameters + (16 << 20));
     let cpu = Load { precision: Precision::F32, on_cpu: true, ranks: 1, ..gpu };

@@ -11,13 +11,14 @@ use super::ModelError;
 use super::ops::Ops;
 use super::peers::Peers;
 use super::stage::within;
-use crate::parameters::Leaf;
+use super::weight::Weight;
+use crate::sums::zero;
 
 /// Cross-entropy of hidden states [tokens, width] against targets [tokens].
 #[derive(Debug)]
 pub(super) struct Head {
     /// [rows, width].
-    pub(super) leaf: Leaf,
+    pub(super) weight: Weight,
     /// The rows of the vocabulary that are here.
     pub(super) rows: Range<i64>,
     /// All of them.
@@ -31,12 +32,12 @@ pub(super) struct Head {
 impl Head {
     /// Logits [tokens, rows] in f32.
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        self.ops.product(hidden, &self.leaf.value.f_detach()?)
+        self.ops.product(hidden, &self.weight.factor().f_detach()?)
     }
 
     /// The summed loss in nats, a single f64 on the device. Runs under `no_grad`.
     pub(super) fn loss(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
-        let mut total = zero(hidden)?;
+        let mut total = zero(hidden.device())?;
         for (hidden, targets) in self.chunks(hidden, targets)? {
             let _ = total.f_add_(&self.cross_entropy(self.logits(&hidden)?, &targets)?.0)?;
         }
@@ -51,9 +52,9 @@ impl Head {
         targets: &Tensor,
         scale: f64,
     ) -> Result<(Tensor, Tensor), ModelError> {
-        let weight = self.leaf.value.f_detach()?;
-        let mut own = self.leaf.gradient.shallow_clone();
-        let mut total = zero(hidden)?;
+        let weight = self.weight.factor().f_detach()?;
+        let mut own = self.weight.gradient().shallow_clone();
+        let mut total = zero(hidden.device())?;
         let mut gradients = Vec::new();
         for (hidden, targets) in self.chunks(hidden, targets)? {
             let (loss, slope) = self.cross_entropy(self.logits(&hidden)?, &targets)?;
@@ -123,8 +124,4 @@ impl Head {
         let (hidden, targets) = (hidden.f_split(rows, 0)?, targets.f_split(rows, 0)?);
         Ok(hidden.into_iter().zip(targets).collect())
     }
-}
-
-fn zero(like: &Tensor) -> Result<Tensor, ModelError> {
-    Ok(Tensor::f_zeros([0i64; 0], (Kind::Double, like.device()))?)
 }

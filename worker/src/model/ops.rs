@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 use tch_ext::AttentionShape;
 
+use super::weight::Weight;
 use super::{Compute, ModelError};
 use crate::parameters::Leaf;
 
@@ -32,6 +33,14 @@ impl Ops {
         }
     }
 
+    /// The kind in which the large products are.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Fused => Kind::Float,
+            Self::Composed(kind) => kind,
+        }
+    }
+
     /// x Wᵀ in f32, without a gradient.
     pub(super) fn product(self, x: &Tensor, weight: &Tensor) -> Result<Tensor, ModelError> {
         match self {
@@ -44,12 +53,11 @@ impl Ops {
     }
 
     /// x Wᵀ.
-    pub(super) fn linear(self, x: &Tensor, weight: &Leaf) -> Result<Tensor, ModelError> {
+    pub(super) fn linear(self, x: &Tensor, weight: &Weight) -> Result<Tensor, ModelError> {
         match self {
-            Self::Fused => Ok(tch_ext::linear(x, &weight.value)?),
+            Self::Fused => Ok(tch_ext::linear(x, weight.factor())?),
             Self::Composed(kind) => {
-                let weight = weight.value.f_to_kind(kind)?;
-                Ok(x.f_to_kind(kind)?.f_linear(&weight, None::<&Tensor>)?)
+                Ok(x.f_to_kind(kind)?.f_linear(weight.factor(), None::<&Tensor>)?)
             }
         }
     }

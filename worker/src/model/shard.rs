@@ -21,6 +21,7 @@ use crate::optimizer::Optimizer;
 use crate::pace::Pace;
 use crate::parallel::{Links, Reducer, Team};
 use crate::parameters::{FlatBuffer, Layout, Leaf, Leaves};
+use crate::sums::{Sums, finite, zero};
 
 /// Token ids of a device's micro-batches: each `batch` sequences of `length` inputs and a target
 /// for each, `batch * (length + 1)` tokens.
@@ -167,12 +168,13 @@ impl Shard {
     /// `scale` times the gradient of the summed loss to the flat gradient and sums it over
     /// replicas; with `scale` = 1 / (tokens of the island's step) that is the gradient of the mean
     /// loss. Returns the loss in nats, summed over the micro-batches and unscaled, where the last
-    /// stage is here, and 0 elsewhere and on all but one of the peers that share it.
+    /// stage is here, and 0 elsewhere and on all but one of the peers that share it: a single f64
+    /// on the device, for which nobody has waited.
     ///
     /// # Errors
     /// Tokens that make no such batch, libtorch refused, a peer is gone; the gradient is then
     /// undefined.
-    pub fn accumulate(&mut self, work: &MicroBatches, scale: f64) -> Result<f64, ModelError> {
+    pub fn accumulate(&mut self, work: &MicroBatches, scale: f64) -> Result<Tensor, ModelError> {
         let count = work.tokens.len() as u32;
         let shape = self.boundary_shape(work);
         for side in [&self.links.before, &self.links.after].into_iter().flatten() {
@@ -196,7 +198,7 @@ impl Shard {
             }
         }
         self.sum_over_replicas()?;
-        self.read(&losses)
+        self.total(&losses)
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<Flight, ModelError> {
@@ -230,13 +232,12 @@ impl Shard {
         Ok(after.out.send(output)?)
     }
 
-    /// The sum of losses: the only wait for a card in a step, but for the gradient's norm. Of the
-    /// peers that share the head, the first one tells.
-    fn read(&self, losses: &[Tensor]) -> Result<f64, ModelError> {
+    /// The sum of losses, on the device. Of the peers that share the head, the first one tells.
+    fn total(&self, losses: &[Tensor]) -> Result<Tensor, ModelError> {
         if losses.is_empty() || self.position.tensor > 0 {
-            return Ok(0.0);
+            return zero(self.compute.device);
         }
-        Ok(Tensor::f_stack(losses, 0)?.f_sum(Kind::Double)?.f_double_value(&[])?)
+        Ok(Tensor::f_stack(losses, 0)?.f_sum(Kind::Double)?)
     }
 
     /// Backward of one micro-batch; the loss, where the head is here.
@@ -305,7 +306,7 @@ impl Shard {
         &mut self,
         work: &MicroBatches,
         scale: f64,
-    ) -> Result<f64, ModelError> {
+    ) -> Result<Tensor, ModelError> {
         let mut losses = Vec::new();
         for tokens in &work.tokens {
             let batch = self.batch(tokens, work.batch, work.length)?;
@@ -314,7 +315,7 @@ impl Shard {
             self.stage.embed_backward(&batch, &gradient)?;
             losses.push(loss);
         }
-        self.read(&losses)
+        self.total(&losses)
     }
 
     /// The loss in nats, summed over the micro-batches, without gradients; where as in
@@ -339,7 +340,7 @@ impl Shard {
                 losses.push(self.stage.loss(&output, &batch)?);
             }
         }
-        self.read(&losses)
+        Ok(self.total(&losses)?.f_double_value(&[])?)
     }
 
     /// Logits [positions, vocabulary] after the last `positions` tokens of one sequence, by a shard
@@ -356,30 +357,37 @@ impl Shard {
         Ok(tch_ext::host_slice(&mut logits.f_to_device(Device::Cpu)?)?.to_vec())
     }
 
-    /// Σ g² over the gradients that only this device's copy counts for.
+    /// What the step is judged by, as far as this device knows: `loss`, and Σ g² over the gradients
+    /// of the first replica that only this device's copy counts for.
     ///
     /// # Errors
     /// libtorch refused.
-    pub fn gradient_squares(&mut self) -> Result<f64, ModelError> {
+    pub fn sums(&mut self, loss: &Tensor) -> Result<Sums, ModelError> {
         self.prepare();
-        self.optimizer.squares(&mut self.gradient, &self.counted)
+        let squares = match self.position.data {
+            0 => self.optimizer.squares(&mut self.gradient, &self.counted)?,
+            _ => zero(self.compute.device)?,
+        };
+        Sums::on_device(loss, &squares)
     }
 
-    /// Clips the gradient, whose norm over all shards is `norm`, makes one AdamW step, and zeroes
-    /// the gradient. Where the norm is not finite, only the last.
+    /// Clips the gradient by its norm, makes one AdamW step, and zeroes the gradient. Where `sums`,
+    /// those over the whole island, are not finite, only the last.
     ///
     /// # Errors
     /// libtorch refused.
-    pub fn optimizer_step(&mut self, learning_rate: f64, norm: f64) -> Result<(), ModelError> {
+    pub fn optimizer_step(&mut self, learning_rate: f64, sums: &Sums) -> Result<(), ModelError> {
         self.prepare();
         self.pace.begin();
-        self.optimizer.step(&mut self.theta, &mut self.gradient, learning_rate, norm)?;
+        self.optimizer.step(&mut self.theta, &mut self.gradient, learning_rate, sums)?;
+        // The stages of a pipeline have agreed on the host: to look is not to wait.
         if let Some(Compression { subspace, writing, embedding, .. }) = &self.compression
-            && norm.is_finite()
+            && finite(sums.read()?)
         {
             let embedding = embedding.as_ref().map(|(leaf, row)| (leaf, *row));
             subspace.constrain(embedding, writing.iter())?;
         }
+        self.stage.renew()?;
         self.pace.end();
         Ok(())
     }
@@ -389,10 +397,10 @@ impl Shard {
     /// # Errors
     /// libtorch refused.
     pub fn begin_round(&mut self) -> Result<(), ModelError> {
-        match &mut self.compression {
-            Some(Compression { subspace, writing, .. }) => subspace.begin(writing.iter()),
-            None => Ok(()),
+        if let Some(Compression { subspace, writing, .. }) = &mut self.compression {
+            subspace.begin(writing.iter())?;
         }
+        self.stage.renew()
     }
 
     /// Prepares θ to be taken as the round's result.
@@ -457,7 +465,10 @@ impl Shard {
             return Err(ModelError::Token { token, vocabulary });
         }
         let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
-        Ok(Tensor::f_from_slice(&ids)?.f_to_device(self.compute.device)?)
+        match self.compute.device {
+            Device::Cuda(index) => Ok(tch_ext::on_card(&ids, index as u32)?),
+            device => Ok(Tensor::f_from_slice(&ids)?.f_to_device(device)?),
+        }
     }
 
     fn prepare(&mut self) {

@@ -13,6 +13,7 @@ use tch_ext::AttentionShape;
 use super::head::Head;
 use super::ops::{Ops, Rotary};
 use super::peers::Peers;
+use super::weight::Weight;
 use super::{Batch, Compute, ModelError};
 use crate::parameters::{Leaf, Leaves};
 
@@ -61,11 +62,11 @@ struct End {
 #[derive(Debug)]
 struct Layer {
     input_norm: Leaf,
-    query_key_value: Leaf,
-    output: Leaf,
+    query_key_value: Weight,
+    output: Weight,
     post_norm: Leaf,
-    gate_up: Leaf,
-    down: Leaf,
+    gate_up: Weight,
+    down: Weight,
 }
 
 /// What every layer needs to know; heads are those of this device.
@@ -159,10 +160,11 @@ impl Stage {
             let name = if config.tie_word_embeddings { "model.embed_tokens" } else { "lm_head" };
             let peers = setup.peers.clone();
             let vocabulary = config.vocab_size.into();
-            let head = Head { leaf: leaf(name)?, rows, vocabulary, ops: shape.ops, peers };
+            let weight = Weight::new(leaf(name)?, shape.ops.kind())?;
+            let head = Head { weight, rows, vocabulary, ops: shape.ops, peers };
             Ok::<_, ModelError>(End { norm: leaf("model.norm")?, head })
         });
-        let layers = setup.layers.map(|index| Layer::new(index, leaves));
+        let layers = setup.layers.map(|index| Layer::new(index, leaves, shape.ops));
         Ok(Self {
             embedding: embedding.transpose()?,
             layers: layers.collect::<Result<_, _>>()?,
@@ -172,6 +174,14 @@ impl Stage {
             recompute: setup.recompute,
             peers: setup.peers,
         })
+    }
+
+    /// Takes new values of θ into use.
+    pub(super) fn renew(&mut self) -> Result<(), ModelError> {
+        let kind = self.shape.ops.kind();
+        let layers = self.layers.iter_mut().flat_map(Layer::weights);
+        let mut all = layers.chain(self.end.as_mut().map(|end| &mut end.head.weight));
+        all.try_for_each(|weight| weight.renew(kind))
     }
 
     /// The residual stream [tokens, width] before the first layer of the model.
@@ -341,11 +351,12 @@ impl Stage {
 
     /// Takes the path of the cards, so that a machine without one tests it.
     #[cfg(test)]
-    pub(super) fn compose(&mut self, kind: tch::Kind) {
+    pub(super) fn compose(&mut self, kind: tch::Kind) -> Result<(), ModelError> {
         self.shape.ops = Ops::Composed(kind);
         if let Some(end) = &mut self.end {
             end.head.ops = self.shape.ops;
         }
+        self.renew()
     }
 
     fn end(&self) -> Result<&End, ModelError> {
@@ -363,23 +374,24 @@ pub(super) fn within(ids: &Tensor, rows: &Range<i64>) -> Result<(Tensor, Tensor)
 }
 
 impl Layer {
-    fn new(index: u32, leaves: &Leaves<'_>) -> Result<Self, ModelError> {
+    fn new(index: u32, leaves: &Leaves<'_>, ops: Ops) -> Result<Self, ModelError> {
         let stacked = |names: &[&str]| {
             let full = |name: &&str| format!("model.layers.{index}.{name}.weight");
             leaves.stacked(&names.iter().map(full).collect::<Vec<_>>())
         };
+        let weight = |names: &[&str]| Weight::new(stacked(names)?, ops.kind());
         Ok(Self {
             input_norm: stacked(&["input_layernorm"])?,
-            query_key_value: stacked(&[
-                "self_attn.q_proj",
-                "self_attn.k_proj",
-                "self_attn.v_proj",
-            ])?,
-            output: stacked(&["self_attn.o_proj"])?,
+            query_key_value: weight(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
+            output: weight(&["self_attn.o_proj"])?,
             post_norm: stacked(&["post_attention_layernorm"])?,
-            gate_up: stacked(&["mlp.gate_proj", "mlp.up_proj"])?,
-            down: stacked(&["mlp.down_proj"])?,
+            gate_up: weight(&["mlp.gate_proj", "mlp.up_proj"])?,
+            down: weight(&["mlp.down_proj"])?,
         })
+    }
+
+    fn weights(&mut self) -> [&mut Weight; 4] {
+        [&mut self.query_key_value, &mut self.output, &mut self.gate_up, &mut self.down]
     }
 
     /// The residual stream after this layer. Peers that share the layer get the same.

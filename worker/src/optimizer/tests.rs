@@ -40,12 +40,33 @@ impl State {
     }
 
     fn step(&mut self, step: usize) -> f64 {
+        let sums = self.slope(step);
+        self.optimizer.step(&mut self.theta, &mut self.gradient, 0.01, &sums).unwrap();
+        sums.read().unwrap()[1].sqrt()
+    }
+
+    /// The same by libtorch's kernel, as a card makes it.
+    fn step_fused(&mut self, sums: &Sums) {
+        self.optimizer.step_fused(&mut self.theta, &mut self.gradient, 0.01, sums).unwrap();
+    }
+
+    /// The gradient of a step, and its sums.
+    fn slope(&mut self, step: usize) -> Sums {
         let gradient = self.gradient.host().unwrap();
         gradient.iter_mut().enumerate().for_each(|(i, v)| *v = wave(i, step));
+        self.sums()
+    }
+
+    fn sums(&mut self) -> Sums {
         let all = slice::from_ref(&(0..NUMEL));
-        let norm = self.optimizer.squares(&mut self.gradient, all).unwrap().sqrt();
-        self.optimizer.step(&mut self.theta, &mut self.gradient, 0.01, norm).unwrap();
-        norm
+        let squares = self.optimizer.squares(&mut self.gradient, all).unwrap();
+        Sums::on_device(&zero(Device::Cpu).unwrap(), &squares).unwrap()
+    }
+
+    /// θ and moments.
+    fn values(&mut self) -> [Vec<f32>; 3] {
+        let Optimizer { first, second, .. } = &mut self.optimizer;
+        [&mut self.theta, first, second].map(|buffer| buffer.host().unwrap().to_vec())
     }
 }
 
@@ -89,18 +110,18 @@ fn adamw_follows_its_formula_with_and_without_clipping() {
 
 #[test]
 fn libtorchs_kernel_makes_the_same_steps() {
-    let (mut own, mut fused) = (State::new(1.0, 1), State::new(1.0, 1));
-    for step in 1..=3 {
-        let norm = own.step(step);
-        let gradient = fused.gradient.host().unwrap();
-        gradient.iter_mut().enumerate().for_each(|(i, v)| *v = wave(i, step));
-        fused.optimizer.steps += 1;
-        let State { optimizer, theta, gradient } = &mut fused;
-        optimizer.step_fused(theta, gradient, 0.01, clip_factor(norm, 1.0)).unwrap();
-    }
-    let fused = fused.theta.host().unwrap();
-    for (value, expected) in own.theta.host().unwrap().iter().zip(fused.iter()) {
-        assert!((value - expected).abs() < 1e-6, "{value} {expected}");
+    for grad_clip in [1.0, 1e9] {
+        let (mut own, mut fused) = (State::new(grad_clip, 1), State::new(grad_clip, 1));
+        for step in 1..=3 {
+            own.step(step);
+            let sums = fused.slope(step);
+            fused.step_fused(&sums);
+        }
+        for (own, fused) in own.values().iter().zip(&fused.values()) {
+            for (value, expected) in own.iter().zip(fused) {
+                assert!((value - expected).abs() < 1e-6, "{value} {expected}");
+            }
+        }
     }
 }
 
@@ -131,16 +152,39 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn a_gradient_that_is_not_finite_makes_no_step() {
-    let mut state = State::new(1.0, 1);
-    let before = state.theta.host().unwrap().to_vec();
-    state.gradient.host().unwrap()[17] = f32::NAN;
-    let all = slice::from_ref(&(0..NUMEL));
-    let norm = state.optimizer.squares(&mut state.gradient, all).unwrap().sqrt();
-    state.optimizer.step(&mut state.theta, &mut state.gradient, 0.01, norm).unwrap();
-    assert!(norm.is_nan());
-    assert_eq!(state.optimizer.steps, 0);
-    assert_eq!(state.theta.host().unwrap(), before);
-    assert!(state.gradient.host().unwrap().iter().all(|v| *v == 0.0));
+    for (loss, value) in [(0.0, f32::NAN), (0.0, f32::INFINITY), (f64::NAN, 1.0)] {
+        for fused in [false, true] {
+            let mut state = State::new(1.0, 1);
+            state.step(1);
+            let before = state.values();
+            state.gradient.host().unwrap()[17] = value;
+            let [_, squares] = state.sums().read().unwrap();
+            let sums = Sums::of(loss, squares).unwrap();
+            if fused {
+                state.step_fused(&sums);
+            } else {
+                let State { optimizer, theta, gradient } = &mut state;
+                optimizer.step(theta, gradient, 0.01, &sums).unwrap();
+            }
+            assert_eq!(state.optimizer.steps().unwrap(), 1, "{loss} {value} {fused}");
+            assert_eq!(state.values(), before, "{loss} {value} {fused}");
+            assert!(state.gradient.host().unwrap().iter().all(|v| *v == 0.0));
+        }
+    }
+}
+
+#[test]
+fn a_step_that_was_skipped_counts_for_no_correction_of_the_bias() {
+    let (mut skipped, mut expected) = (State::new(1.0, 1), State::new(1.0, 1));
+    for step in [1, 2, 3] {
+        let sums = skipped.slope(step);
+        skipped.step_fused(&sums);
+        skipped.step_fused(&Sums::of(f64::NAN, 1.0).unwrap());
+        let sums = expected.slope(step);
+        expected.step_fused(&sums);
+    }
+    assert_eq!(skipped.values(), expected.values());
+    assert_eq!(skipped.optimizer.steps().unwrap(), 3);
 }
 
 #[test]

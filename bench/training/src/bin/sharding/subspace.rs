@@ -64,11 +64,11 @@ fn train(corpus: &Corpus, compression: Option<PipelineCompression>, steps: u64) 
     let scale = 1.0 / (MICRO_BATCHES * BATCH * LENGTH) as f64;
     for step in 0..steps {
         let work = [batches(corpus, &sampler, step)?];
-        let loss = devices.accumulate(&work, scale)?;
-        let norm = devices.gradient_squares()?.sqrt();
+        let sums = devices.accumulate(&work, scale)?;
         let rate = learning_rate(&optimizer, step as f64, steps as f64);
-        devices.optimizer_step(rate, norm)?;
+        devices.optimizer_step(rate, &sums)?;
         if (step + 1).is_multiple_of(250) {
+            let [loss, _] = sums.read()?;
             println!("step {}: {:.4}, {compression:?}", step + 1, loss * scale);
         }
     }
