@@ -33,6 +33,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write a checkpoint as a folder that Hugging Face transformers loads.
     Export(ExportArgs),
+    /// Measure what this machine's cards (or its CPU) and links reach, as a JSON record for plans.
+    Probe(ProbeArgs),
 }
 
 /// `heteroloco up`.
@@ -138,6 +140,31 @@ pub struct ExportArgs {
     pub out: PathBuf,
 }
 
+/// `heteroloco probe`.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// The node's name in the record [default: this host's name].
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Measure the CPU as well, where there are cards; without cards it is measured anyway.
+    #[arg(long)]
+    pub cpu: bool,
+    /// Write the record to this file in place of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Measure the way to another machine too, which runs `probe --serve` at this address. It has
+    /// to reach this machine as well, at any port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer: Option<String>,
+    /// The peer lies beyond this island's uplink: record bits per second to it and from it.
+    #[arg(long, requires = "peer")]
+    pub uplink: bool,
+    /// Only answer one machine that measures its way here; listen at this address.
+    #[arg(long, value_name = "HOST:PORT",
+          conflicts_with_all = ["node", "cpu", "out", "peer", "uplink"])]
+    pub serve: Option<String>,
+}
+
 impl GenerateArgs {
     /// The worker's command line.
     pub fn worker_args(&self) -> Vec<OsString> {
@@ -176,6 +203,29 @@ impl ExportArgs {
     }
 }
 
+impl ProbeArgs {
+    /// The worker's command line.
+    pub fn worker_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["probe".into()];
+        let values = [
+            ("--node=", self.node.as_ref().map(OsString::from)),
+            ("--out=", self.out.clone().map(OsString::from)),
+            ("--peer=", self.peer.as_ref().map(OsString::from)),
+            ("--serve=", self.serve.as_ref().map(OsString::from)),
+        ];
+        for (name, value) in values {
+            args.extend(value.map(|value| {
+                let mut argument = OsString::from(name);
+                argument.push(value);
+                argument
+            }));
+        }
+        let flags = [("--cpu", self.cpu), ("--uplink", self.uplink)];
+        args.extend(flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.into()));
+        args
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -206,6 +256,21 @@ mod tests {
         };
         let expected = ["generate", "--checkpoint", "c", "--prompt", "-x", "--seed"];
         assert_eq!(args.worker_args(), expected);
+    }
+
+    #[test]
+    fn a_probe_reaches_the_worker_as_it_was_asked_for() {
+        let args = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Probe(args)) => Some(args.worker_args()),
+            _ => None,
+        };
+        let words = |line: &str| Some(line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(args("heteroloco probe"), words("probe"));
+        let line = "heteroloco probe --uplink --peer b:7 --out r.json --node=-x --cpu";
+        assert_eq!(args(line), words("probe --node=-x --out=r.json --peer=b:7 --cpu --uplink"));
+        assert_eq!(args("heteroloco probe --serve a:7"), words("probe --serve=a:7"));
+        assert_eq!(args("heteroloco probe --serve a:7 --cpu"), None);
+        assert_eq!(args("heteroloco probe --uplink"), None);
     }
 
     #[test]

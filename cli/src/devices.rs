@@ -3,6 +3,7 @@
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use plan::cluster::product_label;
 use plan::request::LocalCard;
 
 /// The cards that the driver shows, by their index in PCI bus order; those that it cannot describe
@@ -16,22 +17,12 @@ pub fn detect() -> Vec<LocalCard> {
 fn card(nvml: &Nvml, index: u32) -> Result<LocalCard, NvmlError> {
     let device = nvml.device_by_index(index)?;
     let memory = device.memory_info()?.total;
-    Ok(LocalCard { index, product: product(&device.name()?), memory })
-}
-
-/// GPU feature discovery's spelling of a name.
-fn product(name: &str) -> String {
-    name.split_whitespace().collect::<Vec<_>>().join("-")
+    Ok(LocalCard { index, product: product_label(&device.name()?), memory })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_spelt_as_gpu_feature_discovery_does() {
-        assert_eq!(product("NVIDIA H100 80GB HBM3"), "NVIDIA-H100-80GB-HBM3");
-    }
 
     #[test]
     fn a_machine_without_a_driver_has_no_cards_and_no_panic() {

@@ -36,6 +36,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Generate(args) => Ok(programs::run_worker(&args.worker_args())?),
         Command::Eval(args) => Ok(programs::run_worker(&args.worker_args())?),
         Command::Export(args) => Ok(programs::run_worker(&args.worker_args())?),
+        Command::Probe(args) => Ok(programs::run_worker(&args.worker_args())?),
     }
 }
 

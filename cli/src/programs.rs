@@ -8,7 +8,7 @@ use std::{env, io};
 /// An executable that this one needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// One rank; also generates and exports, because it has libtorch.
+    /// One rank; also generates, exports and probes, because it has libtorch.
     Worker,
     /// The coordinator of a run.
     Coordinator,
@@ -83,6 +83,8 @@ pub fn run_worker(args: &[OsString]) -> Result<u8, ProgramError> {
     let path = Program::Worker.find()?;
     let status = Command::new(&path)
         .args(args)
+        // The order in which the management library counts cards.
+        .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         .status()
         .map_err(|source| ProgramError::Run { path, source })?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

@@ -1,6 +1,7 @@
 //! Machines, the cards in them, and how long messages take between them: what plans are made for.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A machine with cards.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,11 +43,13 @@ pub struct NodeCard {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Reached {
     /// TFLOP/s of large matrix products in f32.
+    #[serde(deserialize_with = "rate")]
     pub f32_tflops: f64,
     /// The same in bf16; absent where the device has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_rate", skip_serializing_if = "Option::is_none")]
     pub bf16_tflops: Option<f64>,
     /// GB/s of reading and writing its memory.
+    #[serde(deserialize_with = "rate")]
     pub bandwidth_gbps: f64,
 }
 
@@ -191,9 +194,32 @@ pub struct DeviceCapability {
 #[serde(deny_unknown_fields)]
 pub struct Bandwidth {
     /// Outwards.
+    #[serde(deserialize_with = "rate")]
     pub up: f64,
     /// Inwards.
+    #[serde(deserialize_with = "rate")]
     pub down: f64,
+}
+
+/// A product's name as GPU feature discovery writes it, of the name that the driver gives.
+pub fn product_label(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+/// A measured rate: plans divide by it.
+fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    sound(f64::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn some_rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    Option::deserialize(from)?.map(sound).transpose().map_err(D::Error::custom)
+}
+
+fn sound(rate: f64) -> Result<f64, String> {
+    if rate.is_finite() && rate > 0.0 {
+        return Ok(rate);
+    }
+    Err(format!("{rate} is no rate: measure again, it has to be above 0"))
 }
 
 #[cfg(test)]
@@ -216,6 +242,29 @@ mod tests {
         );
         let line = Curve::linear(1e-3, 1e9);
         assert!((line.seconds(4e9) - 4.001).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_name_is_spelt_as_gpu_feature_discovery_does() {
+        assert_eq!(product_label("NVIDIA H100 80GB HBM3"), "NVIDIA-H100-80GB-HBM3");
+    }
+
+    #[test]
+    fn a_record_is_read_back_and_one_with_rates_that_are_none_refused() {
+        let text = r#"{"node":"lab","devices":[{"product":"cpu","memoryBytes":2,"freeBytes":1,
+            "reached":{"f32Tflops":0.1,"bf16Tflops":0.2,"bandwidthGbps":9.0}}],
+            "links":{"node":[{"bytes":4,"seconds":0.1},{"bytes":8,"seconds":0.1}]},
+            "uplink":{"up":1.0,"down":2.0}}"#;
+        let record: Capability = serde_json::from_str(text).expect("a record");
+        let again = serde_json::to_string(&record).expect("no map keys");
+        assert_eq!(serde_json::from_str::<Capability>(&again).expect("the same"), record);
+        for (right, wrong) in [("0.1,", "0.0,"), ("0.2", "-1.0"), ("9.0", "0"), ("2.0", "-0.0")] {
+            let refused = serde_json::from_str::<Capability>(&text.replacen(right, wrong, 1));
+            let refused = refused.expect_err(wrong).to_string();
+            assert!(refused.contains("is no rate"), "{refused}");
+        }
+        let none = serde_json::from_str::<Capability>(&text.replacen("0.2", "null", 1));
+        assert_eq!(none.expect("null is absent").devices[0].reached.bf16_tflops, None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod pace;
 pub mod parallel;
 pub mod parameters;
+pub mod probe;
 pub mod program;
 pub mod reshard;
 pub mod run;

@@ -89,6 +89,11 @@ fn full(said: &str) -> Option<Full> {
     })
 }
 
+/// Whether an error says that the host or a card has no room left.
+pub(crate) fn is_full(error: &dyn std::error::Error) -> bool {
+    full(&chain(error)).is_some()
+}
+
 /// Where `error` says that one of the rank's cards has no room left: what was planned for it.
 pub fn explain(error: RunError, cards: &[CardSpec]) -> RunError {
     let Some(full) = full(&chain(&error)) else { return error };

@@ -52,6 +52,8 @@ enum Command {
     Eval(crate::evaluation::EvalArguments),
     /// Write a checkpoint as a folder that Hugging Face transformers loads.
     Export(crate::hugging_face::ExportArguments),
+    /// Measure what this machine's devices and links reach, as a record for plans.
+    Probe(crate::probe::ProbeArguments),
 }
 
 /// Runs the program; errors go to standard error (and, of a rank, to its events).
@@ -60,6 +62,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Some(Command::Generate(arguments)) => crate::sample::generate_command(&arguments),
         Some(Command::Eval(arguments)) => crate::evaluation::eval_command(&arguments),
         Some(Command::Export(arguments)) => crate::hugging_face::export_command(&arguments),
+        Some(Command::Probe(arguments)) => crate::probe::probe_command(&arguments),
         None => return rank(&arguments.rank),
     };
     match result {
