@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock. `planner::plan_run` is the entry; `spec` and `event` are what a rank is
 //! told and what it tells.
 
+pub mod calibration;
 pub mod cluster;
 pub mod event;
 pub mod gpu;

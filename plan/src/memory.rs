@@ -266,16 +266,15 @@ pub fn error_feedback(load: &Load<'_>) -> u64 {
     F32 * share(load)
 }
 
-/// What an exchange needs: the rank's share of θ on its way to or from the ranks that train it, and
-/// once more, because the allocator keeps the last such buffer for a while; two windows of 8 MiB in
-/// which values move between ranks; and the rank's share of the contributions of two rounds:
-/// 8 P / ranks + 16 MiB + 2 contributions / ranks. Checkpoints go through the same buffers. Beside
-/// a card, the host's copies of θ and moments too: 12 N.
+/// What an exchange needs: the rank's share of θ on its way to or from the ranks that train it; two
+/// windows of 8 MiB in which values move between ranks; and the rank's share of the contributions
+/// of two rounds: 4 P / ranks + 16 MiB + 2 contributions / ranks. Checkpoints go through the same
+/// buffers. Beside a card, the host's copies of θ and moments too: 12 N.
 pub fn buffers(load: &Load<'_>) -> u64 {
     const WINDOWS: u64 = 2 * (8 << 20);
     let staged = if load.on_cpu { 0 } else { 3 * F32 * load.part.parameters };
     let contributions = 2 * load.contributions.div_ceil(load.ranks.into());
-    staged + 2 * F32 * share(load) + WINDOWS + contributions
+    staged + F32 * share(load) + WINDOWS + contributions
 }
 
 /// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context

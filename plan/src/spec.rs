@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::LlamaConfig;
 
+/// What every rank's process needs in its environment: the allocator gives memory back at once,
+/// which plans count on.
+pub const ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
+
 /// One rank of one island of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
 use plan::shard::Grid;
-use plan::spec::{DeviceSpec, WorkerSpec};
+use plan::spec::{DeviceSpec, ENVIRONMENT, WorkerSpec};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -489,7 +489,7 @@ fn first_epochs(setting: &Setting, checkpoints: &Checkpoints) -> Saved {
 
 /// Ranks on the CPU share few cores: threads that spin while they wait would slow all others down.
 fn environment(device: DeviceSpec) -> Vec<(&'static str, String)> {
-    match device {
+    let own = match device {
         DeviceSpec::Cpu { threads, .. } => vec![
             ("OMP_NUM_THREADS", threads.to_string()),
             ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
@@ -497,7 +497,9 @@ fn environment(device: DeviceSpec) -> Vec<(&'static str, String)> {
         ],
         // The order in which the management library counts cards.
         DeviceSpec::Cuda { .. } => vec![("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned())],
-    }
+    };
+    let all = ENVIRONMENT.into_iter().map(|(name, value)| (name, value.to_owned()));
+    all.chain(own).collect()
 }
 
 /// `2 × NVIDIA-GeForce-RTX-4090 + 1 × cpu`, and how replicas are split over them.

@@ -49,10 +49,10 @@ fn states_are_counted_by_the_parameter() {
     let ahead = Load { in_flight: 3, ..gpu };
     assert_eq!(weights(&ahead), 6 * parameters, "micro-batches in flight share the bf16 copy");
     assert_eq!((outer_theta(&gpu), error_feedback(&gpu)), (parameters, parameters));
-    assert_eq!(buffers(&gpu), 14 * parameters + (16 << 20));
+    assert_eq!(buffers(&gpu), 13 * parameters + (16 << 20));
     let cpu = Load { precision: Precision::F32, on_cpu: true, ranks: 1, ..gpu };
     assert_eq!(weights(&cpu), 4 * parameters);
-    assert_eq!(buffers(&cpu), 8 * parameters + (16 << 20));
+    assert_eq!(buffers(&cpu), 4 * parameters + (16 << 20));
 }
 
 #[test]
