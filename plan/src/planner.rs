@@ -69,6 +69,8 @@ pub struct IslandPlan {
     pub cards: Vec<CardPlan>,
     /// Where an inner step's time goes.
     pub step: StepTime,
+    /// What measured steps corrected that by; 1 where nothing was measured.
+    pub correction: f64,
     /// Model FLOP/s, which recompute does not raise, for each dense FLOP/s of the cards used.
     pub mfu: f64,
     /// Why it is so, a sentence each.

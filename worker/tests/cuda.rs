@@ -88,7 +88,7 @@ fn only(device: DeviceSpec) -> IslandSpec {
         tokens_per_second: 1.0,
         sharding: Sharding::whole(config().num_hidden_layers),
         batches: vec![BatchSpec { micro_batches: 2, micro_batch_size: BATCH as u32 }],
-        ranks: vec![RankSpec { devices: vec![card] }],
+        ranks: vec![RankSpec { node: None, devices: vec![card] }],
     }
 }
 

@@ -136,7 +136,7 @@ pub struct Begin {
 }
 
 /// What one island brings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IslandBegin {
     /// Name of the island.
@@ -145,10 +145,16 @@ pub struct IslandBegin {
     pub cards: String,
     /// H: inner steps of a round.
     pub inner_steps: u32,
+    /// Seconds of an inner step, by its plan; absent in what older versions wrote.
+    #[serde(default)]
+    pub step_seconds: Option<f64>,
+    /// What measured steps had corrected that by.
+    #[serde(default)]
+    pub correction: Option<f64>,
 }
 
 /// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind", content = "reason")]
 pub enum Outcome {
     /// The ranks ended well by themselves.

@@ -186,7 +186,7 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
     ));
     lines.extend(begin.islands.iter().map(|island| {
         let plural = if island.inner_steps == 1 { "" } else { "s" };
-        let IslandBegin { name, cards, inner_steps } = island;
+        let IslandBegin { name, cards, inner_steps, .. } = island;
         format!("  {name}: {cards}, {inner_steps} inner step{plural} a round")
     }));
     lines

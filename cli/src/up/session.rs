@@ -196,6 +196,8 @@ impl Session {
             name: island.spec.name.clone(),
             cards: cards(island),
             inner_steps: island.spec.inner_steps,
+            step_seconds: Some(island.step_seconds()),
+            correction: Some(island.correction),
         });
         let begin = Begin {
             run: plan.run.name.clone(),

@@ -9,6 +9,8 @@ use super::event::{Begin, Body, RankEvent, Record, UpEvent};
 
 /// Rounds over which the run's speed is taken.
 const SPEED_ROUNDS: usize = 16;
+/// Steps of an island that its plan is compared with.
+const CALIBRATION_STEPS: usize = 65;
 
 /// A run as its records tell it.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,10 @@ pub struct Island {
     pub cards: String,
     /// H: inner steps of a round.
     pub inner_steps: u32,
+    /// Seconds of an inner step by its plan, and what measured steps had corrected that by.
+    pub planned: Option<(f64, f64)>,
+    /// Seconds of this session's steps, the first ones.
+    pub steps: Vec<f64>,
     /// Epoch that it runs.
     pub epoch: u64,
     /// What it does now.
@@ -166,6 +172,8 @@ impl RunState {
             let island = self.islands.entry(named.name.clone()).or_default();
             island.cards.clone_from(&named.cards);
             island.inner_steps = named.inner_steps;
+            island.planned = named.step_seconds.zip(named.correction);
+            island.steps.clear();
             island.activity = Activity::Pending;
         }
         self.begin = Some(begin.clone());
@@ -210,6 +218,9 @@ impl RunState {
                 island.step = *step;
                 island.skipped_steps += u64::from(*skipped);
                 island.note_speed(*made as f64 / seconds.max(1e-9));
+                if island.steps.len() < CALIBRATION_STEPS {
+                    island.steps.push(*seconds);
+                }
             }
             WorkerEvent::Round { .. } => self.apply_round(record, at),
             WorkerEvent::Evaluation { round, heldout_loss } => {

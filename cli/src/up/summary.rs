@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use plan::calibration::Calibration;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Island, RunState};
@@ -73,6 +74,9 @@ pub struct IslandSummary {
     /// The device that came nearest to its plan, or went beyond: bytes measured and planned.
     #[serde(default)]
     pub fullest: Option<(u64, u64)>,
+    /// What its steps took beside what was planned.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
     /// Bytes between its pipeline stages.
     #[serde(default)]
     pub boundary_bytes: u64,
@@ -104,7 +108,7 @@ impl Summary {
             differing_rounds: differing,
             wire: Wire::of(state, begin.parameters),
             wall_seconds: state.wall,
-            islands: state.islands.iter().map(|(n, i)| (n.clone(), i.into())).collect(),
+            islands: state.islands.iter().map(|(n, i)| (n.clone(), of(n, i))).collect(),
             checkpoint: newest_checkpoint(state),
         }
     }
@@ -132,7 +136,11 @@ impl Summary {
         let line = |(name, value, unit): &(&str, Option<f64>, &str)| {
             format!("figure {name} {} {unit}\n", rounded(value.unwrap_or_default()))
         };
-        rows.iter().map(line).collect()
+        let calibrated = self.islands.iter().filter_map(|(name, island)| {
+            let error = island.calibration.as_ref()?.error_percent();
+            Some(format!("figure plan.step_error_percent.{name} {} %\n", rounded(error)))
+        });
+        rows.iter().map(line).chain(calibrated).collect()
     }
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
@@ -191,6 +199,7 @@ impl Summary {
             }
             writeln!(out, "  [{}]", island.cards)?;
             island.write_devices(out, width)?;
+            island.write_calibration(out, width)?;
         }
         Ok(())
     }
@@ -210,6 +219,14 @@ impl IslandSummary {
         writeln!(out)
     }
 
+    /// How far its plan was from what its steps took.
+    fn write_calibration(&self, out: &mut String, width: usize) -> std::fmt::Result {
+        let Some(found) = &self.calibration else { return Ok(()) };
+        let Calibration { planned_seconds, measured_seconds, .. } = found;
+        write!(out, "         {:width$}  a step took {measured_seconds:.3} s, ", "")?;
+        writeln!(out, "planned {planned_seconds:.3} ({:+.0}%)", found.error_percent())
+    }
+
     /// Percent of its time in compute, exchange, waiting.
     fn shares(&self) -> (f64, f64, f64) {
         let all = self.compute_seconds + self.exchange_seconds + self.waiting_seconds;
@@ -222,21 +239,24 @@ impl IslandSummary {
     }
 }
 
-impl From<&Island> for IslandSummary {
-    fn from(island: &Island) -> Self {
-        Self {
-            cards: island.cards.clone(),
-            contributions: island.contributions,
-            bytes_sent: island.bytes_sent,
-            compute_seconds: island.compute,
-            exchange_seconds: island.exchange,
-            waiting_seconds: island.waiting,
-            fullest: island.fullest,
-            boundary_bytes: island.boundary_bytes,
-            skipped_steps: island.skipped_steps,
-            restarts: island.restarts,
-            checkpoint: island.checkpoint.as_ref().map(|(_, path)| path.clone()),
-        }
+fn of(name: &str, island: &Island) -> IslandSummary {
+    let planned = island.planned;
+    let calibration = planned.and_then(|(seconds, correction)| {
+        Calibration::of(name, seconds, correction, &island.steps)
+    });
+    IslandSummary {
+        cards: island.cards.clone(),
+        contributions: island.contributions,
+        bytes_sent: island.bytes_sent,
+        compute_seconds: island.compute,
+        exchange_seconds: island.exchange,
+        waiting_seconds: island.waiting,
+        fullest: island.fullest,
+        calibration,
+        boundary_bytes: island.boundary_bytes,
+        skipped_steps: island.skipped_steps,
+        restarts: island.restarts,
+        checkpoint: island.checkpoint.as_ref().map(|(_, path)| path.clone()),
     }
 }
 

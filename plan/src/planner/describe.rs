@@ -55,6 +55,7 @@ pub(super) fn island(
         spec,
         cards,
         step: best.step,
+        correction: estimator.correction,
         mfu: tokens_per_second * run.model.flops_per_token(run.sequence_length) / peak,
         reasons: Vec::new(),
         runners_up: Vec::new(),

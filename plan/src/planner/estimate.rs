@@ -65,7 +65,7 @@ pub(super) struct Estimator<'a> {
     /// Whether activations are computed again; `None` where memory demands it.
     pub recompute: Option<bool>,
     /// What the island's steps took for each second predicted.
-    correction: f64,
+    pub correction: f64,
     lines: BTreeMap<LineKey, Lines>,
     /// By cut and sequences of a micro-batch, of each group.
     paces: BTreeMap<(usize, u32), Arc<[Pace]>>,

@@ -14,6 +14,8 @@ fn begin() -> UpEvent {
         name: name.to_owned(),
         cards: "1 × X".to_owned(),
         inner_steps: 5,
+        step_seconds: Some(0.5),
+        correction: Some(1.0),
     };
     UpEvent::Begin(Begin {
         run: "r".to_owned(),
@@ -333,6 +335,29 @@ fn steps_that_were_not_finite_are_told_of_and_counted() {
     let summary = Summary::of(&state);
     assert_eq!(summary.islands["b"].skipped_steps, 2);
     assert!(summary.text().contains(", 2 skipped steps"), "{}", summary.text());
+}
+
+#[test]
+fn what_steps_took_stands_beside_what_was_planned() {
+    let step = |step, seconds| WorkerEvent::Step {
+        round: 0,
+        step,
+        steps: 5,
+        loss: 2.0,
+        tokens: 100,
+        seconds,
+        skipped: false,
+    };
+    let steps = [9.0, 0.4, 0.4, 0.4].into_iter().zip(1..);
+    let mut records = vec![up(1.0, begin())];
+    records.extend(steps.map(|(seconds, at)| rank(2.0, "a", step(at, seconds))));
+    let summary = Summary::of(&folded(&records));
+    let found = summary.islands["a"].calibration.as_ref().expect("enough steps");
+    assert!((found.correction - 0.8).abs() < 1e-12, "{found:?}");
+    let text = summary.text();
+    assert!(text.contains("a step took 0.400 s, planned 0.500 (+25%)"), "{text}");
+    assert!(summary.figures().contains("figure plan.step_error_percent.a 25 %"));
+    assert_eq!(summary.islands["b"].calibration, None);
 }
 
 #[test]
