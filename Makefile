@@ -89,7 +89,11 @@ fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench
-bench: $(addprefix bench-,codec allreduce step sharding evaluation convergence) ## Run every benchmark
+bench: $(addprefix bench-,planner codec allreduce step sharding evaluation convergence) ## Run every benchmark
+
+.PHONY: bench-planner
+bench-planner: ## The planner against one that looks at everything, against plans by hand, and the clock
+	cargo run --locked --release -p bench --bin planner
 
 .PHONY: bench-codec
 bench-codec: $(DELTAS) ## The codec's speed and size, on pseudo-gradients of a real run

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 /// A member that is not heard of for so long is no member any more. Members renew their lease from
 /// a thread of their own, so this covers a busy machine, not a long step.
 const LEASE: Duration = Duration::from_secs(15);
-/// Longest time in which the members fetch each other's contributions.
+/// Least time in which the members may fetch each other's contributions.
 const FETCH_DEADLINE: Duration = Duration::from_secs(120);
+/// Times the planned exchange that they have where that is more: uplinks are shared with others.
+const FETCH_PATIENCE: f64 = 3.0;
 /// More members than a file of islands names.
 const MAX_MEMBERS: u32 = 1024;
 
@@ -52,10 +54,15 @@ pub fn spec(plan: &RunPlan, folder: &Path, listen: &str) -> Spec {
             quorum_percent: plan.rounds.quorum_percent,
             grace_ms: milliseconds(plan.rounds.grace),
             deadline_ms: milliseconds(plan.rounds.deadline),
-            fetch_deadline_ms: milliseconds(FETCH_DEADLINE),
+            fetch_deadline_ms: milliseconds(fetch_deadline(plan)),
             lease_ms: milliseconds(LEASE),
             tokens: plan.run.tokens,
             max_members: MAX_MEMBERS,
         },
     }
+}
+
+fn fetch_deadline(plan: &RunPlan) -> Duration {
+    let planned = Duration::try_from_secs_f64(FETCH_PATIENCE * plan.outer.exchange_seconds);
+    planned.unwrap_or(FETCH_DEADLINE).max(FETCH_DEADLINE)
 }
