@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train one model over islands of unlike GPUs with SparseLoCo.
 #[derive(Debug, Parser)]
@@ -22,7 +22,10 @@ pub enum Command {
     /// Exit codes: 0 the run is finished, 1 it failed, 2 the manifests or the data were refused,
     /// 130 it was stopped and `--resume` goes on.
     Up(UpArgs),
-    /// Show what each island would do, on which cards, and how full their memory will be.
+    /// Show what each island would do, on which of its declared cards, how fast, and why.
+    ///
+    /// Nothing is looked for on this machine, unless `--emulate` asks for it. Exit codes: 0 there
+    /// is a plan, 2 something was refused, with the smallest change that would do.
     Plan(PlanArgs),
     /// Prepare training data.
     #[command(subcommand)]
@@ -63,6 +66,36 @@ pub struct PlanArgs {
     /// Manifests: one TrainingRun and its ComputeIslands, in any number of files.
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The cluster's nodes, as `kubectl get nodes -o yaml` prints them; assumed where absent.
+    #[arg(long, value_name = "FILE")]
+    pub nodes: Option<PathBuf>,
+    /// Records of `heteroloco probe`: what was measured on a node counts in place of the
+    /// catalogue's figures.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub capability: Vec<PathBuf>,
+    /// Plan what `heteroloco up` does here: on this machine's cards, or on emulated ones.
+    #[arg(long, conflicts_with_all = ["nodes", "capability"])]
+    pub emulate: bool,
+    /// Show other layouts that fit, too, and what each loses by.
+    #[arg(long)]
+    pub explain: bool,
+    /// What is printed.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// The same as `--output json`.
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+/// What `heteroloco plan` prints; docs/plan.md has the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables for people.
+    Table,
+    /// One object.
+    Json,
+    /// The same object.
+    Yaml,
 }
 
 /// `heteroloco data`.
@@ -165,6 +198,13 @@ pub struct ProbeArgs {
     pub serve: Option<String>,
 }
 
+impl PlanArgs {
+    /// What is printed.
+    pub fn output(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
+}
+
 impl GenerateArgs {
     /// The worker's command line.
     pub fn worker_args(&self) -> Vec<OsString> {
@@ -246,6 +286,23 @@ mod tests {
         };
         assert_eq!(parse(&["heteroloco", "up", "-f", "a", "b"]), 2);
         assert_eq!(parse(&["heteroloco", "up", "-f", "a", "-f", "b", "--json"]), 2);
+    }
+
+    #[test]
+    fn a_plan_is_printed_as_asked() {
+        let output = |more: &str| {
+            let line = format!("heteroloco plan -f a b{more}");
+            match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+                Ok(Command::Plan(args)) => Some(args.output()),
+                _ => None,
+            }
+        };
+        assert_eq!(output(""), Some(Output::Table));
+        assert_eq!(output(" --json"), Some(Output::Json));
+        assert_eq!(output(" --output yaml --capability c d"), Some(Output::Yaml));
+        assert_eq!(output(" --json --output yaml"), None);
+        assert_eq!(output(" --emulate --capability c"), None);
+        assert_eq!(output(" --emulate --nodes n"), None);
     }
 
     #[test]

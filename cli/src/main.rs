@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use cli::args::{Cli, Command, DataCommand, PlanArgs, UpArgs};
+use cli::manifests::ManifestError;
 use cli::up::event::Outcome;
-use cli::{manifests, plan, prepare, programs, up};
+use cli::{plan, prepare, programs, up};
 
 /// What was asked for has to change before it can work.
 const REFUSED: u8 = 2;
@@ -61,12 +62,11 @@ fn run_up(args: &UpArgs) -> anyhow::Result<u8> {
 }
 
 fn run_plan(args: &PlanArgs) -> anyhow::Result<u8> {
-    let planned = manifests::load(&args.files, None)?;
-    for note in &planned.notes {
-        complain(format_args!("warning: {note}"));
+    let made = plan::make(args, |note| complain(format_args!("warning: {note}")));
+    if let Err(ManifestError::Refused(refusals)) = &made {
+        print(&plan::print_refusals(refusals, args)?)?;
     }
-    let emulated = planned.emulated.map(|emulated| emulated + "\n").unwrap_or_default();
-    print(&(emulated + &plan::render(&planned.plan)))?;
+    print(&plan::print(&made?, args)?)?;
     Ok(0)
 }
 
@@ -88,5 +88,5 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     if let Some(error) = error.downcast_ref::<up::UpError>() {
         return error.is_refusal();
     }
-    error.is::<manifests::ManifestError>()
+    error.is::<ManifestError>()
 }

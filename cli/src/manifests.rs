@@ -4,15 +4,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use api::nodes::NodesError;
 use api::{Manifests, Problems, Source};
+use plan::nodes::RecordError;
 use plan::planner::{Reason, Refusals, RunPlan, plan_run};
 use plan::request::{Execution, LocalCard};
 
 /// CPU threads of one emulated card: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;
 
-/// A larger `config.json` is refused.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A larger `config.json` or record of a node is refused.
+const JSON_BYTES_MAX: u64 = 1 << 20;
 
 /// A plan and what should be said about how it came to be.
 #[derive(Clone, Debug)]
@@ -39,6 +41,25 @@ pub enum ManifestError {
     /// The files say something that makes no sense.
     #[error("failed to understand the manifests:\n{0}")]
     Problems(Problems),
+    /// A file is no list of nodes.
+    #[error("failed to understand {}", path.display())]
+    Nodes {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: NodesError,
+    },
+    /// A file is no record of a node.
+    #[error("failed to understand {}: give what `heteroloco probe` wrote", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A record speaks of something else.
+    #[error(transparent)]
+    Unlike(#[from] RecordError),
     /// The islands cannot do what the run asks for.
     #[error("failed to plan the run:\n{0}")]
     Refused(Refusals),
@@ -49,15 +70,24 @@ pub enum ManifestError {
 /// # Errors
 /// When a file cannot be read or says something wrong, or when the planner refuses.
 pub fn load(files: &[PathBuf], data: Option<&Path>) -> Result<Planned, ManifestError> {
+    let mut manifests = manifests(files)?;
+    if let Some(data) = data {
+        manifests.run.data = data.to_owned();
+    }
+    plan_on(&manifests, crate::devices::detect())
+}
+
+/// Reads manifests, and what the run starts from.
+///
+/// # Errors
+/// When a file cannot be read or says something wrong.
+pub(crate) fn manifests(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
     let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
     let loaded = api::load_with(&sources, &read_config);
     let mut manifests = loaded.map_err(ManifestError::Problems)?;
     manifests.run.from = manifests.run.from.map(absolute);
-    if let Some(data) = data {
-        manifests.run.data = data.to_owned();
-    }
-    plan_on(&manifests, crate::devices::detect())
+    Ok(manifests)
 }
 
 /// Plans on the machine's cards where they suffice, on emulated ones where they do not.
@@ -109,13 +139,18 @@ fn read_config(folder: &Path) -> Result<String, String> {
             path.display()
         )
     };
+    read_json(&path).map_err(failed)
+}
+
+/// The beginning of a file that is too large is no JSON.
+pub(crate) fn read_json(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = fs::File::open(&path).map_err(failed)?;
-    file.take(CONFIG_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    fs::File::open(path)?.take(JSON_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn read(path: &Path) -> Result<(String, String), ManifestError> {
+/// A file's name and text.
+pub(crate) fn read(path: &Path) -> Result<(String, String), ManifestError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
     // A byte-order mark, which some editors put first, is no YAML.

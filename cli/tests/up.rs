@@ -212,6 +212,30 @@ fn json_is_one_record_per_line_and_nothing_else() {
 }
 
 #[test]
+fn an_emulated_plan_is_what_up_does() {
+    let place = Place::new(WORKER);
+    let plan = place.command(&["plan", "-f", "run.yaml", "--emulate", "--json"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&stdout(&plan)).unwrap();
+    let said = stdout(&place.up(&["--json"]));
+    let begin: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!(plan["nodes"], "emulated");
+    assert_eq!(plan["nodesNote"], begin["emulated"]);
+    assert_eq!(plan["rounds"]["count"], begin["rounds"]);
+    for (planned, begun) in [0, 1].map(|at| (&plan["islands"][at], &begin["islands"][at])) {
+        assert_eq!(planned["innerSteps"], begun["innerSteps"]);
+        let (cards, name) = (planned["cards"].as_array().unwrap(), planned["name"].as_str());
+        let count = format!("{} × ", cards.len());
+        assert!(begun["cards"].as_str().unwrap().starts_with(&count), "{begun}");
+        for (rank, card) in cards.iter().enumerate() {
+            let spec = format!("runs/tiny/specs/{}-{rank}.json", name.unwrap());
+            let spec: serde_json::Value = serde_json::from_str(&place.read(&spec)).unwrap();
+            let device = &spec["island"]["ranks"][rank]["devices"][0];
+            assert_eq!(device["plannedBytes"], card["neededBytes"]);
+        }
+    }
+}
+
+#[test]
 fn an_island_whose_rank_dies_comes_back_at_the_next_epoch_from_its_checkpoint() {
     let dies_once = r#"
 if [ "$name" = b-1 ] && [ "$epoch" = 1 ]; then kill -9 $$; fi

@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod grouping;
 pub mod memory;
 pub mod model;
+pub mod nodes;
 pub mod outer;
 pub mod part;
 pub mod pipeline;

@@ -85,12 +85,21 @@ fn a_rank_without_room_for_its_plan_says_so_with_its_figures_and_its_island_is_g
 fn a_plan_says_which_card_does_what() {
     let place = Place::new();
     place.manifests(1_000, &two_islands());
-    let output = place.heteroloco(&["plan", "-f", "run.yaml"]);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}");
-    assert!(said.starts_with("EMULATED CARDS"), "{said}");
-    for expected in ["island a: dp 1", "island b: dp 2", "NVIDIA-GeForce-RTX-4090", "headroom"] {
-        assert!(said.contains(expected), "no {expected:?} in: {said}");
+    let plan = |more: &[&str]| {
+        let output = place.heteroloco(&[&["plan", "-f", "run.yaml"], more].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let (declared, emulated) = (plan(&[]), plan(&["--emulate"]));
+    for (said, first, island) in [
+        (&declared, "ASSUMED NODES", "island b: dp "),
+        (&emulated, "EMULATED CARDS", "island b: dp 2"),
+    ] {
+        assert!(said.starts_with(first), "{said}");
+        for expected in ["island a: dp 1", island, "NVIDIA-GeForce-RTX-4090", "headroom"] {
+            assert!(said.contains(expected), "no {expected:?} in: {said}");
+        }
     }
 }
 
