@@ -110,8 +110,8 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
     orders
 }
 
-/// Every way to fill a grid with some of the groups, with rows in order, for replicas may be renamed
-/// and groups that are alike exchanged; `None` where there are too many.
+/// Every way to fill a grid with some of the groups, with rows in order, for replicas may be
+/// renamed and groups that are alike exchanged; `None` where there are too many.
 pub(super) fn every(
     selection: &[usize],
     groups: &[Group],

@@ -124,7 +124,8 @@ mod tests {
             count in 3_u32..30,
             turns in prop::collection::vec((0.0_f64..9.0, 0.1_f64..5.0), 3),
         ) {
-            let turns: Vec<_> = turns.iter().map(|(once, each)| Turn { once: *once, each: *each }).collect();
+            let turns = turns.iter().map(|(once, each)| Turn { once: *once, each: *each });
+            let turns: Vec<_> = turns.collect();
             let end = |counts: &[u32]| {
                 let ends = counts.iter().zip(&turns).map(|(n, t)| t.once + f64::from(*n) * t.each);
                 ends.fold(0.0, f64::max)

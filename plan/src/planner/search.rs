@@ -4,8 +4,8 @@
 //! Every choice has a bound that no layout of it beats. Choices are tried best bound first, until
 //! the next bound is worse than what was found: what is left cannot win. What a choice leaves open,
 //! which group of cards stands where, is tried in a few ways by rule, and then improved by swapping
-//! groups while that helps. Nothing here is random, and the work is bounded by counting it, not by a
-//! clock, so that the same request has the same plan everywhere.
+//! groups while that helps. Nothing here is random, and the work is bounded by counting it, not by
+//! a clock, so that the same request has the same plan everywhere.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

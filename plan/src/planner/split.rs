@@ -95,7 +95,8 @@ mod tests {
             let total: u32 = batches.iter().map(|b| b.micro_batches * b.micro_batch_size).sum();
             prop_assert_eq!(total, sequences);
             for (batch, cost) in batches.iter().zip(&costs) {
-                prop_assert!(batch.micro_batches > 0 && batch.micro_batch_size as usize <= cost.len());
+                prop_assert!(batch.micro_batches > 0);
+                prop_assert!(batch.micro_batch_size as usize <= cost.len());
             }
         }
     }

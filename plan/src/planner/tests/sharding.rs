@@ -47,11 +47,11 @@ fn a_model_that_no_card_holds_is_split_over_all_and_says_why() {
         reason.ends_with(" has 24.0 GiB; of the ways that fit this is the fastest"),
         "{reason}"
     );
-    // Where it fits half of the cards, every half has a replica.
+    // Where it fits two cards, every two have a replica.
     let halves =
         planned("llama-160m", 64, &island("lab", &[small(4, 8)]), &this_machine(RTX3090, 8));
-    assert_eq!(shape(&halves), [2, 4, 1]);
-    assert_eq!(sequences(&halves), [32; 2]);
+    assert_eq!(shape(&halves), [4, 2, 1]);
+    assert_eq!(sequences(&halves), [16; 4]);
 }
 
 #[test]
