@@ -10,6 +10,8 @@ use crate::spec::{IslandSpec, RunSpec};
 mod arrange;
 mod bound;
 mod cards;
+mod choices;
+mod climb;
 mod describe;
 mod divide;
 mod estimate;
@@ -19,6 +21,7 @@ pub mod exhaustive;
 mod explain;
 mod fabric;
 mod island;
+mod price;
 mod refusal;
 mod remedy;
 mod search;
@@ -30,8 +33,8 @@ mod time;
 mod wire;
 
 pub use cards::MOST_CARDS;
-pub use estimate::StepTime;
 pub use explain::RunnerUp;
+pub use price::StepTime;
 pub use refusal::{Reason, Refusal, Refusals};
 
 use cards::{Chosen, Host, Pool};

@@ -10,9 +10,9 @@ use crate::spec::PipelineCompression;
 /// Bounds for the first groups of a selection, fastest first, with micro-batches of one size.
 ///
 /// Let stage i of a replica, with speed v_i in layers a second, take t_i for one of m
-/// micro-batches. In 1F1B its step takes at least m t_i + Σ_{j<i} t_j, for every i: stage i cannot begin before
-/// those ahead of it had the first micro-batch, nor they end before they had its last. The layers
-/// that fit into a time T are most where all of these are equal, with the fastest first:
+/// micro-batches. In 1F1B its step takes at least m t_i + Σ_{j<i} t_j, for every i: stage i cannot
+/// begin before those ahead of it had the first micro-batch, nor they end before they had its last.
+/// The layers that fit into a time T are most where all of these are equal, with the fastest first:
 /// t_i = (1 − 1/m)^i T / m, so that T ≥ m L / Σ (1 − 1/m)^i v_i. It takes at least L / v_0, too:
 /// the first micro-batch goes through all layers.
 ///

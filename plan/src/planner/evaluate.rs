@@ -2,7 +2,8 @@
 //! how many micro-batches for which replica.
 
 use super::divide::{self, Room, Turn};
-use super::estimate::{Estimator, Lines, Pace, Shape, StepTime, ends};
+use super::estimate::{Estimator, Lines, Pace, Shape, ends};
+use super::price::StepTime;
 use super::split::{self, Cost};
 use super::time;
 use crate::pipeline;

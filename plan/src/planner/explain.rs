@@ -2,8 +2,9 @@
 
 use super::cards::Chosen;
 use super::describe;
-use super::estimate::{Estimator, StepTime};
+use super::estimate::Estimator;
 use super::evaluate::Candidate;
+use super::price::StepTime;
 use super::refusal::gib;
 use super::search::Found;
 use crate::part::Place;
