@@ -16,5 +16,5 @@ pub mod status;
 pub mod text;
 
 pub use convert::ReadConfig;
-pub use load::{Manifests, Problem, Problems, Source, load, load_with};
+pub use load::{Manifests, Problem, Problems, RunAlone, Source, load, load_run, load_with};
 pub use schema::FieldProblem;

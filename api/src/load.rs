@@ -100,6 +100,35 @@ pub fn load_with(sources: &[Source<'_>], read: ReadConfig<'_>) -> Result<Manifes
     reader.finish(read)
 }
 
+/// A run, whatever islands it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunAlone {
+    /// The `TrainingRun`.
+    pub run: RunRequest,
+    /// `ComputeIsland`s that stand in the files and were passed over.
+    pub islands: usize,
+}
+
+/// Reads exactly one run; islands need not be there. `read` is asked where its model is from a
+/// folder.
+///
+/// # Errors
+/// Every problem of the run, and every document that is neither a run nor an island by its fields.
+pub fn load_run(sources: &[Source<'_>], read: ReadConfig<'_>) -> Result<RunAlone, Problems> {
+    let mut reader = Reader::default();
+    for source in sources {
+        reader.read(source);
+    }
+    reader.check_runs();
+    let run = reader.run(read);
+    match run {
+        Some(run) if reader.problems.is_empty() => {
+            Ok(RunAlone { run, islands: reader.islands.len() })
+        }
+        _ => Err(Problems(reader.problems)),
+    }
+}
+
 /// Where a document stands.
 #[derive(Clone, Debug)]
 struct Place {
@@ -108,6 +137,9 @@ struct Place {
 }
 
 impl Place {
+    /// For what is missing.
+    const NOWHERE: Place = Place { file: String::new(), document: String::new() };
+
     fn problem(&self, field: FieldProblem) -> Problem {
         Problem {
             file: self.file.clone(),
@@ -204,6 +236,7 @@ impl Reader {
 
     fn finish(mut self, read: ReadConfig<'_>) -> Result<Manifests, Problems> {
         self.check_names();
+        self.check_runs();
         self.check_references();
         let (mut notes, mut islands, mut selectors) = (Vec::new(), Vec::new(), Vec::new());
         for (place, island) in std::mem::take(&mut self.islands) {
@@ -211,16 +244,22 @@ impl Reader {
             islands.extend(self.converted(&place, island.request()));
             selectors.push(island.spec.node_selector);
         }
-        let mut run = None;
-        for (place, resource) in std::mem::take(&mut self.runs) {
-            run = self.converted(&place, resource.request(read));
-        }
+        let run = self.run(read);
         match run {
             Some(run) if self.problems.is_empty() => {
                 Ok(Manifests { run, islands, selectors, notes })
             }
             _ => Err(Problems(self.problems)),
         }
+    }
+
+    /// The run as the planner needs it; the last one where there are several, which is a problem.
+    fn run(&mut self, read: ReadConfig<'_>) -> Option<RunRequest> {
+        let mut run = None;
+        for (place, resource) in std::mem::take(&mut self.runs) {
+            run = self.converted(&place, resource.request(read));
+        }
+        run
     }
 
     fn converted<T>(&mut self, place: &Place, made: Result<T, Vec<FieldProblem>>) -> Option<T> {
@@ -248,9 +287,8 @@ impl Reader {
         }
     }
 
-    fn check_references(&mut self) {
-        let names: Vec<_> =
-            self.runs.iter().filter_map(|(_, run)| run.metadata.name.clone()).collect();
+    fn check_runs(&mut self) {
+        let names = self.run_names();
         if names.len() > 1 {
             for (place, _) in self.runs.clone().into_iter().skip(1) {
                 let message =
@@ -258,12 +296,19 @@ impl Reader {
                 self.problem(&place, "", message);
             }
         }
-        let nowhere = Place { file: String::new(), document: String::new() };
         if self.runs.is_empty() && self.broken_runs == 0 {
-            self.problem(&nowhere, "", "no TrainingRun in these files: add one with -f");
+            self.problem(&Place::NOWHERE, "", "no TrainingRun in these files: add one with -f");
         }
+    }
+
+    fn run_names(&self) -> Vec<String> {
+        self.runs.iter().filter_map(|(_, run)| run.metadata.name.clone()).collect()
+    }
+
+    fn check_references(&mut self) {
+        let names = self.run_names();
         if self.islands.is_empty() && self.broken_islands == 0 {
-            self.problem(&nowhere, "", "no ComputeIsland in these files: add one with -f");
+            self.problem(&Place::NOWHERE, "", "no ComputeIsland in these files: add one with -f");
         }
         if self.broken_runs > 0 || names.is_empty() {
             return;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use api::text::{Quantity, TextError};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train one model over islands of unlike GPUs with SparseLoCo.
@@ -27,6 +28,11 @@ pub enum Command {
     /// Nothing is looked for on this machine, unless `--emulate` asks for it. Exit codes: 0 there
     /// is a plan, 2 something was refused, with the smallest change that would do.
     Plan(PlanArgs),
+    /// Propose ComputeIslands for a cluster's nodes: which of them train together, and why.
+    ///
+    /// The proposals go to standard output as YAML. Exit codes: 0 there is at least one, 2 there
+    /// is none or something was refused, with what to change.
+    Group(GroupArgs),
     /// Prepare training data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -58,6 +64,10 @@ pub struct UpArgs {
     /// Data folder, in place of the run's own.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Summaries of earlier runs, summary.json in their folders: estimates of islands of the same
+    /// names are corrected by what their steps took.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub measured: Vec<PathBuf>,
 }
 
 /// `heteroloco plan`.
@@ -73,6 +83,10 @@ pub struct PlanArgs {
     /// catalogue's figures.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub capability: Vec<PathBuf>,
+    /// Summaries of earlier runs, summary.json in their folders: estimates of islands of the same
+    /// names are corrected by what their steps took.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub measured: Vec<PathBuf>,
     /// Plan what `heteroloco up` does here: on this machine's cards, or on emulated ones.
     #[arg(long, conflicts_with_all = ["nodes", "capability"])]
     pub emulate: bool,
@@ -85,6 +99,34 @@ pub struct PlanArgs {
     /// The same as `--output json`.
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
+}
+
+/// `heteroloco group`.
+#[derive(Clone, Debug, Args)]
+pub struct GroupArgs {
+    /// Manifests with one TrainingRun, in any number of files; ComputeIslands are passed over.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The cluster's nodes, as `kubectl get nodes -o yaml` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub nodes: PathBuf,
+    /// Records of `heteroloco probe`, of these nodes.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub capability: Vec<PathBuf>,
+    /// Least memory of an island over all its cards, such as 128Gi.
+    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    pub min_memory: Option<u64>,
+    /// Most memory of an island, such as 1Ti.
+    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    pub max_memory: Option<u64>,
+    /// Products that may be used; a trailing `*` takes a family [default: all].
+    #[arg(long, num_args = 1.., value_name = "PATTERN")]
+    pub product: Vec<String>,
+}
+
+/// A quantity as the manifests write it.
+fn bytes(text: &str) -> Result<u64, TextError> {
+    Quantity::from(text).parse()
 }
 
 /// What `heteroloco plan` prints; docs/plan.md has the fields.

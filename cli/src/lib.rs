@@ -1,10 +1,12 @@
-//! The command `heteroloco`: plan a run, prepare its data, run it on this machine, use what it
+//! The command `heteroloco`: propose islands, plan a run, prepare its data, run it on this machine, use what it
 //! made.
 
 pub mod args;
 pub mod corpus;
 pub mod devices;
+pub mod group;
 pub mod manifests;
+pub mod measured;
 pub mod plan;
 pub mod prepare;
 pub mod programs;

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use cli::args::{Cli, Command, DataCommand, PlanArgs, UpArgs};
+use cli::args::{Cli, Command, DataCommand, GroupArgs, PlanArgs, UpArgs};
 use cli::manifests::ManifestError;
 use cli::up::event::Outcome;
-use cli::{plan, prepare, programs, up};
+use cli::{group, plan, prepare, programs, up};
 
 /// What was asked for has to change before it can work.
 const REFUSED: u8 = 2;
@@ -30,6 +30,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Up(args) => run_up(&args),
         Command::Plan(args) => run_plan(&args),
+        Command::Group(args) => run_group(&args),
         Command::Data(DataCommand::Prepare(args)) => {
             print(&format!("{}\n", prepare::run(&args)?))?;
             Ok(0)
@@ -67,6 +68,13 @@ fn run_plan(args: &PlanArgs) -> anyhow::Result<u8> {
         print(&plan::print_refusals(refusals, args)?)?;
     }
     print(&plan::print(&made?, args)?)?;
+    Ok(0)
+}
+
+fn run_group(args: &GroupArgs) -> anyhow::Result<u8> {
+    let proposed = group::make(args, |note| complain(format_args!("warning: {note}")))?;
+    print(&proposed.manifests)?;
+    complain(format_args!("{}", proposed.summary));
     Ok(0)
 }
 

@@ -4,11 +4,16 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use api::nodes::NodesError;
+use api::RunAlone;
+use api::nodes::{FoundNodes, NodesError};
+use api::proposal::ProposalError;
 use api::{Manifests, Problems, Source};
+use plan::cluster::Capability;
 use plan::nodes::RecordError;
 use plan::planner::{Reason, Refusals, RunPlan, plan_run};
 use plan::request::{Execution, LocalCard};
+
+use crate::measured::Measured;
 
 /// CPU threads of one emulated card: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;
@@ -60,21 +65,55 @@ pub enum ManifestError {
     /// A record speaks of something else.
     #[error(transparent)]
     Unlike(#[from] RecordError),
+    /// A file is no summary of a run.
+    #[error("failed to understand {}: give the summary.json of a run's folder", path.display())]
+    Summary {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A summary has nothing that corrects a plan.
+    #[error(
+        "failed to take corrections from {}: it has none that can be used; give the summary.json \
+         of a run that made at least two steps on each island", path.display()
+    )]
+    NoCalibration {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No cards make an island; the sentences say why.
+    #[error("failed to propose islands: no cards make one:\n{}", .0.join("\n"))]
+    NoIslands(Vec<String>),
+    /// A proposal is too large for an island.
+    #[error(transparent)]
+    Proposal(#[from] ProposalError),
     /// The islands cannot do what the run asks for.
     #[error("failed to plan the run:\n{0}")]
     Refused(Refusals),
 }
 
-/// Reads and plans; `data` replaces the run's own data folder.
+/// Reads and plans, with estimates corrected by the summaries of earlier runs; `data` replaces the
+/// run's own data folder.
 ///
 /// # Errors
 /// When a file cannot be read or says something wrong, or when the planner refuses.
-pub fn load(files: &[PathBuf], data: Option<&Path>) -> Result<Planned, ManifestError> {
+pub fn load(
+    files: &[PathBuf],
+    measured: &[PathBuf],
+    data: Option<&Path>,
+) -> Result<Planned, ManifestError> {
+    let measured = Measured::read(measured)?;
     let mut manifests = manifests(files)?;
+    manifests.notes.extend(measured.correct(&mut manifests.islands));
     if let Some(data) = data {
         manifests.run.data = data.to_owned();
     }
-    plan_on(&manifests, crate::devices::detect())
+    let mut planned = plan_on(&manifests, crate::devices::detect())?;
+    if planned.emulated.is_none() {
+        planned.notes.extend(measured.emulated());
+    }
+    Ok(planned)
 }
 
 /// Reads manifests, and what the run starts from.
@@ -83,11 +122,47 @@ pub fn load(files: &[PathBuf], data: Option<&Path>) -> Result<Planned, ManifestE
 /// When a file cannot be read or says something wrong.
 pub(crate) fn manifests(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
     let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-    let loaded = api::load_with(&sources, &read_config);
+    let loaded = api::load_with(&sources(&texts), &read_config);
     let mut manifests = loaded.map_err(ManifestError::Problems)?;
     manifests.run.from = manifests.run.from.map(absolute);
     Ok(manifests)
+}
+
+/// Reads a run; islands need not be there.
+///
+/// # Errors
+/// When a file cannot be read or says something wrong.
+pub(crate) fn run(files: &[PathBuf]) -> Result<RunAlone, ManifestError> {
+    let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    api::load_run(&sources(&texts), &read_config).map_err(ManifestError::Problems)
+}
+
+fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
+    texts.iter().map(|(name, text)| Source { name, text }).collect()
+}
+
+/// Reads a cluster's nodes.
+///
+/// # Errors
+/// When the file cannot be read or is no list of nodes.
+pub(crate) fn nodes(path: &Path) -> Result<FoundNodes, ManifestError> {
+    let (_, text) = read(path)?;
+    api::nodes::nodes(&text)
+        .map_err(|source| ManifestError::Nodes { path: path.to_owned(), source })
+}
+
+/// Reads what was measured on nodes.
+///
+/// # Errors
+/// When a file cannot be read or is no record.
+pub(crate) fn records(paths: &[PathBuf]) -> Result<Vec<Capability>, ManifestError> {
+    let record = |path: &PathBuf| {
+        let text =
+            read_json(path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|source| ManifestError::Record { path: path.clone(), source })
+    };
+    paths.iter().map(record).collect()
 }
 
 /// Plans on the machine's cards where they suffice, on emulated ones where they do not.
@@ -171,14 +246,14 @@ mod tests {
             .replace("preset: llama-demo", &format!("from: {}/../model", model.display()));
         fs::write(&manifest, text).unwrap();
         let files = [manifest];
-        let refused = load(&files, None).unwrap_err().to_string();
+        let refused = load(&files, &[], None).unwrap_err().to_string();
         assert!(refused.contains("spec.model.from: failed to read"), "{refused}");
         fs::create_dir(&model).unwrap();
         let config = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
             "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 300,
             "max_position_embeddings": 256}"#;
         fs::write(model.join("config.json"), config).unwrap();
-        let run = load(&files, None).unwrap().plan.run;
+        let run = load(&files, &[], None).unwrap().plan.run;
         assert_eq!(run.from, Some(model.canonicalize().unwrap()));
         assert_eq!(run.model.vocab_size, 300);
     }

@@ -33,14 +33,19 @@ impl Calibration {
         warm.sort_by(f64::total_cmp);
         let measured = *warm.get(warm.len() / 2)?;
         let next = correction * measured / planned;
-        let sound = (1.0 / MOST..=MOST).contains(&next);
-        sound.then(|| Calibration {
+        let found = Calibration {
             island: island.to_owned(),
             planned_seconds: planned,
             measured_seconds: measured,
             steps: warm.len() as u64,
             correction: next,
-        })
+        };
+        found.is_sound().then_some(found)
+    }
+
+    /// Whether the correction says something of the estimate; one of a file may be anything.
+    pub fn is_sound(&self) -> bool {
+        (1.0 / MOST..=MOST).contains(&self.correction)
     }
 
     /// What the plan said less what was measured, percent of what was measured.

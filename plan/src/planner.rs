@@ -1,10 +1,16 @@
 //! From what is asked for to what every rank does, or the reasons why not.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::cluster::Node;
 use crate::memory::Memory;
 use crate::outer::{self, OuterPlan, OuterRequest, Participant};
-use crate::request::{Execution, IslandRequest, RoundRules, RunRequest, Tokenizer};
+use crate::request::{
+    DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RoundRules,
+    RunRequest, Tokenizer,
+};
 use crate::spec::{IslandSpec, RunSpec};
 
 mod arrange;
@@ -134,6 +140,52 @@ pub fn plan_run(
         plan.spec.inner_steps = round.inner_steps;
     }
     Ok(finish(&planner, plans, outer, execution))
+}
+
+/// Whether one of so many islands that has all cards of these nodes could hold the model, in
+/// whatever layout. Of more than [`MOST_CARDS`] cards the largest have to.
+pub fn holds(run: &RunRequest, islands: usize, nodes: &[Node]) -> bool {
+    let island = whole(nodes);
+    let execution = Execution::Cluster { nodes: nodes.to_vec() };
+    let mut pool = Pool::new(&execution);
+    let Ok(cards) = pool.choose(&island) else { return false };
+    Planner::new(run, islands).holds(&island, &cards, &pool.into_hosts())
+}
+
+/// An island of all cards of these nodes that wishes for nothing.
+fn whole(nodes: &[Node]) -> IslandRequest {
+    // By what a card has at most of a product: measured ones may differ a little.
+    let mut products: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
+    for card in nodes.iter().flat_map(|node| &node.cards) {
+        let (memory, count) = products.entry(&card.product).or_default();
+        (*memory, *count) = ((*memory).max(card.memory), *count + 1);
+    }
+    let mut products: Vec<_> = products.into_iter().collect();
+    products.sort_by_key(|(_, (memory, _))| Reverse(*memory));
+    let mut room = MOST_CARDS;
+    let device = |(product, (_, count)): (&str, (u64, usize))| {
+        let count = count.min(room);
+        room -= count;
+        DeviceRequest {
+            product: product.to_owned(),
+            min: count as u32,
+            max: count as u32,
+            memory: None,
+            tflops: None,
+            cost_per_hour: None,
+        }
+    };
+    IslandRequest {
+        name: String::new(),
+        devices: products.into_iter().map(device).collect(),
+        min_memory: 0,
+        parallelism: Parallelism::default(),
+        pipeline: PipelineRequest::default(),
+        objective: Objective::default(),
+        uplink: None,
+        nodes: None,
+        correction: 1.0,
+    }
 }
 
 /// The cards of every island, each card given once, and the nodes they are on.

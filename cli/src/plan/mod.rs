@@ -90,7 +90,7 @@ fn links(measured: &[String]) -> String {
 /// When a file cannot be read or says something wrong, or when the planner refuses.
 pub fn make(args: &PlanArgs, mut tell: impl FnMut(&str)) -> Result<View, ManifestError> {
     if args.emulate {
-        let Planned { plan, emulated, notes } = manifests::load(&args.files, None)?;
+        let Planned { plan, emulated, notes } = manifests::load(&args.files, &args.measured, None)?;
         notes.iter().for_each(|note| tell(note));
         return Ok(View { plan, basis: emulated.map_or(Basis::Local, Basis::Emulated) });
     }

@@ -62,7 +62,8 @@ impl UpError {
 /// # Errors
 /// When it cannot be started, or when this process itself cannot go on (a full disk).
 pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
-    let Planned { mut plan, emulated, notes } = manifests::load(&args.files, args.data.as_deref())?;
+    let Planned { mut plan, emulated, notes } =
+        manifests::load(&args.files, &args.measured, args.data.as_deref())?;
     let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
     plan.run.data = corpus.folder;
     let programs =

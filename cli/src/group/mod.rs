@@ -1,0 +1,112 @@
+//! `heteroloco group`: which of a cluster's nodes make islands for a run.
+
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::BTreeSet;
+
+use api::RunAlone;
+use plan::cluster::{Node, NodeCard};
+use plan::gpu;
+use plan::grouping::{Grouping, Wishes, propose};
+use plan::nodes::Site;
+use plan::planner;
+use plan::request::RunRequest;
+
+use crate::args::GroupArgs;
+use crate::manifests::{self, ManifestError};
+
+/// Islands that are proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// A YAML document for each, with comments that say why.
+    pub manifests: String,
+    /// How many there are, a sentence.
+    pub summary: String,
+}
+
+/// Proposes as asked. `tell` takes what should be said on the way, sentence by sentence, before
+/// anything is refused.
+///
+/// # Errors
+/// When a file cannot be read or says something wrong, when no cards make an island, or when a
+/// proposal is too large for one.
+pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, ManifestError> {
+    let RunAlone { run, islands } = manifests::run(&args.files)?;
+    let found = manifests::nodes(&args.nodes)?;
+    let records = manifests::records(&args.capability)?;
+    found.notes.iter().for_each(|note| tell(note));
+    if islands > 0 {
+        tell(&format!(
+            "islands are proposed anew, the {islands} in the files are passed over: leave them \
+             out where the proposals are used"
+        ));
+    }
+    let nodes = found.nodes.iter().map(|(node, _)| node.clone()).collect();
+    let mut site = Site { nodes, islands: Vec::new() }.measured(&records)?;
+    unknown(&mut site.nodes).iter().for_each(|note| tell(note));
+    let wishes = Wishes {
+        min_memory: args.min_memory,
+        max_memory: args.max_memory,
+        products: args.product.clone(),
+    };
+    let grouping = group(&run, &site.nodes, &wishes);
+    if grouping.proposals.is_empty() {
+        return Err(ManifestError::NoIslands(text::refusal(&grouping)));
+    }
+    let island = |proposal| api::proposal::island(proposal, &run.name, &wishes, &found.hostnames());
+    let islands = grouping.proposals.iter().map(island).collect::<Result<Vec<_>, _>>()?;
+    Ok(Proposed {
+        manifests: text::manifests(&grouping, &islands),
+        summary: text::summary(&grouping),
+    })
+}
+
+/// Takes away cards of which nothing is known, for no plan takes them; a sentence for each product.
+fn unknown(nodes: &mut [Node]) -> Vec<String> {
+    let known = |card: &NodeCard| {
+        card.memory > 0 && (card.measured.is_some() || gpu::lookup(&card.product).is_some())
+    };
+    let mut products = BTreeSet::new();
+    for node in nodes {
+        let others = node.cards.iter().filter(|card| !known(card));
+        products.extend(others.map(|card| card.product.clone()));
+        node.cards.retain(known);
+    }
+    let sentence = |product| {
+        format!(
+            "left out {product}, whose speed or memory is not known: give the record of \
+             `heteroloco probe` on its nodes by --capability"
+        )
+    };
+    products.into_iter().map(sentence).collect()
+}
+
+/// Cards hold contributions of all islands, whose number is known only once they are proposed: as
+/// long as there are more of them than was thought, it is done again.
+fn group(run: &RunRequest, nodes: &[Node], wishes: &Wishes) -> Grouping {
+    let mut islands = 1;
+    loop {
+        let grouping = propose(nodes, wishes, |cards| planner::holds(run, islands, &of(cards)));
+        match grouping.proposals.len() {
+            // Never more than there are nodes, so that this ends.
+            more if more > islands => islands = more,
+            _ => return grouping,
+        }
+    }
+}
+
+/// The nodes with only these of their cards; those of a node follow one another.
+fn of(cards: &[(&Node, &NodeCard)]) -> Vec<Node> {
+    let nodes = cards.chunk_by(|(a, _), (b, _)| a.name == b.name).map(|own| {
+        let (node, _) = own[0];
+        Node {
+            name: node.name.clone(),
+            topology: node.topology.clone(),
+            cards: own.iter().map(|(_, card)| (*card).clone()).collect(),
+            links: node.links.clone(),
+        }
+    });
+    nodes.collect()
+}
