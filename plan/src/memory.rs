@@ -134,11 +134,17 @@ impl Memory {
             (true, Kind::ErrorFeedback, outer, error_feedback(load)),
             (staged, Kind::Pipeline, Place::Card, pipeline(load)),
             (compressed, Kind::Projections, outer, projections(load)),
-            (true, Kind::Buffers, outer, buffers(load)),
+            (true, Kind::Buffers, outer, buffers(load) - reused(load)),
             (true, Kind::Context, Place::Card, context(load)),
         ];
         let there = terms.into_iter().filter(|(there, ..)| *there);
         Self { terms: there.map(|(_, kind, place, bytes)| Term { kind, place, bytes }).collect() }
+    }
+
+    /// Bytes on the card, nothing being used twice: not less than [`Memory::card`], and as much more
+    /// for every further layer.
+    pub fn apart(load: &Load<'_>) -> u64 {
+        Self::of(load).card().saturating_add(reused(load))
     }
 
     /// Bytes on the card.
@@ -275,6 +281,18 @@ pub fn buffers(load: &Load<'_>) -> u64 {
     let staged = if load.on_cpu { 0 } else { 3 * F32 * load.part.parameters };
     let contributions = 2 * load.contributions.div_ceil(load.ranks.into());
     staged + F32 * share(load) + WINDOWS + contributions
+}
+
+/// What an exchange takes of the place that activations and logits had, in a process on the CPU:
+/// the system's allocator gives large amounts back before it, and keeps about 200 MiB of small
+/// blocks (measured). Recompute's blocks come and go, and were seen to stay.
+fn reused(load: &Load<'_>) -> u64 {
+    const KEPT: u64 = 200 << 20;
+    if !load.on_cpu || load.part.recompute {
+        return 0;
+    }
+    let before = activations(load).saturating_add(logits(load));
+    before.saturating_sub(KEPT).min(buffers(load))
 }
 
 /// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context

@@ -81,6 +81,16 @@ pub enum ModelError {
         /// Key and value heads.
         key_value_heads: u32,
     },
+    /// More parameters than any model has, so that sizes in bytes would overflow.
+    #[error(
+        "the model has about {parameters} parameters, at most {max} are possible; make it smaller"
+    )]
+    TooLarge {
+        /// About how many.
+        parameters: u128,
+        /// The most.
+        max: u128,
+    },
     /// The rotary embedding turns pairs of values.
     #[error("head_dim {0} is odd; the rotary embedding needs an even one")]
     OddHead(u32),
@@ -114,6 +124,7 @@ const MAX_WIDTH: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1 << 12;
 const MAX_VOCABULARY: u32 = 1 << 24;
 const MAX_POSITIONS: u32 = 1 << 24;
+const MAX_PARAMETERS: u128 = 1 << 50;
 
 impl LlamaConfig {
     /// Checks the configuration.
@@ -145,7 +156,9 @@ impl LlamaConfig {
             return Err(ModelError::KeyValueHeadsDoNotDivide { heads, key_value_heads });
         }
         let config = Self { head_dim: Some(head_dim), ..self.clone() };
-        Ok(Llama { config, head_dim: head_dim.into() })
+        let llama = Llama { config, head_dim: head_dim.into() };
+        llama.check_parameters()?;
+        Ok(llama)
     }
 
     fn check_sizes(&self) -> Result<(), ModelError> {
@@ -168,6 +181,24 @@ impl LlamaConfig {
 }
 
 impl Llama {
+    /// Whether arithmetic with its parameters is safe.
+    fn check_parameters(&self) -> Result<(), ModelError> {
+        let config = &self.config;
+        let [hidden, wide, layers, vocabulary] = [
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.vocab_size,
+        ]
+        .map(u128::from);
+        let attention = u128::from(self.query_width()) + u128::from(self.key_value_width());
+        let parameters = hidden * (layers * (2 * attention + 3 * wide) + 2 * vocabulary);
+        if parameters > MAX_PARAMETERS {
+            return Err(ModelError::TooLarge { parameters, max: MAX_PARAMETERS });
+        }
+        Ok(())
+    }
+
     /// The configuration, `head_dim` filled in.
     pub fn config(&self) -> &LlamaConfig {
         &self.config

@@ -50,7 +50,8 @@ impl<'a> Bound<'a> {
         let run = estimator.planner.run;
         let mut head = f64::INFINITY;
         let (mut speeds, mut single) = (Vec::new(), Vec::new());
-        let sizes = estimator.useful_sizes(cut, groups);
+        // Replicas of one stage choose their sizes by themselves: their bound is asked once.
+        let sizes = if size == 1 { estimator.useful_sizes(cut, groups) } else { vec![size] };
         let mut last = None;
         for group in groups {
             let pace = estimator.pace(cut, *group, size);
@@ -66,13 +67,15 @@ impl<'a> Bound<'a> {
             single.push(best);
         }
         let burdens = groups.iter().map(|group| estimator.group_burden(cut, *group));
+        let mut burdens: Vec<f64> = burdens.collect();
+        burdens.sort_by(f64::total_cmp);
         let plain = estimator.objective == Objective::Throughput;
         let layers = f64::from(run.model.config().num_hidden_layers);
         Self {
             alike: speeds.windows(2).all(|pair| pair[0] == pair[1]),
             speeds: fastest_first(speeds),
             single: fastest_first(single),
-            burdens: (!plain).then(|| sums(burdens)),
+            burdens: (!plain).then(|| sums(burdens.into_iter())),
             layers: layers + if head.is_finite() { head } else { 0.0 },
             micro_batches: f64::from(run.sequences / size),
             sequences: f64::from(run.sequences),

@@ -225,9 +225,10 @@ fn facts(
     }
     let on_cpu = cpu_threads.is_some();
     let bandwidth = known.map_or(UNKNOWN_BANDWIDTH, |known| known.bandwidth_gbps);
-    let speed = match cpu_threads {
-        Some(threads) => Speed::cpu(threads, measured),
-        None => Speed::gpu(peak, bandwidth, precision, measured),
+    let speed = match (cpu_threads, device.tflops) {
+        (Some(threads), _) => Speed::cpu(threads, measured),
+        (None, Some(_)) => Speed::gpu(peak, bandwidth, precision, None),
+        (None, None) => Speed::gpu(peak, bandwidth, precision, measured),
     };
     Ok(Facts {
         product: card.product.clone(),

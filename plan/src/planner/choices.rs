@@ -28,12 +28,16 @@ pub(super) struct Choice {
     pub size: u32,
     /// Whether a node may have all of it.
     pub inside: bool,
+    /// Whether it is one of the few that are tried whatever else there is.
+    pub simple: bool,
 }
 
 /// Groups of some kinds, fastest first.
 pub(super) struct Selection {
     pub cut: usize,
     pub groups: Vec<usize>,
+    /// Whether they are of one kind.
+    pub alike: bool,
 }
 
 impl Search<'_, '_> {
@@ -53,7 +57,8 @@ impl Search<'_, '_> {
             for set in sets(&kinds, memory) {
                 let groups = &self.estimator.groups[cut];
                 let within = order.iter().filter(|group| set.contains(&groups[**group].kind));
-                found.push(Selection { cut, groups: within.copied().collect() });
+                let groups = within.copied().collect();
+                found.push(Selection { cut, groups, alike: set.len() == 1 });
             }
         }
         found
@@ -113,6 +118,9 @@ impl Search<'_, '_> {
                             replicas,
                             size,
                             inside: stages * replicas <= bound.together,
+                            simple: selection.alike
+                                && size <= 2
+                                && simple(stages, replicas, bound.together),
                         });
                     }
                 }
@@ -182,6 +190,13 @@ impl Search<'_, '_> {
             }
         }
     }
+}
+
+/// Replicas or stages alone, one group, two, four and so on, or all that a node has.
+fn simple(stages: usize, replicas: usize, together: usize) -> bool {
+    let cells = stages * replicas;
+    let alone = stages == 1 || replicas == 1;
+    alone && cells <= together && (cells.is_power_of_two() || cells == together)
 }
 
 /// Every set of few kinds; of many, the fastest and the largest in memory, each with all before.

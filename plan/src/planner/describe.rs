@@ -35,7 +35,7 @@ pub(super) fn island(
     let step_seconds = best.step.total();
     let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
     let tokens_per_second = step_tokens / step_seconds;
-    let spots = estimator.spots(&best.shape);
+    let spots = estimator.placed(&best.shape).spots;
     let devices = devices(estimator, layout, &sharding);
     let peak: f64 =
         devices.iter().map(|device| layout.cards[device.card].facts.peak_tflops * 1e12).sum();
@@ -102,7 +102,7 @@ fn devices(estimator: &mut Estimator<'_>, layout: &Layout<'_>, sharding: &Shardi
             let memory = estimator.planner.memory(facts, part, ranks, batch);
             let compute = (work.forward + work.backward - work.tensor)
                 * f64::from(batch.micro_batches)
-                + facts.speed.optimizer(part.parameters);
+                + facts.speed.optimizer(part.parameters) * estimator.correction;
             devices.push(Device {
                 card,
                 cell,

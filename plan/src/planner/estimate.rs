@@ -38,6 +38,8 @@ pub(super) struct Estimator<'a> {
     pub objective: Objective,
     /// Whether activations are computed again; `None` where memory demands it.
     pub recompute: Option<bool>,
+    /// Of every pipeline, where the island asks for that.
+    pub compression: Option<PipelineCompression>,
     /// What the island's steps took for each second predicted.
     pub correction: f64,
     lines: BTreeMap<LineKey, Lines>,
@@ -81,6 +83,43 @@ struct LineKey {
     compressed: bool,
     /// 0 where they do not matter.
     ranks: u32,
+}
+
+/// Where the cells of a grid compute, and how many messages each sends on at once with others.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub spots: Vec<Spot>,
+    /// By cell: messages to the next stage that share its way.
+    streams: Vec<f64>,
+}
+
+impl Placed {
+    fn new(spots: Vec<Spot>, stages: usize, tensor: u32) -> Self {
+        // Messages of the same boundary between nodes, by the node that they leave or enter.
+        let mut leaving: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        let mut entering: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        let inner = |cell: &usize| (cell + 1) % stages != 0;
+        let crosses = |cell: usize| spots[cell].node != spots[cell + 1].node;
+        for cell in (0..spots.len()).filter(inner).filter(|cell| crosses(*cell)) {
+            *leaving.entry((cell % stages, spots[cell].node)).or_default() += 1.0;
+            *entering.entry((cell % stages, spots[cell + 1].node)).or_default() += 1.0;
+        }
+        let streams = (0..spots.len()).map(|cell| {
+            let shared = if inner(&cell) && crosses(cell) {
+                let out = leaving[&(cell % stages, spots[cell].node)];
+                out.max(entering[&(cell % stages, spots[cell + 1].node)])
+            } else {
+                1.0
+            };
+            shared * f64::from(tensor)
+        });
+        Self { streams: streams.collect(), spots }
+    }
+
+    /// Seconds of a message from a cell to the next.
+    pub(super) fn link(&self, fabric: &Fabric, cell: usize, message: Message) -> f64 {
+        fabric.messages(self.spots[cell], self.spots[cell + 1], message, self.streams[cell])
+    }
 }
 
 /// How fast a group works.
@@ -141,6 +180,10 @@ impl<'a> Estimator<'a> {
             fabric,
             objective: island.objective,
             recompute: island.pipeline.recompute,
+            compression: island
+                .pipeline
+                .compression
+                .filter(|_| !island.pipeline.compress_where_slow),
             correction: island.correction,
             lines: BTreeMap::new(),
             paces: BTreeMap::new(),
@@ -180,7 +223,7 @@ impl<'a> Estimator<'a> {
         let parts = &self.cuts[shape.cut];
         let needs = |layers, recompute| {
             let part = parts.at(place, StageSpec { layers, recompute }, parts.heaviest());
-            self.planner.memory(&self.kinds[kind], part, count, batch).card()
+            self.planner.needs(&self.kinds[kind], part, count, batch)
         };
         let line = |recompute| {
             let first = needs(1, recompute);
@@ -202,7 +245,7 @@ impl<'a> Estimator<'a> {
         let room = |recompute| {
             let needs = |layers| {
                 let part = self.cuts[cut].layers_only(StageSpec { layers, recompute });
-                self.planner.memory(facts, part, 1, batch).card()
+                self.planner.needs(facts, part, 1, batch)
             };
             let first = needs(1);
             let line = Line { first, further: needs(2).saturating_sub(first) };
@@ -273,7 +316,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Where the groups of a grid compute: neighbours on a node share a process.
-    pub(super) fn spots(&self, shape: &Shape) -> Vec<Spot> {
+    pub(super) fn placed(&self, shape: &Shape) -> Placed {
         let mut spots: Vec<Spot> = Vec::with_capacity(shape.places.cells.len());
         let mut before = None;
         for cell in &shape.places.cells {
@@ -286,33 +329,33 @@ impl<'a> Estimator<'a> {
             spots.push(Spot { process, node: group.node });
             before = Some((group.node, alone));
         }
-        spots
+        Placed::new(spots, shape.places.stages, self.cuts[shape.cut].tensor())
     }
 
     /// The seconds of each stage of a replica, and of what goes to the next one.
     pub(super) fn row(
         &mut self,
         shape: &Shape,
-        spots: &[Spot],
+        placed: &Placed,
         replica: usize,
         (stages, size): (&[StageSpec], u32),
     ) -> Vec<(StageSeconds, StageWork)> {
         let count = shape.places.stages;
-        let spots = &spots[replica * count..][..count];
         let message = self.crossing(shape.compression, size);
-        let ways = f64::from(self.cuts[shape.cut].tensor());
         let paces = self.paces(shape.cut, size);
         let mut row = Vec::with_capacity(count);
         for (stage, own) in stages.iter().enumerate() {
             let work = paces[shape.places.at(replica, stage)].stage(*own, ends(stage, count));
-            let link = |from: Spot, to: Spot| self.fabric.messages(from, to, message, ways);
-            let next = spots.get(stage + 1).copied();
+            let last = stage + 1 == count;
+            let cell = replica * count + stage;
+            // As long in both directions: networks are full duplex.
+            let link = if last { 0.0 } else { placed.link(&self.fabric, cell, message) };
             row.push((
                 StageSeconds {
                     forward: work.forward,
                     backward: work.backward,
-                    forward_link: next.map_or(0.0, |next| link(spots[stage], next)),
-                    backward_link: next.map_or(0.0, |next| link(next, spots[stage])),
+                    forward_link: link,
+                    backward_link: link,
                 },
                 work,
             ));

@@ -215,10 +215,10 @@ impl Estimator<'_> {
         stages: &[StageSpec],
         (all, size): (u32, u32),
     ) -> Vec<BatchSpec> {
-        let spots = self.spots(shape);
+        let placed = self.placed(shape);
         let mut turns = Vec::with_capacity(shape.places.replicas);
         for replica in 0..shape.places.replicas {
-            let row = self.row(shape, &spots, replica, (stages, size));
+            let row = self.row(shape, &placed, replica, (stages, size));
             let seconds = || row.iter().map(|(seconds, _)| seconds);
             let links = seconds().map(|own| own.forward_link.max(own.backward_link));
             let slowest = seconds().map(|own| own.both()).chain(links).fold(0.0, f64::max);

@@ -156,11 +156,11 @@ impl Exhaustive<'_, '_> {
     fn pipeline(&mut self, shape: &Shape, counts: &[u32], most: BatchSpec) {
         let all = self.estimator.planner.run.sequences / most.micro_batch_size;
         let Some(stages) = self.recompute(shape, counts, most) else { return };
-        let spots = self.estimator.spots(shape);
+        let placed = self.estimator.placed(shape);
         let mut rate = 0.0;
         let mut rows = Vec::new();
         for replica in 0..shape.places.replicas {
-            let row = self.estimator.row(shape, &spots, replica, (&stages, most.micro_batch_size));
+            let row = self.estimator.row(shape, &placed, replica, (&stages, most.micro_batch_size));
             let row: Vec<_> = row.into_iter().map(|(seconds, _)| seconds).collect();
             rate += 1.0 / row.iter().map(|own| own.both()).fold(0.0, f64::max);
             rows.push(row);

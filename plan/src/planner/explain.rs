@@ -147,7 +147,7 @@ fn alone(estimator: &Estimator<'_>, best: &Candidate) -> Option<(String, u64, u6
     let place = Place { stage: 0, stages: 1, compression: None };
     let recompute = estimator.recompute != Some(false);
     let part = parts.at(place, StageSpec { recompute, ..describe::whole(layers) }, 0);
-    let needs = estimator.planner.memory(facts, part, 1, describe::ONE).card();
+    let needs = estimator.planner.needs(facts, part, 1, describe::ONE);
     (needs > facts.memory).then(|| (facts.product.clone(), needs, facts.memory))
 }
 
@@ -215,9 +215,10 @@ fn left_out(estimator: &Estimator<'_>, cards: &[Chosen], found: &Found) -> Vec<S
         }
     }
     let sentence = |(product, count): &(&str, usize)| {
+        let better = if found.cut_short { "was found to be" } else { "is" };
         format!(
-            "left out {count} × {product}: no way with more of them is better; an island of their \
-             own may use them"
+            "left out {count} × {product}: no way with more of them {better} better; an island of \
+             their own may use them"
         )
     };
     counts.iter().map(sentence).collect()

@@ -19,17 +19,13 @@ use crate::spec::BatchSpec;
 /// What planning an island has to know of the run.
 pub(super) struct Planner<'a> {
     pub run: &'a RunRequest,
-    islands: u64,
+    pub islands: usize,
     pub contribution_bytes: u64,
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(run: &'a RunRequest, islands: usize) -> Self {
-        Self {
-            run,
-            islands: islands as u64,
-            contribution_bytes: wire::contribution_bytes(&run.model, &run.sparse),
-        }
+        Self { run, islands, contribution_bytes: wire::contribution_bytes(&run.model, &run.sparse) }
     }
 
     /// Plans one island; H and its place among the others are left for when all are known.
@@ -131,7 +127,16 @@ impl<'a> Planner<'a> {
 
     /// What a card needs for its part, in an island of so many ranks.
     pub(super) fn memory(&self, card: &Facts, part: Part, ranks: u32, batch: BatchSpec) -> Memory {
-        Memory::of(&Load {
+        Memory::of(&self.load(card, part, ranks, batch))
+    }
+
+    /// The same in bytes at most, which grow with layers as a straight line.
+    pub(super) fn needs(&self, card: &Facts, part: Part, ranks: u32, batch: BatchSpec) -> u64 {
+        Memory::apart(&self.load(card, part, ranks, batch))
+    }
+
+    fn load(&self, card: &Facts, part: Part, ranks: u32, batch: BatchSpec) -> Load<'_> {
+        Load {
             model: &self.run.model,
             part,
             in_flight: pipeline::in_flight(part.stage, part.stages, batch.micro_batches),
@@ -140,9 +145,9 @@ impl<'a> Planner<'a> {
             precision: card.precision,
             on_cpu: card.on_cpu(),
             ranks,
-            contributions: self.contribution_bytes * self.islands,
+            contributions: self.contribution_bytes.saturating_mul(self.islands as u64),
             card_bytes: card.memory,
-        })
+        }
     }
 }
 

@@ -42,11 +42,11 @@ impl Estimator<'_> {
         batches: &[BatchSpec],
         pipeline: fn(&[StageSeconds], u32) -> Vec<f64>,
     ) -> StepTime {
-        let spots = self.spots(shape);
+        let placed = self.placed(shape);
         let mut known: Vec<(Vec<StageSeconds>, u32)> = Vec::new();
         let mut ends: Vec<Option<End>> = vec![None; shape.places.stages];
         for (replica, batch) in batches.iter().enumerate() {
-            let row = self.row(shape, &spots, replica, (stages, batch.micro_batch_size));
+            let row = self.row(shape, &placed, replica, (stages, batch.micro_batch_size));
             let seconds: Vec<StageSeconds> = row.iter().map(|(seconds, _)| *seconds).collect();
             let alike = (seconds, batch.micro_batches);
             if known.contains(&alike) {
@@ -63,7 +63,7 @@ impl Estimator<'_> {
             }
             known.push(alike);
         }
-        self.finish(shape, &spots, stages, ends.into_iter().flatten().collect())
+        self.finish(shape, &placed.spots, stages, ends.into_iter().flatten().collect())
     }
 
     /// From when the stages are done to the end of the step.
@@ -159,19 +159,30 @@ impl Estimator<'_> {
         let paces = self.paces(shape.cut, size);
         let layers = f64::from(self.planner.run.model.config().num_hidden_layers);
         let message = self.crossing(shape.compression, size);
-        let ways = f64::from(self.cuts[shape.cut].tensor());
-        let spots = self.spots(shape);
+        let stages = shape.places.stages;
+        let placed = self.placed(shape);
         // Micro-batches a second of all replicas together.
         let mut rate = 0.0;
-        for (row, spots) in
-            shape.places.cells.chunks(shape.places.stages).zip(spots.chunks(shape.places.stages))
-        {
+        for (replica, row) in shape.places.cells.chunks(stages).enumerate() {
             let speed: f64 = row.iter().map(|group| 1.0 / paces[*group].each()).sum();
-            let links = spots.windows(2);
-            let links = links.map(|pair| self.fabric.messages(pair[0], pair[1], message, ways));
+            let cells = replica * stages..(replica + 1) * stages - 1;
+            let links = cells.map(|cell| placed.link(&self.fabric, cell, message));
             rate += 1.0 / links.fold(layers / speed, f64::max);
         }
         let seconds = f64::from(self.planner.run.sequences / size) / rate;
+        let seconds = seconds.max(self.least_gradients(shape, &placed.spots));
+        seconds + self.tied(shape, &placed.spots)
+    }
+
+    /// The same of replicas of one stage, which choose the sizes of their micro-batches.
+    pub(super) fn flat_floor(&mut self, shape: &Shape) -> f64 {
+        let sizes = self.useful_sizes(shape.cut, &shape.places.cells);
+        let mut rate = 0.0;
+        for group in &shape.places.cells {
+            rate += 1.0 / self.best_pace(shape.cut, *group, &sizes);
+        }
+        let seconds = f64::from(self.planner.run.sequences) / rate;
+        let spots = self.placed(shape).spots;
         seconds.max(self.least_gradients(shape, &spots))
     }
 

@@ -137,7 +137,7 @@ pub(super) fn not_enough(
         island,
         Reason::NotEnoughCards,
         format!("it asks for {} × {}, {place} {found} free", device.min, device.product),
-        format!("lower count.min or change the product{emulate}"),
+        format!("lower the count (or count.min) or change the product{emulate}"),
     )
 }
 

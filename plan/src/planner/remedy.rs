@@ -18,20 +18,32 @@ pub(super) fn find(
 ) -> Vec<String> {
     let mut found = Vec::new();
     let holds = |changed: &IslandRequest| planner.holds(changed, cards, hosts);
-    let mut relaxed = island.clone();
-    if relaxed.pipeline.recompute == Some(false) {
-        relaxed.pipeline.recompute = None;
-        if holds(&relaxed) {
-            found.push("leave pipeline.recompute out".into());
+    let plain = |island: &IslandRequest, what: [bool; 2]| {
+        let mut changed = island.clone();
+        if what[0] {
+            changed.pipeline.recompute = None;
+        }
+        if what[1] {
+            changed.parallelism = Parallelism::default();
+        }
+        changed
+    };
+    let fixed =
+        [island.pipeline.recompute == Some(false), island.parallelism != Parallelism::default()];
+    let ways = [
+        ([true, false], "leave pipeline.recompute out"),
+        ([false, true], "leave parallelism out"),
+        ([true, true], "leave pipeline.recompute and parallelism out"),
+    ];
+    for (what, sentence) in ways {
+        let there = (0..2).all(|at| fixed[at] || !what[at]);
+        if there && found.is_empty() && holds(&plain(island, what)) {
+            found.push(sentence.into());
         }
     }
-    if relaxed.parallelism != Parallelism::default() {
-        relaxed.parallelism = Parallelism::default();
-        if holds(&relaxed) {
-            found.push("leave parallelism out".into());
-        }
-    }
-    found.extend(shorter(planner.run, &|run| Planner::new(run, 1).holds(island, cards, hosts)));
+    found.extend(shorter(planner.run, &|run| {
+        Planner::new(run, planner.islands).holds(island, cards, hosts)
+    }));
     found.extend(more(planner, island, cards, hosts));
     found
 }

@@ -83,12 +83,20 @@ impl<'a, 'e> Search<'a, 'e> {
     fn run(mut self, compression: Option<PipelineCompression>) -> Found {
         let selections = self.selections();
         let choices = self.choices(&selections, compression);
-        // What is inside a node is often good, and the rest has to beat it. What is small enough to
-        // be looked at in every way comes last, for it takes the most work.
+        // Simple layouts and what is inside a node are often good, and the rest has to beat them.
+        // What is small enough to be looked at in every way comes last, for it takes most work.
+        let (simple, choices): (Vec<Choice>, Vec<Choice>) =
+            choices.into_iter().partition(|choice| choice.simple);
+        for choice in &simple {
+            self.try_choice(choice, &selections[choice.selection], (compression, false));
+        }
+        self.spent = 0;
         let (inside, across): (Vec<&Choice>, Vec<&Choice>) =
             choices.iter().partition(|choice| choice.inside);
         let few = self.cards() <= arrange::FEW_GROUPS;
-        let every: Vec<&Choice> = choices.iter().filter(|_| few).collect();
+        let every = simple.iter().chain(&choices).filter(|_| few);
+        let mut every: Vec<&Choice> = every.collect();
+        every.sort_by(|a, b| a.bound.total_cmp(&b.bound));
         let mut cut_short = false;
         for (choices, thorough) in [(inside, false), (across, false), (every, true)] {
             if thorough && few {
@@ -143,9 +151,12 @@ impl<'a, 'e> Search<'a, 'e> {
     /// Where no choice that there was time for fits: as many stages as there can be.
     fn deepest(&mut self, compression: Option<PipelineCompression>) {
         for cut in 0..self.estimator.cuts.len() {
-            if let Some(shape) = shortfall::deepest(self.estimator, cut, &self.parallelism) {
-                let compression = compression.filter(|_| shape.places.stages > 1);
-                self.consider(&Shape { compression, ..shape }, 1);
+            for limit in shortfall::limits(self.estimator.groups[cut].len()) {
+                let shape = shortfall::deepest(self.estimator, cut, &self.parallelism, limit);
+                if let Some(shape) = shape {
+                    let compression = compression.filter(|_| shape.places.stages > 1);
+                    self.consider(&Shape { compression, ..shape }, 1);
+                }
             }
         }
     }
@@ -176,7 +187,11 @@ impl<'a, 'e> Search<'a, 'e> {
     pub(super) fn consider(&mut self, shape: &Shape, size: u32) -> bool {
         let cells = shape.places.cells.len() as u64;
         self.spent += 16 + 2 * cells;
-        let least = self.estimator.floor(shape, size) * self.estimator.burden(shape);
+        let least = match shape.places.stages {
+            1 => self.estimator.flat_floor(shape),
+            _ => self.estimator.floor(shape, size),
+        };
+        let least = least * self.estimator.burden(shape);
         let hopeless = |best: &Candidate| least >= best.score * (1.0 - NEAR);
         if self.best.as_ref().is_some_and(hopeless) {
             return false;
@@ -185,7 +200,9 @@ impl<'a, 'e> Search<'a, 'e> {
         let stages = shape.places.stages as u64;
         let micro_batches = u64::from(run.sequences / size) / shape.places.replicas as u64;
         let turns = stages * micro_batches.min(5 * stages + 8);
-        self.spent += 64 + 8 * cells + turns;
+        // Replicas of one stage try every size.
+        let sizes = if stages == 1 { 64 * cells } else { 0 };
+        self.spent += 64 + 8 * cells + turns + sizes;
         let Some(mut candidate) = self.estimator.best(shape, size) else { return false };
         let close = |best: &Candidate| candidate.score < best.score * (1.0 + REFINED);
         let moves = stages * stages * (64 + cells + turns);

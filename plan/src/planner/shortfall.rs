@@ -29,17 +29,19 @@ pub(super) struct Shortfall {
     pub card_needs: u64,
 }
 
-/// The grid with as many stages as the cards make for a cut, the largest cards first; `None` where
+/// The grid with as many stages as the cards make for a cut, but no more than the limit, of the
+/// largest cards; `None` where
 /// they do not make up the layout at all.
 pub(super) fn deepest(
     estimator: &Estimator<'_>,
     cut: usize,
     parallelism: &Parallelism,
+    limit: usize,
 ) -> Option<Shape> {
     let replicas = parallelism.data.unwrap_or(1).max(1) as usize;
     let groups = &estimator.groups[cut];
     let layers = estimator.planner.run.model.config().num_hidden_layers as usize;
-    let most = (groups.len() / replicas).min(layers);
+    let most = (groups.len() / replicas).min(layers).min(limit);
     let stages = parallelism.pipeline.map_or(most, |stages| stages as usize);
     if stages == 0 || stages > most || replicas > estimator.planner.run.sequences as usize {
         return None;
@@ -50,22 +52,32 @@ pub(super) fn deepest(
     chosen.truncate(replicas * stages);
     let places: Arrangement =
         arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()?;
-    Some(Shape { cut, compression: None, places })
+    let compression = estimator.compression.filter(|_| stages > 1);
+    Some(Shape { cut, compression, places })
 }
 
-/// Whether one sequence at a time fits some way of as many stages as there can be.
+/// Whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
+/// largest cards.
 pub(super) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
     (0..estimator.cuts.len()).any(|cut| {
-        let shape = deepest(estimator, cut, parallelism);
-        shape.is_some_and(|shape| estimator.best(&shape, 1).is_some())
+        let most = estimator.groups[cut].len();
+        limits(most).any(|limit| {
+            let shape = deepest(estimator, cut, parallelism, limit);
+            shape.is_some_and(|shape| estimator.best(&shape, 1).is_some())
+        })
     })
+}
+
+/// All, then three quarters of it, and so on.
+pub(super) fn limits(most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(most), |limit| Some(limit * 3 / 4)).take_while(|limit| *limit > 0)
 }
 
 /// The least shortfall over all tensor-parallel sizes, one sequence at a time.
 pub(super) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
     let cuts = 0..estimator.cuts.len();
     let all = cuts.filter_map(|cut| {
-        let shape = deepest(estimator, cut, parallelism)?;
+        let shape = deepest(estimator, cut, parallelism, usize::MAX)?;
         of(estimator, &shape)
     });
     all.reduce(|best, next| if next.bytes < best.bytes { next } else { best })

@@ -37,6 +37,9 @@ const USEFUL_GPU_TOKENS: u32 = 32_768;
 /// See [`USEFUL_GPU_TOKENS`].
 const USEFUL_CPU_TOKENS: u32 = 2_048;
 
+/// Sequences of a micro-batch, however short they are: what a search tries is bounded.
+const MOST_SEQUENCES: u32 = 64;
+
 /// How fast a card is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Speed {
@@ -182,5 +185,5 @@ impl Work<'_> {
 /// Sequences of the largest micro-batch that is of use; at least 1.
 pub(super) fn useful_micro_batch(on_cpu: bool, sequence_length: u32) -> u32 {
     let tokens = if on_cpu { USEFUL_CPU_TOKENS } else { USEFUL_GPU_TOKENS };
-    (tokens / sequence_length).max(1)
+    (tokens / sequence_length).clamp(1, MOST_SEQUENCES)
 }
