@@ -1,5 +1,5 @@
-//! The command `heteroloco`: propose islands, plan a run, prepare its data, run it on this machine, use what it
-//! made.
+//! The command `heteroloco`: propose islands, plan a run, prepare its data, run it on this machine,
+//! use what it made.
 
 pub mod args;
 pub mod corpus;

@@ -141,8 +141,8 @@ impl Memory {
         Self { terms: there.map(|(_, kind, place, bytes)| Term { kind, place, bytes }).collect() }
     }
 
-    /// Bytes on the card, nothing being used twice: not less than [`Memory::card`], and as much more
-    /// for every further layer.
+    /// Bytes on the card, nothing being used twice: not less than [`Memory::card`], and as much
+    /// more for every further layer.
     pub fn apart(load: &Load<'_>) -> u64 {
         Self::of(load).card().saturating_add(reused(load))
     }
@@ -284,12 +284,12 @@ pub fn buffers(load: &Load<'_>) -> u64 {
 }
 
 /// What an exchange takes of the place that activations and logits had, in a process on the CPU:
-/// the system's allocator gives large amounts back before it, and keeps about 200 MiB of small
+/// the system's allocator gives large amounts back before it, and keeps about 256 MiB of small
 /// blocks; two thirds of an exchange were found to go there (fitted to `make bench-sharding`).
-/// Recompute's blocks come and go, and were seen to stay.
+/// Recompute's blocks come and go, and were seen to stay; so were compression's.
 fn reused(load: &Load<'_>) -> u64 {
-    const KEPT: u64 = 200 << 20;
-    if !load.on_cpu || load.part.recompute {
+    const KEPT: u64 = 256 << 20;
+    if !load.on_cpu || load.part.recompute || load.part.compression.is_some() {
         return 0;
     }
     let before = activations(load).saturating_add(logits(load));
