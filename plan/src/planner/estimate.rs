@@ -98,7 +98,7 @@ impl Placed {
         // Messages of the same boundary between nodes, by the node that they leave or enter.
         let mut leaving: BTreeMap<(usize, usize), f64> = BTreeMap::new();
         let mut entering: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-        let inner = |cell: &usize| (cell + 1) % stages != 0;
+        let inner = |cell: &usize| !(cell + 1).is_multiple_of(stages);
         let crosses = |cell: usize| spots[cell].node != spots[cell + 1].node;
         for cell in (0..spots.len()).filter(inner).filter(|cell| crosses(*cell)) {
             *leaving.entry((cell % stages, spots[cell].node)).or_default() += 1.0;
