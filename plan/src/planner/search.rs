@@ -27,7 +27,7 @@ const MOST_REFINED: u64 = 20_000;
 /// How close.
 const REFINED: f64 = 0.15;
 /// Work that a search may do: cells of grids and turns of micro-batches that were looked at.
-const BUDGET: u64 = 1_500_000;
+const BUDGET: u64 = 800_000;
 /// More work where the groups are so few that they are arranged in every way.
 const THOROUGH_BUDGET: u64 = 20_000_000;
 /// More work for each group of cards.
