@@ -32,8 +32,15 @@ pub fn best(run: &RunRequest, island: &IslandRequest, execution: &Execution) -> 
     let planner = Planner::new(run, 1);
     let mut estimator = planner.estimator(island, &chosen[0], &hosts).ok()?;
     let mut all = Exhaustive { estimator: &mut estimator, best: None };
-    for cut in 0..all.estimator.cuts.len() {
-        all.grids(cut);
+    let mut grids: Vec<Grid> =
+        (0..all.estimator.cuts.len()).flat_map(|cut| all.grids(cut)).collect();
+    grids.sort_by(|a, b| a.bound.total_cmp(&b.bound));
+    for grid in grids {
+        // All that follow are no better either.
+        if all.best.as_ref().is_some_and(|best| grid.bound >= best.score) {
+            break;
+        }
+        all.pipelines(&grid);
     }
     let best = all.best?;
     Some(Best {
@@ -41,6 +48,15 @@ pub fn best(run: &RunRequest, island: &IslandRequest, execution: &Execution) -> 
         sharding: describe::sharding(&estimator, &best),
         batches: best.batches,
     })
+}
+
+/// A grid of stages with micro-batches of one size, whose layers are still to be divided.
+struct Grid {
+    shape: Shape,
+    /// As many micro-batches as a replica has at most.
+    most: BatchSpec,
+    /// What no division is better than.
+    bound: f64,
 }
 
 struct Exhaustive<'a, 'e> {
@@ -53,16 +69,19 @@ impl Exhaustive<'_, '_> {
         self.estimator.planner.run.model.config().num_hidden_layers
     }
 
-    fn grids(&mut self, cut: usize) {
+    /// Tries what has one stage, and lists what has more.
+    fn grids(&mut self, cut: usize) -> Vec<Grid> {
         let groups = self.estimator.groups[cut].len();
+        let mut grids = Vec::new();
         for stages in 1..=groups.min(self.layers() as usize) {
             for replicas in 1..=groups / stages {
                 for places in self.arrangements(cut, replicas, stages) {
                     let shape = Shape { cut, compression: None, places };
-                    if stages == 1 { self.flat(&shape) } else { self.piped(&shape) }
+                    if stages == 1 { self.flat(&shape) } else { grids.extend(self.piped(&shape)) }
                 }
             }
         }
+        grids
     }
 
     /// Every way to fill a grid, with rows in order, for replicas may be renamed.
@@ -128,8 +147,8 @@ impl Exhaustive<'_, '_> {
         }
     }
 
-    fn piped(&mut self, shape: &Shape) {
-        let (run, layers) = (self.estimator.planner.run, self.layers());
+    fn piped(&mut self, shape: &Shape) -> Vec<Grid> {
+        let run = self.estimator.planner.run;
         let cards = shape.places.cells.iter().map(|group| {
             let kind = self.estimator.groups[shape.cut][*group].kind;
             self.estimator.kinds[kind].on_cpu()
@@ -137,35 +156,79 @@ impl Exhaustive<'_, '_> {
         let useful = cards.map(|on_cpu| time::useful_micro_batch(on_cpu, run.sequence_length));
         let useful = useful.max().unwrap_or(1);
         let stages = shape.places.stages as u32;
+        let mut grids = Vec::new();
         for size in (1..=useful).filter(|size| run.sequences.is_multiple_of(*size)) {
             let all = run.sequences / size;
             // So many micro-batches a replica has at most; of more than stages, any number.
             for most in 1..=stages.min(all) {
-                let most = if most == stages { all } else { most };
-                for counts in compositions(layers, stages) {
-                    self.pipeline(
-                        shape,
-                        &counts,
-                        BatchSpec { micro_batches: most, micro_batch_size: size },
-                    );
-                }
+                let micro_batches = if most == stages { all } else { most };
+                let most = BatchSpec { micro_batches, micro_batch_size: size };
+                grids.push(Grid { bound: self.bound(shape, most), shape: shape.clone(), most });
+            }
+        }
+        grids
+    }
+
+    /// Stage i ends its m micro-batches no earlier than m t_i + Σ_{j<i} t_j, with the first of them
+    /// through every stage before it. The most layers that a replica's stages, of v_i layers a
+    /// second, have done by then are Σ (1 − 1/m)^i v_i T / m, fastest first.
+    fn bound(&mut self, shape: &Shape, most: BatchSpec) -> f64 {
+        let paces = self.estimator.paces(shape.cut, most.micro_batch_size);
+        let left = 1.0 - 1.0 / f64::from(most.micro_batches);
+        let rows = shape.places.cells.chunks(shape.places.stages).map(|row| {
+            let mut speeds: Vec<f64> = row.iter().map(|group| 1.0 / paces[*group].each()).collect();
+            speeds.sort_by(|a, b| b.total_cmp(a));
+            speeds.iter().rev().fold(0.0, |later, speed| speed + left * later)
+        });
+        let rate: f64 = rows.sum();
+        let all = self.estimator.planner.run.sequences / most.micro_batch_size;
+        let seconds = f64::from(all) * f64::from(self.layers()) / rate;
+        seconds * self.estimator.burden(shape)
+    }
+
+    fn pipelines(&mut self, grid: &Grid) {
+        let stages = grid.shape.places.stages;
+        let holds: Vec<_> = (0..stages).map(|stage| self.holds(grid, stage)).collect();
+        for counts in compositions(self.layers(), stages as u32) {
+            let own = counts.iter().zip(&holds).map(|(layers, holds)| holds[*layers as usize]);
+            if let Some(stages) = own.collect::<Option<Vec<StageSpec>>>() {
+                self.pipeline(grid, &stages);
             }
         }
     }
 
-    fn pipeline(&mut self, shape: &Shape, counts: &[u32], most: BatchSpec) {
+    /// How a stage holds each number of layers on all of its cards.
+    fn holds(&mut self, grid: &Grid, stage: usize) -> Vec<Option<StageSpec>> {
+        let shape = &grid.shape;
+        let mut rooms = [u32::MAX; 2];
+        for replica in 0..shape.places.replicas {
+            let kind = self.estimator.group(shape, replica, stage).kind;
+            let lines = self.estimator.lines(shape, kind, stage, grid.most);
+            let memory = self.estimator.kinds[kind].memory;
+            for (recompute, room) in [false, true].into_iter().zip(&mut rooms) {
+                *room = (*room).min(lines.room(memory, recompute));
+            }
+        }
+        let hold = |layers| {
+            let recompute = layers > rooms[0];
+            (layers <= rooms[usize::from(recompute)]).then_some(StageSpec { layers, recompute })
+        };
+        (0..=self.layers()).map(hold).collect()
+    }
+
+    fn pipeline(&mut self, Grid { shape, most, .. }: &Grid, stages: &[StageSpec]) {
         let all = self.estimator.planner.run.sequences / most.micro_batch_size;
-        let Some(stages) = self.recompute(shape, counts, most) else { return };
         let placed = self.estimator.placed(shape);
         let mut rate = 0.0;
         let mut rows = Vec::new();
         for replica in 0..shape.places.replicas {
-            let row = self.estimator.row(shape, &placed, replica, (&stages, most.micro_batch_size));
+            let row = self.estimator.row(shape, &placed, replica, (stages, most.micro_batch_size));
             let row: Vec<_> = row.into_iter().map(|(seconds, _)| seconds).collect();
             rate += 1.0 / row.iter().map(|own| own.both()).fold(0.0, f64::max);
             rows.push(row);
         }
-        if self.best.as_ref().is_some_and(|best| f64::from(all) / rate >= best.score) {
+        let least = f64::from(all) / rate * self.estimator.burden(shape);
+        if self.best.as_ref().is_some_and(|best| least >= best.score) {
             return;
         }
         let mut ways = Vec::new();
@@ -174,37 +237,11 @@ impl Exhaustive<'_, '_> {
             for micro_batches in 1..=most.micro_batches {
                 let done = crate::pipeline::simulate(row, micro_batches);
                 let seconds = done.into_iter().fold(0.0, f64::max);
-                way.push(Some((seconds, BatchSpec { micro_batches, ..most })));
+                way.push(Some((seconds, BatchSpec { micro_batches, ..*most })));
             }
             ways.push(way);
         }
-        self.try_division(shape, &stages, &ways, all);
-    }
-
-    fn recompute(
-        &mut self,
-        shape: &Shape,
-        counts: &[u32],
-        batch: BatchSpec,
-    ) -> Option<Vec<StageSpec>> {
-        let mut stages = Vec::new();
-        for (stage, layers) in counts.iter().enumerate() {
-            let mut fits = [true, true];
-            for replica in 0..shape.places.replicas {
-                let kind = self.estimator.group(shape, replica, stage).kind;
-                let lines = self.estimator.lines(shape, kind, stage, batch);
-                for (recompute, fits) in [false, true].into_iter().zip(&mut fits) {
-                    let needs = lines.needs(StageSpec { layers: *layers, recompute });
-                    *fits &= needs <= self.estimator.kinds[kind].memory;
-                }
-            }
-            let recompute = !fits[0];
-            if recompute && !fits[1] {
-                return None;
-            }
-            stages.push(StageSpec { layers: *layers, recompute });
-        }
-        Some(stages)
+        self.try_division(shape, stages, &ways, all);
     }
 
     /// Divides `all` over replicas, each of which takes so long for its share of each size, so that

@@ -85,9 +85,14 @@ fn more(
     let least = |card: &Chosen| {
         let room = MOST_CARDS.saturating_sub(cards.len());
         let doublings = std::iter::successors(Some(1_usize), |count| Some(count * 2));
-        let enough =
-            doublings.take_while(|count| *count <= room).find(|count| with(card, *count))?;
-        let (mut low, mut high) = (enough / 2, enough);
+        let mut below = 0;
+        let mut counts = doublings.take_while(|count| *count < room).chain([room]);
+        let enough = counts.find(|count| {
+            let holds = with(card, *count);
+            below = if holds { below } else { *count };
+            holds
+        })?;
+        let (mut low, mut high) = (below, enough);
         while high - low > 1 {
             let middle = low.midpoint(high);
             if with(card, middle) { high = middle } else { low = middle }

@@ -15,7 +15,7 @@ use plan::request::Execution;
 #[derive(Debug, Parser)]
 struct Args {
     /// Random small islands that are judged.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 450)]
     cases: u64,
     /// Seed of the first.
     #[arg(long, default_value_t = 1)]

@@ -102,26 +102,19 @@ fn plan(run: &RunRequest, pool: &Pool) -> Result<IslandPlan, String> {
 /// on each stage and as many sequences for each replica, whatever the cards, on all of them. Each
 /// works at the pace of the slowest card, and has the memory of the smallest.
 fn equal_split(run: &RunRequest, cards: &[(&str, u32)], network: f64) -> Option<f64> {
-    let least = |value: fn(&plan::gpu::Card) -> f64| {
-        cards
-            .iter()
-            .filter_map(|(product, _)| plan::gpu::lookup(product))
-            .map(value)
-            .min_by(f64::total_cmp)
+    let memory = cards.iter().filter_map(|(product, _)| plan::gpu::lookup(product));
+    let memory = memory.map(|card| card.memory()).min()?;
+    let as_if_all_were = |product| {
+        let alike: Vec<_> = cards.iter().map(|(_, count)| (product, *count)).collect();
+        let mut pool = requests::pool(&alike, network);
+        for device in &mut pool.island.devices {
+            device.memory = Some(memory);
+        }
+        plan(run, &pool).ok().map(|plan| plan.spec.tokens_per_second)
     };
-    let tflops = least(plan::gpu::Card::tflops)?;
-    let memory = least(|card| card.memory() as f64)?;
-    let slowest = cards.iter().map(|(product, _)| *product);
-    let slowest = slowest.min_by(|a, b| {
-        let speed = |name: &str| plan::gpu::lookup(name).map_or(tflops, plan::gpu::Card::tflops);
-        speed(a).total_cmp(&speed(b))
-    })?;
-    let alike: Vec<_> = cards.iter().map(|(_, count)| (slowest, *count)).collect();
-    let mut pool = requests::pool(&alike, network);
-    for device in &mut pool.island.devices {
-        device.memory = Some(memory as u64);
-    }
-    plan(run, &pool).ok().map(|plan| plan.spec.tokens_per_second)
+    // Which card is slowest depends on the model: of some bandwidth is what they lack.
+    let speeds = cards.iter().filter_map(|(product, _)| as_if_all_were(*product));
+    speeds.min_by(f64::total_cmp)
 }
 
 /// Tokens a second with the cards of the fastest product and no others.
