@@ -4,12 +4,14 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::island::ComputeIsland;
+use crate::pool::IslandPool;
 use crate::run::TrainingRun;
 
 /// Each definition with the name of its file in `crds/`.
-pub fn definitions() -> [(&'static str, Value); 2] {
+pub fn definitions() -> [(&'static str, Value); 3] {
     [
         ("computeislands.yaml", definition(ComputeIsland::crd())),
+        ("islandpools.yaml", definition(IslandPool::crd())),
         ("trainingruns.yaml", definition(TrainingRun::crd())),
     ]
 }

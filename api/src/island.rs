@@ -33,10 +33,18 @@ use crate::text::{Decimal, DurationText, Quantity};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
-    printcolumn(name = "Cards", type_ = "integer", json_path = ".status.plan.cards"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.plan.cards"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.plan.memory"),
+    printcolumn(name = "Plan", type_ = "string", json_path = ".status.plan.layout"),
     printcolumn(name = "Round", type_ = "integer", json_path = ".status.round"),
     printcolumn(name = "Tok/s", type_ = "integer", json_path = ".status.plan.tokensPerSecond"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".spec.runRef.name"
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rule(
@@ -54,6 +62,10 @@ pub struct ComputeIslandSpec {
     pub objective: Objective,
     /// Cards that may be used, best first.
     #[schemars(length(min = 1, max = 32))]
+    #[schemars(extend("x-kubernetes-validations" = rule(
+        "self.all(device, self.exists_one(other, other.product == device.product))",
+        "list every product once"
+    )))]
     pub devices: Vec<Device>,
     /// Least memory over all its cards together, mixed as they may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +85,60 @@ pub struct ComputeIslandSpec {
     /// What pipeline stages keep and send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
+    /// Whether the island gives its cards back and rests until this is false. Clusters only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// How long all of the island's pods may take to run together: then they are deleted, so that
+    /// none holds a card in vain, and tried again later; `10m` where absent. Clusters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deadline: Option<DurationText>,
+    /// Taints of nodes that the island's pods tolerate. Clusters only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint that is tolerated, as pods say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// The taint's key; every key where absent, with the operator `Exists`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub key: Option<String>,
+    /// `Equal` or `Exists`.
+    #[serde(default)]
+    pub operator: TolerationOperator,
+    /// The taint's value, for `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// The taint's effect; every effect where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+/// How a toleration meets a taint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TolerationOperator {
+    /// Key and value are the taint's.
+    #[default]
+    Equal,
+    /// The key is the taint's.
+    Exists,
+}
+
+/// What a taint does to pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TaintEffect {
+    /// None is placed there.
+    NoSchedule,
+    /// None is placed there if there is another node.
+    PreferNoSchedule,
+    /// None stays there.
+    NoExecute,
 }
 
 /// What an island's plan is best at.
@@ -252,7 +318,9 @@ pub struct ComputeIslandStatus {
     /// The generation of the spec that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Planned, CapacitySatisfied, Joined, Degraded.
+    /// `Planned`: there is a plan. `CapacitySatisfied`: the cards that the island asks for are
+    /// there. `Joined`: the run counts it as a member. `Degraded`: it goes on, but not as it should.
+    /// `Ready`: it trains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -296,29 +364,78 @@ pub struct FoundDevice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
-    /// Its epoch; older epochs are refused.
+    /// Its epoch; older epochs are refused. Grows whenever the ranks start again.
     pub epoch: i64,
+    /// The generation of the spec that it was made for.
+    pub generation: i64,
+    /// Where its pods are.
+    pub phase: PlanPhase,
+    /// When it came to this phase, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// Epochs that broke, one after another, since it last ran for a while.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = 1_000_000))]
+    pub failures: u32,
+    /// The island's place among the run's islands: which samples are its own.
+    #[schemars(range(max = 1_000_000))]
+    pub index: u32,
+    /// Data-, pipeline- and tensor-parallel sizes, such as `2×4×1`.
+    #[schemars(length(max = 32))]
+    pub layout: String,
     /// Cards that take part.
     #[schemars(range(max = 1024))]
     pub cards: u32,
-    /// Replicas inside the island.
-    #[schemars(range(max = 1024))]
-    pub data: u32,
-    /// Stages.
-    #[schemars(range(max = 256))]
-    pub pipeline: u32,
-    /// Cards that share each layer.
-    #[schemars(range(max = 64))]
-    pub tensor: u32,
-    /// H: inner steps of a round.
+    /// Memory of these cards.
+    pub memory: Quantity,
+    /// H: inner steps of a round; absent until the run has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1_000_000))]
-    pub inner_steps: u32,
+    pub inner_steps: Option<u32>,
+    /// Seconds of an inner step that are expected.
+    pub step_seconds: Decimal,
     /// Tokens per second that are expected.
     pub tokens_per_second: i64,
     /// What each rank holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub ranks: Vec<RankStatus>,
+    /// Why it is so, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "sentences")]
+    pub reasons: Vec<String>,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+fn sentences(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": { "type": "string", "maxLength": 1024, "description": "A sentence." },
+    })
+}
+
+/// Where the pods of a plan are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum PlanPhase {
+    /// Cards are set aside; the run has not begun.
+    Planned,
+    /// Pods are made.
+    Starting,
+    /// All ranks ran at the same time.
+    Running,
+    /// A rank ended too early, or never ran; the others are being deleted.
+    Stopping,
+    /// Nothing runs; it is tried again after a wait.
+    Waiting,
+    /// All ranks ended well.
+    Done,
+    /// It would break again in the same way; change the spec.
+    Failed,
 }
 
 /// What one rank holds.
@@ -331,8 +448,11 @@ pub struct RankStatus {
     /// The card.
     #[schemars(length(max = 63))]
     pub product: String,
-    /// Its layers, such as `0-15`.
-    #[schemars(length(max = 16))]
+    /// Cards of that product that it drives.
+    #[schemars(range(max = 64))]
+    pub count: u32,
+    /// Its layers, such as `0-15`; of several stages one after another.
+    #[schemars(length(max = 256))]
     pub layers: String,
     /// Memory that it is expected to need.
     pub memory: Quantity,

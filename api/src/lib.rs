@@ -1,4 +1,4 @@
-//! What users write: `ComputeIsland` and `TrainingRun` (`heteroloco.dev/v1alpha1`), and the way
+//! What users write: `ComputeIsland`, `TrainingRun` and `IslandPool` (`heteroloco.dev/v1alpha1`), and the way
 //! from their YAML to a plan's input. [`load`] is the entry for files; the operator starts from the
 //! types. [`nodes`] reads what a cluster has, [`proposal`] writes islands that are proposed for it.
 
@@ -7,6 +7,7 @@ pub mod crds;
 pub mod island;
 mod load;
 pub mod nodes;
+pub mod pool;
 mod pretrained;
 pub mod proposal;
 pub mod run;

@@ -68,6 +68,17 @@ pub fn nodes(text: &str) -> Result<FoundNodes, NodesError> {
     Ok(FoundNodes { nodes, notes: notes.sentences() })
 }
 
+/// One node with its labels, or why its cards cannot be used.
+///
+/// # Errors
+/// Why there is none to plan with, a clause.
+pub fn of_object(object: Object) -> Result<(Node, BTreeMap<String, String>), String> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let mut notes = Notes::default();
+    node(name, object, &mut notes)
+        .ok_or_else(|| notes.0.into_keys().next().unwrap_or_else(|| "left out".into()))
+}
+
 /// A node, where it has cards that can be used.
 fn node(
     name: String,

@@ -9,8 +9,9 @@ use plan::gpu;
 use plan::grouping::{Proposal, Wishes};
 use plan::planner::MOST_CARDS;
 
-use crate::island::{ComputeIsland, ComputeIslandSpec, Count, Device, Objective, RunRef};
+use crate::island::{ComputeIsland, ComputeIslandSpec, Count, Device, RunRef};
 use crate::nodes::HOSTNAME;
+use crate::pool::IslandTemplate;
 use crate::selector::{NodeOperator, NodeRequirement, NodeSelector};
 
 /// Products that an island may list.
@@ -55,16 +56,33 @@ pub fn island(
     wishes: &Wishes,
     hostnames: &BTreeMap<&str, &str>,
 ) -> Result<ComputeIsland, ProposalError> {
+    of_template(proposal, run, wishes, hostnames, &IslandTemplate::default())
+}
+
+/// The same, with what a pool's islands say.
+///
+/// # Errors
+/// When no island may have as many cards or products.
+pub fn of_template(
+    proposal: &Proposal,
+    run: &str,
+    wishes: &Wishes,
+    hostnames: &BTreeMap<&str, &str>,
+    template: &IslandTemplate,
+) -> Result<ComputeIsland, ProposalError> {
     let spec = ComputeIslandSpec {
         run_ref: RunRef { name: run.to_owned() },
-        objective: Objective::default(),
+        objective: template.objective,
         devices: devices(proposal)?,
         min_memory: wishes.min_memory.map(Into::into),
         node_selector: Some(selector(&proposal.nodes, hostnames)),
         uplink: None,
-        idle: None,
+        idle: template.idle.clone(),
         parallelism: None,
-        pipeline: None,
+        pipeline: template.pipeline.clone(),
+        suspend: false,
+        start_deadline: None,
+        tolerations: template.tolerations.clone(),
     };
     Ok(ComputeIsland::new(&proposal.name, spec))
 }

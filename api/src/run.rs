@@ -29,6 +29,11 @@ use crate::text::{Decimal, DurationText, Percent, Quantity};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Round", type_ = "integer", json_path = ".status.round"),
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
     printcolumn(name = "Loss", type_ = "string", json_path = ".status.loss"),
@@ -71,6 +76,19 @@ pub struct TrainingRunSpec {
     /// What survives.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// What keeps members, rounds and the record of the run. Clusters only.
+    #[serde(default)]
+    pub coordinator: Coordinator,
+    /// Whether all islands give their cards back and rest until this is false; the coordinator
+    /// stays. Clusters only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// Who looks after the run, such as `kueue.x-k8s.io/multikueue`; the operator where absent.
+    /// Clusters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps who manages it")))]
+    pub managed_by: Option<String>,
 }
 
 /// A field's rules take the place of its type's, so that both stand here.
@@ -173,6 +191,52 @@ pub struct Data {
     #[serde(default = "default_tokenizer")]
     #[schemars(length(min = 1, max = 4096))]
     pub tokenizer: String,
+    /// What is mounted at `path`, to be read only. Clusters only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+}
+
+/// Where a folder lies in a cluster: one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rule(
+    "has(self.claimName) != has(self.hostPath)",
+    "set one of claimName and hostPath"
+)))]
+pub struct Volume {
+    /// A PersistentVolumeClaim of the run's namespace; islands on several nodes need one that these
+    /// can mount together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: Option<String>,
+    /// A folder that every node has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub host_path: Option<String>,
+    /// Folder in the volume; its root where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub sub_path: Option<String>,
+}
+
+/// What keeps members, rounds and the record of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Coordinator {
+    /// Size of its volume.
+    #[schemars(extend("x-kubernetes-validations" = immutable("a volume keeps its size")))]
+    pub storage: Quantity,
+    /// Class of its volume; the cluster's default where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = immutable("a volume keeps its class")))]
+    pub storage_class_name: Option<String>,
+}
+
+impl Default for Coordinator {
+    fn default() -> Self {
+        Self { storage: "1Gi".into(), storage_class_name: None }
+    }
 }
 
 fn default_tokenizer() -> String {
@@ -376,6 +440,9 @@ pub struct Checkpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub path: Option<String>,
+    /// What is mounted at `path`; where absent, checkpoints are lost with their pod. Clusters only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
     /// After every so many rounds.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub every_rounds: u32,
@@ -383,7 +450,7 @@ pub struct Checkpoint {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Self { path: None, every_rounds: 10 }
+        Self { path: None, volume: None, every_rounds: 10 }
     }
 }
 
@@ -394,7 +461,8 @@ pub struct TrainingRunStatus {
     /// The generation of the spec that this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready and what keeps it from being so.
+    /// `Coordinated`: the coordinator answers. `Ready`: enough islands train. `Complete`: all tokens
+    /// are trained on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -404,7 +472,7 @@ pub struct TrainingRunStatus {
     /// Tokens of all committed rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
-    /// Held-out loss, nats per token.
+    /// Training loss of the last committed round, weighted by tokens, nats per token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub loss: Option<String>,

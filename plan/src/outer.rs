@@ -29,6 +29,8 @@ pub const AUTO_INNER_STEPS: u32 = 30;
 /// does to the loss is not known. (The paper's figure ends at 100, its authors' announcement at
 /// 250.)
 pub const MOST_INNER_STEPS: u32 = 250;
+/// The largest H of any island.
+const MOST_STEPS: u32 = 100_000;
 /// The most islands of a plan: what a coordinator takes unless told otherwise.
 pub const MOST_ISLANDS: usize = 256;
 
@@ -115,7 +117,19 @@ pub struct OuterPlan {
     pub reasons: Vec<String>,
 }
 
+/// H of an island that joins a run whose rounds take so many seconds of inner steps: as many steps
+/// as end with the others', one at least.
+pub fn joining_steps(compute_seconds: f64, step_seconds: f64) -> u32 {
+    // Rounding takes what is not a number to 0.
+    ((compute_seconds / step_seconds) as u32).clamp(1, MOST_STEPS)
+}
+
 impl OuterPlan {
+    /// Seconds of inner steps in a round: the slowest island's.
+    pub fn compute_seconds(&self) -> f64 {
+        self.islands.iter().map(|island| island.compute_seconds).fold(0.0, f64::max)
+    }
+
     /// Tokens a second of the run, exchanges included.
     pub fn tokens_per_second(&self) -> f64 {
         self.round_tokens as f64 / self.round_seconds

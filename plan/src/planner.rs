@@ -142,6 +142,39 @@ pub fn plan_run(
     Ok(finish(&planner, plans, outer, execution))
 }
 
+/// Plans one of so many islands by itself; H and its place among the others are left at 0.
+///
+/// # Errors
+/// Why it is refused, and what to change.
+pub fn plan_island(
+    run: &RunRequest,
+    islands: usize,
+    island: &IslandRequest,
+    execution: &Execution,
+) -> Result<IslandPlan, Refusal> {
+    let mut pool = Pool::new(execution);
+    let cards = pool.choose(island)?;
+    Planner::new(run, islands).plan(island, &cards, &pool.into_hosts())
+}
+
+/// What the islands of a run agree on when it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beginning {
+    /// What all islands share.
+    pub run: RunSpec,
+    /// H of every island, and what their exchange costs.
+    pub outer: OuterPlan,
+}
+
+/// Begins a run with islands that were planned one at a time.
+///
+/// # Errors
+/// When no H suits them.
+pub fn begin(run: &RunRequest, islands: Vec<Participant>) -> Result<Beginning, Refusals> {
+    let outer = plan_rounds(&Planner::new(run, islands.len()), islands)?;
+    Ok(Beginning { run: run_spec(run, &outer), outer })
+}
+
 /// Whether one of so many islands that has all cards of these nodes could hold the model, in
 /// whatever layout. Of more than [`MOST_CARDS`] cards the largest have to.
 pub fn holds(run: &RunRequest, islands: usize, nodes: &[Node]) -> bool {
@@ -226,14 +259,37 @@ fn rounds(
         step_tokens: u64::from(run.sequences) * u64::from(run.sequence_length),
         uplink: island.uplink,
     };
+    plan_rounds(planner, islands.iter().zip(plans).map(participant).collect())
+}
+
+fn plan_rounds(planner: &Planner<'_>, islands: Vec<Participant>) -> Result<OuterPlan, Refusals> {
+    let run = planner.run;
     let request = OuterRequest {
-        islands: islands.iter().zip(plans).map(participant).collect(),
+        islands,
         contribution_bytes: planner.contribution_bytes,
         dense_bytes: run.model.parameters() * 4,
         inner_steps: run.inner_steps,
         deadline_seconds: run.rounds.deadline.as_secs_f64(),
     };
     outer::plan_rounds(&request).map_err(|error| Refusals(vec![refusal::no_rounds(&error)]))
+}
+
+fn run_spec(run: &RunRequest, outer: &OuterPlan) -> RunSpec {
+    RunSpec {
+        name: run.name.clone(),
+        seed: run.seed,
+        model: run.model.config().clone(),
+        from: run.from.clone(),
+        data: run.data.clone(),
+        sequence_length: run.sequence_length,
+        tokens: run.tokens,
+        reference_steps: outer.reference_steps,
+        total_rounds: run.tokens.div_ceil(outer.round_tokens.max(1)).max(1),
+        optimizer: run.optimizer.clone(),
+        sparse: run.sparse.clone(),
+        checkpoint_every_rounds: run.checkpoint_every_rounds,
+        evaluation: run.evaluation.clone(),
+    }
 }
 
 fn finish(
@@ -244,21 +300,7 @@ fn finish(
 ) -> RunPlan {
     let run = planner.run;
     RunPlan {
-        run: RunSpec {
-            name: run.name.clone(),
-            seed: run.seed,
-            model: run.model.config().clone(),
-            from: run.from.clone(),
-            data: run.data.clone(),
-            sequence_length: run.sequence_length,
-            tokens: run.tokens,
-            reference_steps: outer.reference_steps,
-            total_rounds: run.tokens.div_ceil(outer.round_tokens.max(1)).max(1),
-            optimizer: run.optimizer.clone(),
-            sparse: run.sparse.clone(),
-            checkpoint_every_rounds: run.checkpoint_every_rounds,
-            evaluation: run.evaluation.clone(),
-        },
+        run: run_spec(run, &outer),
         tokenizer: run.tokenizer.clone(),
         rounds: run.rounds,
         checkpoint: run.checkpoint.clone(),

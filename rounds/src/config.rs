@@ -1,6 +1,7 @@
 //! The rules of a run: how many islands, how long to wait, when it is done.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,12 +45,63 @@ fn default_fetch_deadline_ms() -> u64 {
     120_000
 }
 
+/// Members renew their lease from a thread of their own, so this covers a busy machine, not a long
+/// step.
 fn default_lease_ms() -> u64 {
     15_000
 }
 
 fn default_max_members() -> u32 {
     256
+}
+
+/// Least time in which the members may fetch each other's contributions.
+const FETCH_DEADLINE: Duration = Duration::from_secs(120);
+/// Times the planned exchange that they have where that is more: uplinks are shared with others.
+const FETCH_PATIENCE: f64 = 3.0;
+
+/// What a plan says of a run's rounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Name of the run.
+    pub name: String,
+    /// Islands that are expected.
+    pub islands: u32,
+    /// Share of the members, 1 to 100, whose offers suffice once `grace` has passed.
+    pub quorum_percent: u8,
+    /// Wait for the others after the quorum.
+    pub grace: Duration,
+    /// End of a round in any case, from its start.
+    pub deadline: Duration,
+    /// Seconds that an exchange is expected to take.
+    pub exchange_seconds: f64,
+    /// Tokens after which the run is done.
+    pub tokens: u64,
+}
+
+impl Planned {
+    /// The rules of a run of which its islands are all members that are known of.
+    pub fn rules(self) -> RunConfig {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let quorum = u32::from(self.quorum_percent);
+        let exchange = Duration::try_from_secs_f64(FETCH_PATIENCE * self.exchange_seconds);
+        RunConfig {
+            name: self.name,
+            islands: self.islands,
+            minimum: self
+                .islands
+                .saturating_mul(quorum)
+                .div_ceil(100)
+                .clamp(1, self.islands.max(1)),
+            quorum_percent: self.quorum_percent,
+            grace_ms: milliseconds(self.grace),
+            deadline_ms: milliseconds(self.deadline),
+            fetch_deadline_ms: milliseconds(exchange.unwrap_or(FETCH_DEADLINE).max(FETCH_DEADLINE)),
+            lease_ms: default_lease_ms(),
+            tokens: self.tokens,
+            max_members: MEMBERS_MAX,
+        }
+    }
 }
 
 /// A rule that cannot be followed.

@@ -1,7 +1,7 @@
 //! The program `heteroloco-worker`: arguments, signals, exit codes.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +42,15 @@ struct RankArguments {
     /// Go on from the newest checkpoint of the spec's folder, if there is one.
     #[arg(long)]
     resume: bool,
+    /// Which rank this is, in place of the spec's: so all ranks of an island can share a file.
+    #[arg(long)]
+    rank: Option<u32>,
+    /// Address of this machine on which the others reach it, in place of the spec's hosts.
+    #[arg(long)]
+    host: Option<IpAddr>,
+    /// File that is told why the rank ended, for whoever cannot read its output.
+    #[arg(long, value_name = "FILE")]
+    termination_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,7 +90,7 @@ fn exit(code: i32) -> ExitCode {
 fn rank(arguments: &RankArguments) -> ExitCode {
     let spec = match read_spec(arguments) {
         Ok(spec) => spec,
-        Err(error) => return fail(EXIT_CONFIG, &format!("{error:#}")),
+        Err(error) => return fail(EXIT_CONFIG, &format!("{error:#}"), arguments),
     };
     let service = telemetry::Service {
         name: "heteroloco-worker".into(),
@@ -93,30 +102,40 @@ fn rank(arguments: &RankArguments) -> ExitCode {
     };
     let telemetry = match telemetry::init(&service) {
         Ok(guard) => guard,
-        Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
+        Err(error) => return fail(EXIT_CONFIG, &chain(&error), arguments),
     };
     let code = match start(&spec, arguments.resume) {
         Ok(ending) => {
-            emit(&WorkerEvent::Finished { ending });
+            last_words(&WorkerEvent::Finished { ending }, arguments);
             ExitCode::SUCCESS
         }
         Err(error) => match error.downcast_ref::<RunError>() {
             Some(known) => {
                 tracing::debug!(error = ?known, "What failed, in full.");
-                fail(known.exit_code(), &chain(known))
+                fail(known.exit_code(), &chain(known), arguments)
             }
-            None => fail(EXIT_CONFIG, &format!("{error:#}")),
+            None => fail(EXIT_CONFIG, &format!("{error:#}"), arguments),
         },
     };
     drop(telemetry);
     code
 }
 
-fn fail(code: i32, error: &str) -> ExitCode {
+fn fail(code: i32, error: &str, arguments: &RankArguments) -> ExitCode {
     tracing::error!(error, "The rank ends.");
     eprintln!("{error}");
-    emit(&WorkerEvent::Failed { error: error.to_string() });
+    last_words(&WorkerEvent::Failed { error: error.to_string() }, arguments);
     exit(code)
+}
+
+fn last_words(event: &WorkerEvent, arguments: &RankArguments) {
+    emit(event);
+    let Some(path) = &arguments.termination_log else { return };
+    // An event is plain data.
+    let text = serde_json::to_string(event).unwrap_or_default();
+    if let Err(error) = std::fs::write(path, text) {
+        tracing::warn!(%error, path = %path.display(), "failed to write the termination log");
+    }
 }
 
 fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<Ending> {
@@ -148,8 +167,23 @@ fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
     file.take(SPEC_BYTES_MAX)
         .read_to_string(&mut text)
         .with_context(|| format!("failed to read the spec {}", path.display()))?;
-    serde_yaml::from_str(&text)
-        .with_context(|| format!("failed to understand the spec {}", path.display()))
+    let mut spec: WorkerSpec = serde_yaml::from_str(&text)
+        .with_context(|| format!("failed to understand the spec {}", path.display()))?;
+    spec.rank = arguments.rank.unwrap_or(spec.rank);
+    let ranks = spec.island.ranks.len();
+    anyhow::ensure!(
+        (spec.rank as usize) < ranks,
+        "failed to start rank {} of {ranks}: ranks count from 0",
+        spec.rank
+    );
+    if let Some(host) = arguments.host {
+        let metrics = spec.metrics.iter_mut();
+        for listen in [&mut spec.listen, &mut spec.collective_listen].into_iter().chain(metrics) {
+            let port = listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            *listen = SocketAddr::new(host, port.unwrap_or(0)).to_string();
+        }
+    }
+    Ok(spec)
 }
 
 /// Ends the rank when its standard input ends, which the kernel does when the parent dies. The

@@ -28,6 +28,9 @@ impl ComputeIsland {
         if let Some(cooldown) = spec.idle.as_ref().and_then(|idle| idle.cooldown.as_ref()) {
             check.parse("spec.idle.cooldown", cooldown.parse());
         }
+        if let Some(deadline) = &spec.start_deadline {
+            check.parse("spec.startDeadline", deadline.parse());
+        }
         let layout = spec.parallelism.clone().unwrap_or_default();
         check.finish(|| {
             Some(IslandRequest {
