@@ -23,6 +23,7 @@ use crate::text::{Decimal, DurationText, Quantity};
     namespaced,
     status = "ComputeIslandStatus",
     derive = "PartialEq",
+    shortname = "islands",
     shortname = "island",
     shortname = "isl",
     category = "heteroloco",
@@ -458,4 +459,23 @@ pub struct RankStatus {
     pub memory: Quantity,
     /// Memory of the card beyond that.
     pub headroom: Quantity,
+}
+
+impl Toleration {
+    /// Whether a taint of this key, value and effect is tolerated.
+    pub fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
+        let effect_name = |own: TaintEffect| match own {
+            TaintEffect::NoSchedule => "NoSchedule",
+            TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+            TaintEffect::NoExecute => "NoExecute",
+        };
+        self.effect.is_none_or(|own| effect_name(own) == effect)
+            && match (&self.key, self.operator) {
+                (None, operator) => operator == TolerationOperator::Exists,
+                (Some(own), TolerationOperator::Exists) => own == key,
+                (Some(own), TolerationOperator::Equal) => {
+                    own == key && self.value.as_deref().unwrap_or_default() == value
+                }
+            }
+    }
 }

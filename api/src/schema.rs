@@ -1,5 +1,7 @@
 //! Checks a value against a kind's schema, as the API server would, but reports everything at once.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use crate::text;
@@ -17,6 +19,12 @@ impl FieldProblem {
     /// A problem of the field at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
     }
 }
 

@@ -7,4 +7,4 @@ mod serve;
 
 pub use logs::{Guard, InitError, Service, init};
 pub use propagation::{inject, propagate, set_parent, set_parent_from, traceparent};
-pub use serve::serve;
+pub use serve::{serve, serve_ready};

@@ -1,8 +1,9 @@
-//! Serves `/metrics` to Prometheus and `/healthz` to whoever watches the process.
+//! Serves `/metrics` to Prometheus, `/healthz` and `/readyz` to whoever watches the process.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,15 +33,25 @@ pub async fn serve(
     registry: Arc<Registry>,
     shutdown: impl Future<Output = ()>,
 ) {
+    serve_ready(listener, registry, Arc::new(AtomicBool::new(true)), shutdown).await;
+}
+
+/// Answers `GET /readyz` besides: 200 where `ready`, else 503.
+pub async fn serve_ready(
+    listener: TcpListener,
+    registry: Arc<Registry>,
+    ready: Arc<AtomicBool>,
+    shutdown: impl Future<Output = ()>,
+) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accept = async {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let registry = Arc::clone(&registry);
+                    let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
                     tokio::spawn(async move {
-                        connection(stream, registry).await;
+                        connection(stream, registry, ready).await;
                         drop(slot);
                     });
                 }
@@ -57,9 +68,11 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, registry: Arc<Registry>) {
-    let answer =
-        service_fn(|request| std::future::ready(Ok::<_, Infallible>(respond(&request, &registry))));
+async fn connection(stream: TcpStream, registry: Arc<Registry>, ready: Arc<AtomicBool>) {
+    let answer = service_fn(|request| {
+        let ready = ready.load(Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(respond(&request, &registry, ready)))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -68,11 +81,15 @@ async fn connection(stream: TcpStream, registry: Arc<Registry>) {
     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
-fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, registry: &Registry, ready: bool) -> Response<Full<Bytes>> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => (StatusCode::OK, OPEN_METRICS, registry.encode()),
         (&Method::GET, "/healthz") => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        (_, "/metrics" | "/healthz") => {
+        (&Method::GET, "/readyz") if ready => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        (&Method::GET, "/readyz") => {
+            (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned())
+        }
+        (_, "/metrics" | "/healthz" | "/readyz") => {
             (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned())
         }
         _ => (StatusCode::NOT_FOUND, "text/plain", "see /metrics and /healthz\n".to_owned()),

@@ -31,9 +31,26 @@ pub enum Reason {
     Unshardable,
 }
 
+impl Reason {
+    /// Its name, as conditions have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoIslands => "NoIslands",
+            Self::NoRounds => "NoRounds",
+            Self::UnknownProduct => "UnknownProduct",
+            Self::NotEnoughCards => "NotEnoughCards",
+            Self::ModelTooLarge => "ModelTooLarge",
+            Self::TooManyCards => "TooManyCards",
+            Self::BelowMinimumMemory => "BelowMinimumMemory",
+            Self::BatchTooSmall => "BatchTooSmall",
+            Self::Unshardable => "Unshardable",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,180 @@
+//! What every reconcile has at hand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use api::island::ComputeIsland;
+use api::run::TrainingRun;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use rounds::types::RunView;
+use telemetry::metrics::OperatorMetrics;
+use tokio::sync::broadcast;
+
+use crate::args::Args;
+use crate::ledger::Ledger;
+use crate::names::{Key, MANAGER};
+use crate::record::Record;
+use crate::world::World;
+
+/// An object, or why it was not understood: one that is malformed does not stop the others.
+pub(crate) type Guarded<K> = DeserializeGuard<K>;
+
+/// What is to be looked at again.
+#[derive(Clone, Debug)]
+pub(crate) enum Again {
+    Island(Key),
+    Run(Key),
+}
+
+/// Caches of each watched namespace.
+#[derive(Default)]
+pub(crate) struct Stores {
+    pub islands: Vec<Store<Guarded<ComputeIsland>>>,
+    pub runs: Vec<Store<Guarded<TrainingRun>>>,
+}
+
+/// A run that has begun.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Begun {
+    pub record: Record,
+    /// `http://host:port` of its coordinator.
+    pub coordinator: String,
+}
+
+/// Shared by all controllers.
+pub(crate) struct Context {
+    pub client: Client,
+    pub args: Args,
+    pub recorder: Recorder,
+    pub metrics: OperatorMetrics,
+    /// By watched namespace.
+    islands: Vec<Store<Guarded<ComputeIsland>>>,
+    runs: Vec<Store<Guarded<TrainingRun>>>,
+    world: RwLock<World>,
+    ledger: Mutex<Ledger>,
+    begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
+    views: Mutex<BTreeMap<Key, Arc<RunView>>>,
+    /// Failures in a row, by kind and object.
+    failures: Mutex<BTreeMap<(&'static str, Key), u32>>,
+    /// What is to be looked at again.
+    again: broadcast::Sender<Again>,
+    /// Held while an island is planned: cards are promised one island at a time.
+    pub planning: tokio::sync::Mutex<()>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: Client,
+        args: Args,
+        metrics: OperatorMetrics,
+        stores: Stores,
+        again: broadcast::Sender<Again>,
+    ) -> Arc<Self> {
+        let reporter = Reporter { controller: MANAGER.into(), instance: None };
+        Arc::new(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            args,
+            metrics,
+            islands: stores.islands,
+            runs: stores.runs,
+            failures: Mutex::default(),
+            world: RwLock::default(),
+            ledger: Mutex::default(),
+            begun: Mutex::default(),
+            views: Mutex::default(),
+            again,
+            planning: tokio::sync::Mutex::default(),
+        })
+    }
+
+    // A panic while one of these is held ends the task that panicked; what it guards is consistent
+    // after each of its methods.
+
+    pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of runs that have begun.
+    pub(crate) fn begun(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Begun>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What coordinators said last.
+    pub(crate) fn views(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<RunView>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has an island looked at again. A queue that is full loses nothing for good: everything is
+    /// looked at from time to time.
+    pub(crate) fn again(&self, key: &Key) {
+        // Nobody listens while the operator ends.
+        let _ = self.again.send(Again::Island(key.clone()));
+    }
+
+    /// Has a run looked at again.
+    pub(crate) fn run_again(&self, key: &Key) {
+        let _ = self.again.send(Again::Run(key.clone()));
+    }
+
+    /// All islands, those that were not understood left out.
+    pub(crate) fn islands(&self) -> Vec<Arc<Guarded<ComputeIsland>>> {
+        self.islands.iter().flat_map(Store::state).collect()
+    }
+
+    /// The islands of a run.
+    pub(crate) fn islands_of(&self, run: &Key) -> Vec<Arc<Guarded<ComputeIsland>>> {
+        let mut all = self.islands();
+        all.retain(|island| {
+            island.0.as_ref().is_ok_and(|island| {
+                island.metadata.namespace.as_deref() == Some(&run.namespace)
+                    && island.spec.run_ref.name == run.name
+            })
+        });
+        all
+    }
+
+    /// Islands of which something is promised and that are in no cache any more.
+    pub(crate) fn gone_islands(&self) -> Vec<Key> {
+        let there = |key: &Key| {
+            let object = ObjectRef::new(&key.name).within(&key.namespace);
+            self.islands.iter().any(|islands| islands.get(&object).is_some())
+        };
+        let ledger = self.ledger();
+        ledger.plans().map(|(key, _)| key).filter(|key| !there(key)).cloned().collect()
+    }
+
+    /// A run.
+    pub(crate) fn run(&self, key: &Key) -> Option<Arc<Guarded<TrainingRun>>> {
+        let object = ObjectRef::new(&key.name).within(&key.namespace);
+        let found = self.runs.iter().find_map(|runs| runs.get(&object));
+        found.filter(|run| run.0.is_ok())
+    }
+
+    /// Counts a failure; how many there were in a row.
+    pub(crate) fn failed(&self, kind: &'static str, key: Key) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry((kind, key)).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Forgets failures.
+    pub(crate) fn succeeded(&self, kind: &'static str, key: &Key) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failures.is_empty() {
+            failures.remove(&(kind, key.clone()));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Feeds the world from the API server, and has those looked at again whom a change concerns.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::time::MissedTickBehavior;
+
+use crate::context::Context;
+use crate::names::Key;
+use crate::world::Changed;
+
+/// Changes of capacity within this time are told of together: a drain moves many pods.
+const TOGETHER: Duration = Duration::from_millis(500);
+/// Objects of a page of a list.
+const PAGE: u32 = 500;
+
+/// Feeds the world until the task is ended.
+pub(crate) async fn feed(context: Arc<Context>, pods: Vec<Api<Pod>>) {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let config = || watcher::Config::default().page_size(PAGE);
+    let nodes = watcher(nodes, config()).default_backoff().map(Fact::Node).boxed();
+    // Of several namespaces each list is its own: they are told apart by what they list.
+    let pods = pods
+        .into_iter()
+        .map(|pods| watcher(pods, config()).default_backoff().map(Fact::Pod).boxed());
+    let all = futures::stream::select_all(std::iter::once(nodes).chain(pods));
+    follow(&context, all).await;
+}
+
+enum Fact {
+    Node(watcher::Result<Event<Node>>),
+    Pod(watcher::Result<Event<Pod>>),
+}
+
+async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) {
+    let mut tick = tokio::time::interval(TOGETHER);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut capacity = false;
+    loop {
+        let fact = tokio::select! {
+            fact = facts.next() => fact,
+            _ = tick.tick(), if capacity => {
+                capacity = false;
+                tell_of_capacity(context);
+                continue;
+            }
+        };
+        let changed = match fact {
+            Some(Fact::Node(Ok(event))) => context.world_mut().node(event),
+            Some(Fact::Pod(Ok(event))) => context.world_mut().pod(event, Timestamp::now()),
+            Some(Fact::Node(Err(error))) => missed("nodes", &error),
+            Some(Fact::Pod(Err(error))) => missed("pods", &error),
+            None => return,
+        };
+        if let Some(island) = &changed.island {
+            context.again(island);
+        }
+        capacity |= changed.capacity;
+    }
+}
+
+/// A watch that broke begins again by itself.
+fn missed(what: &str, error: &watcher::Error) -> Changed {
+    tracing::warn!(%error, "The watch of {what} is broken; it begins anew.");
+    Changed::default()
+}
+
+/// Islands that wait for cards may find them; islands whose cards are gone have to know.
+fn tell_of_capacity(context: &Context) {
+    let mut concerned: BTreeSet<Key> = BTreeSet::new();
+    {
+        let (world, ledger) = (context.world(), context.ledger());
+        concerned.extend(ledger.waiting().cloned());
+        for (key, plan) in ledger.plans() {
+            if crate::island::lost(&world, plan).is_some() {
+                concerned.insert(key.clone());
+            }
+        }
+    }
+    for key in &concerned {
+        context.again(key);
+    }
+}

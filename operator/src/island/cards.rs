@@ -1,0 +1,123 @@
+//! Which cards an island may be planned on: what is allocatable, less what others hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::island::{ComputeIsland, IdlePolicy, PlanStatus};
+use k8s_openapi::jiff::Timestamp;
+use plan::cluster::Node;
+use plan::gpu;
+
+use crate::ledger::Ledger;
+use crate::names::Key;
+use crate::world::{NodeFacts, World};
+
+/// How long cards have to be idle where an island does not say it.
+const COOLDOWN: Duration = Duration::from_secs(600);
+
+/// What an island may be planned on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Idle {
+    /// Nodes with the cards that nobody else holds, by name.
+    pub nodes: Vec<Node>,
+    /// Nodes that the island selects, with cards or without.
+    pub selected: usize,
+    /// Other islands that hold cards there which this one could use.
+    pub holders: BTreeSet<Key>,
+    /// Cards there that pods of no island hold.
+    pub foreign: u32,
+    /// When cards that were in use lately have been idle for long enough.
+    pub settles: Option<Duration>,
+}
+
+/// The idle cards for an island. Its own count as idle. An island that harvests does not take cards
+/// that somebody used until they have been idle for its cooldown.
+pub(crate) fn idle(
+    world: &World,
+    ledger: &Ledger,
+    (key, island): (&Key, &ComputeIsland),
+    now: Timestamp,
+) -> Idle {
+    let cooldown = cooldown(island);
+    let mut found = Idle::default();
+    for (name, facts) in world.nodes().filter(|(_, facts)| selects(island, facts)) {
+        found.selected += 1;
+        let all = facts.machine.cards.len() as u32;
+        let foreign = world.foreign(name);
+        let (others, own) = held(world, ledger, name, key);
+        let wanted = facts.machine.cards.iter().any(|card| wants(island, &card.product));
+        if wanted {
+            found.foreign = found.foreign.saturating_add(foreign.min(all));
+            found.holders.extend(others.keys().cloned());
+        }
+        let taken = others.values().fold(foreign, |sum, cards| sum.saturating_add(*cards));
+        let mut left = all.saturating_sub(taken);
+        let settles = world.changed(name).and_then(|changed| {
+            let idle = Duration::try_from(now.duration_since(changed)).unwrap_or_default();
+            cooldown.and_then(|cooldown| cooldown.checked_sub(idle)).filter(|left| !left.is_zero())
+        });
+        if let Some(wait) = settles.filter(|_| left > own) {
+            left = own;
+            found.settles = Some(found.settles.map_or(wait, |other| other.min(wait)));
+        }
+        if left > 0 {
+            let mut machine = facts.machine.clone();
+            machine.cards.truncate(left as usize);
+            found.nodes.push(machine);
+        }
+    }
+    found
+}
+
+/// Cards of a node that each other island holds or was promised, and that this one has.
+fn held(world: &World, ledger: &Ledger, node: &str, me: &Key) -> (BTreeMap<Key, u32>, u32) {
+    let mut islands: BTreeMap<Key, u32> = BTreeMap::new();
+    for (island, cards) in world.islands(node).chain(ledger.promised(node)) {
+        let held = islands.entry(island.clone()).or_default();
+        *held = cards.max(*held);
+    }
+    let own = islands.remove(me).unwrap_or(0);
+    (islands, own)
+}
+
+fn cooldown(island: &ComputeIsland) -> Option<Duration> {
+    let idle = island.spec.idle.as_ref().filter(|idle| idle.policy == IdlePolicy::Harvest)?;
+    let asked = idle.cooldown.as_ref().and_then(|text| text.parse().ok());
+    Some(asked.unwrap_or(COOLDOWN))
+}
+
+/// Whether an island's pods may be on a node.
+pub(crate) fn selects(island: &ComputeIsland, facts: &NodeFacts) -> bool {
+    let spec = &island.spec;
+    spec.node_selector.as_ref().is_none_or(|selector| selector.selects(&facts.labels))
+        && facts.admits(&spec.tolerations)
+}
+
+fn wants(island: &ComputeIsland, product: &str) -> bool {
+    island.spec.devices.iter().any(|device| gpu::matches(&device.product, product))
+}
+
+/// Whether two islands could want the same card.
+pub(crate) fn meet(world: &World, a: &ComputeIsland, b: &ComputeIsland) -> bool {
+    world.nodes().any(|(_, facts)| {
+        let both = |product: &str| wants(a, product) && wants(b, product);
+        selects(a, facts)
+            && selects(b, facts)
+            && facts.machine.cards.iter().any(|card| both(&card.product))
+    })
+}
+
+/// What of a plan's cards is not there any more, a sentence; cards that other pods hold are not.
+pub(crate) fn lost(world: &World, plan: &PlanStatus) -> Option<String> {
+    let mut needed: BTreeMap<&str, u32> = BTreeMap::new();
+    for rank in &plan.ranks {
+        *needed.entry(&rank.node).or_default() += rank.count;
+    }
+    needed.into_iter().find_map(|(node, count)| {
+        let Some(facts) = world.find(node) else {
+            return Some(format!("node {node} is gone, cordoned, not ready or has no cards"));
+        };
+        let left = (facts.machine.cards.len() as u32).saturating_sub(world.foreign(node));
+        (left < count).then(|| format!("{left} of {count} cards of node {node} are left"))
+    })
+}

@@ -1,0 +1,187 @@
+//! What becomes of an island in each of its phases.
+
+use super::*;
+use crate::names::Key;
+
+fn plan(phase: PlanPhase, failures: u32) -> PlanStatus {
+    PlanStatus {
+        epoch: 3,
+        generation: 1,
+        phase,
+        since: "1970-01-01T00:01:40Z".into(),
+        failures,
+        index: 0,
+        layout: "1×2×1".into(),
+        cards: 2,
+        memory: "48Gi".into(),
+        inner_steps: Some(30),
+        step_seconds: "0.5".into(),
+        tokens_per_second: 1,
+        ranks: vec![],
+        reasons: vec![],
+    }
+}
+
+fn rank(epoch: u64, rank: u32, state: RankState) -> Rank {
+    Rank {
+        island: Key::new("ml", "lab"),
+        pod: format!("lab-e{epoch}-r{rank}"),
+        epoch,
+        rank,
+        state,
+        leaving: false,
+    }
+}
+
+fn failed(code: i32, said: &str) -> RankState {
+    RankState::Failed { code: Some(code), said: said.into(), at: Some(at(98)) }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+/// Of two ranks, at second 100.
+fn seen<'a>(plan: Option<&'a PlanStatus>, ranks: &'a [Rank]) -> Observed<'a> {
+    Observed {
+        rests: None,
+        generation: 1,
+        plan,
+        ranks,
+        world: 2,
+        lost: None,
+        begun: true,
+        start_deadline: Duration::from_secs(600),
+        now: at(100),
+    }
+}
+
+fn check(seen: &Observed<'_>, step: Step, reason: &str) {
+    let decision = decide(seen);
+    assert_eq!((&decision.step, decision.reason), (&step, reason), "{decision:?}");
+}
+
+const BREAK: Step = Step::Break { for_good: false };
+const RUNS: RankState = RankState::Running;
+
+#[test]
+fn an_island_is_planned_started_and_runs() {
+    check(&seen(None, &[]), Step::Plan, "Planning");
+    let planned = plan(PlanPhase::Planned, 0);
+    check(&seen(Some(&planned), &[]), Step::Start, "Starting");
+    let waits = Observed { begun: false, ..seen(Some(&planned), &[]) };
+    check(&waits, Step::Keep(None), "RunNotBegun");
+    let starting = plan(PlanPhase::Starting, 0);
+    check(&seen(Some(&starting), &[]), Step::Create(vec![0, 1]), "Starting");
+    let first = [rank(3, 1, RUNS)];
+    check(&seen(Some(&starting), &first), Step::Create(vec![0]), "Starting");
+    let both = [rank(3, 0, RUNS), rank(3, 1, RankState::Pending { why: None })];
+    let wait = Step::Keep(Some(Duration::from_secs(600)));
+    check(&seen(Some(&starting), &both), wait, "Starting");
+    let both = [rank(3, 0, RUNS), rank(3, 1, RUNS)];
+    check(&seen(Some(&starting), &both), Step::Enter(PlanPhase::Running), "Running");
+    let running = plan(PlanPhase::Running, 0);
+    check(&seen(Some(&running), &both), Step::Keep(None), "Running");
+    let ended = [rank(3, 0, RankState::Succeeded), rank(3, 1, RankState::Succeeded)];
+    check(&seen(Some(&running), &ended), Step::Enter(PlanPhase::Done), "Complete");
+}
+
+#[test]
+fn one_lost_rank_breaks_the_epoch() {
+    let running = plan(PlanPhase::Running, 0);
+    check(&seen(Some(&running), &[rank(3, 0, RUNS)]), BREAK, "RanksLost");
+    let killed = [rank(3, 0, RUNS), rank(3, 1, failed(137, ""))];
+    check(&seen(Some(&running), &killed), BREAK, "RankFailed");
+    let wrong = [rank(3, 0, failed(EXIT_CONFIG, "no data")), rank(3, 1, RUNS)];
+    let decision = decide(&seen(Some(&running), &wrong));
+    assert_eq!(decision.step, Step::Break { for_good: true });
+    assert_eq!(decision.why, "rank 0 ended with code 2: no data");
+    let full = [rank(3, 0, RUNS), rank(3, 1, failed(EXIT_MEMORY, ""))];
+    check(&seen(Some(&running), &full), Step::Break { for_good: true }, "OutOfMemory");
+}
+
+#[test]
+fn a_rank_that_lost_another_is_not_what_broke_the_epoch() {
+    let running = plan(PlanPhase::Running, 0);
+    let lost = [rank(3, 0, failed(EXIT_LOST, "")), rank(3, 1, RUNS)];
+    let wait = Step::Keep(Some(Duration::from_secs(3)));
+    check(&seen(Some(&running), &lost), wait, "PeerLost");
+    let later = Observed { now: at(200), ..seen(Some(&running), &lost) };
+    check(&later, BREAK, "PeerLost");
+    let both = [rank(3, 0, failed(EXIT_LOST, "")), rank(3, 1, failed(EXIT_MEMORY, ""))];
+    check(&seen(Some(&running), &both), Step::Break { for_good: true }, "OutOfMemory");
+}
+
+#[test]
+fn no_rank_holds_a_card_for_longer_than_the_start_may_take() {
+    let starting = plan(PlanPhase::Starting, 0);
+    let why = Some("Unschedulable: 0/2".to_owned());
+    let half = [rank(3, 0, RUNS), rank(3, 1, RankState::Pending { why })];
+    let late = Observed { now: at(700), ..seen(Some(&starting), &half) };
+    let decision = decide(&late);
+    assert_eq!((decision.step, decision.reason), (BREAK, "StartDeadline"));
+    assert!(decision.why.ends_with("rank 1 waits: Unschedulable: 0/2"), "{}", decision.why);
+    let lost = Observed { lost: Some("gone".into()), ..seen(Some(&starting), &half) };
+    check(&lost, BREAK, "CardsLost");
+}
+
+#[test]
+fn a_broken_epoch_is_cleared_waited_for_and_planned_anew() {
+    let stopping = plan(PlanPhase::Stopping, 2);
+    let mut left = [rank(3, 0, RUNS)];
+    check(&seen(Some(&stopping), &left), Step::Clear(vec!["lab-e3-r0".into()]), "Stopping");
+    left[0].leaving = true;
+    check(&seen(Some(&stopping), &left), Step::Keep(None), "Stopping");
+    check(&seen(Some(&stopping), &[]), Step::Enter(PlanPhase::Waiting), "Waiting");
+    let waiting = plan(PlanPhase::Waiting, 2);
+    check(&seen(Some(&waiting), &[]), Step::Keep(Some(Duration::from_secs(4))), "BackOff");
+    let later = Observed { now: at(104), ..seen(Some(&waiting), &[]) };
+    check(&later, Step::Plan, "Restarting");
+    let changed = Observed { generation: 2, ..seen(Some(&waiting), &[]) };
+    check(&changed, Step::Plan, "Restarting");
+}
+
+#[test]
+fn waits_double_up_to_the_longest() {
+    let waits: Vec<u64> = [0, 1, 2, 3, 8, u32::MAX].map(|n| backoff(n).as_secs()).into();
+    assert_eq!(waits, [0, 2, 4, 8, 256, 300]);
+}
+
+#[test]
+fn pods_of_older_epochs_are_cleared_first() {
+    let starting = plan(PlanPhase::Starting, 0);
+    let both = [rank(2, 0, RUNS), rank(3, 0, RUNS)];
+    check(&seen(Some(&starting), &both), Step::Clear(vec!["lab-e2-r0".into()]), "ClearingEpoch");
+}
+
+#[test]
+fn an_island_that_rests_holds_nothing_and_is_planned_again_afterwards() {
+    let rests = Some(("Suspended", "spec.suspend is true".to_owned()));
+    let running = plan(PlanPhase::Running, 0);
+    let ranks = [rank(3, 0, RUNS)];
+    let with = |plan, ranks| Observed { rests: rests.clone(), ..seen(plan, ranks) };
+    check(&with(Some(&running), &ranks), Step::Clear(vec!["lab-e3-r0".into()]), "Suspended");
+    check(&with(Some(&running), &[]), Step::Rest, "Suspended");
+    let waiting = plan(PlanPhase::Waiting, 0);
+    check(&with(Some(&waiting), &[]), Step::Keep(None), "Suspended");
+    check(&with(None, &[]), Step::Keep(None), "Suspended");
+    check(&seen(Some(&waiting), &[]), Step::Plan, "Restarting");
+}
+
+#[test]
+fn what_would_break_again_waits_for_another_spec_and_keeps_the_logs() {
+    let plan = plan(PlanPhase::Failed, 1);
+    let ranks = [rank(3, 0, failed(EXIT_CONFIG, "")), rank(3, 1, RUNS)];
+    check(&seen(Some(&plan), &ranks), Step::Clear(vec!["lab-e3-r1".into()]), "Failed");
+    check(&seen(Some(&plan), &ranks[..1]), Step::Keep(None), "Failed");
+    let changed = Observed { generation: 2, ..seen(Some(&plan), &ranks[..1]) };
+    check(&changed, Step::Clear(vec!["lab-e3-r0".into()]), "Failed");
+    let changed = Observed { generation: 2, ..seen(Some(&plan), &[]) };
+    check(&changed, Step::Plan, "SpecChanged");
+}
+
+#[test]
+fn clocks_that_differ_make_no_negative_times() {
+    assert_eq!(since("2070-01-01T00:00:00Z", at(100)), Duration::ZERO);
+    assert_eq!(since("no time", at(100)), Duration::ZERO);
+}

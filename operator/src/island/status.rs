@@ -1,0 +1,131 @@
+//! What status says of an island.
+
+use api::island::{ComputeIsland, ComputeIslandStatus, FoundDevice, PlanPhase, PlanStatus};
+use k8s_openapi::jiff::Timestamp;
+use rounds::types::{MemberState, RunView};
+
+use super::decide::Decision;
+use crate::conditions::{Said, conditions};
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The planner's word, or `WaitingForCards`.
+    pub reason: &'static str,
+    pub why: String,
+    /// Whether more cards would do.
+    pub for_cards: bool,
+}
+
+/// What status is made of.
+pub(crate) struct Facts<'a> {
+    pub island: &'a ComputeIsland,
+    pub plan: Option<PlanStatus>,
+    pub decision: &'a Decision,
+    pub refused: Option<&'a Refused>,
+    /// Cards that were looked at when it was planned; `None` leaves what status says.
+    pub devices: Option<Vec<FoundDevice>>,
+    pub view: Option<&'a RunView>,
+    pub now: Timestamp,
+}
+
+/// The status that is to be written.
+pub(crate) fn status(facts: Facts<'_>) -> ComputeIslandStatus {
+    let before = facts.island.status.clone().unwrap_or_default();
+    let generation = facts.island.metadata.generation;
+    let said = said(&facts);
+    let name = facts.island.metadata.name.as_deref().unwrap_or_default();
+    let member = facts.view.and_then(|view| view.members.iter().find(|it| it.island == name));
+    ComputeIslandStatus {
+        observed_generation: generation,
+        conditions: conditions(&before.conditions, said, generation, facts.now),
+        devices: facts.devices.unwrap_or(before.devices),
+        plan: facts.plan,
+        round: member.map(|member| member.round as i64).or(before.round),
+        tokens: before.tokens,
+        share: facts.view.and_then(|view| share(view, name)).or(before.share),
+    }
+}
+
+/// The island's share of the tokens in the rounds that the coordinator still tells of.
+fn share(view: &RunView, name: &str) -> Option<String> {
+    let all = || view.commits.iter().flat_map(|commit| &commit.set);
+    let sum: u64 = all().map(|contribution| contribution.tokens).sum();
+    let own = all().filter(|contribution| contribution.island == name);
+    let own: u64 = own.map(|contribution| contribution.tokens).sum();
+    (sum > 0).then(|| format!("{:.1}%", 100.0 * own as f64 / sum as f64))
+}
+
+fn said(facts: &Facts<'_>) -> Vec<Said> {
+    let Decision { reason, why, .. } = facts.decision;
+    let phase = facts.plan.as_ref().map(|plan| plan.phase);
+    let mut said = vec![match phase {
+        Some(PlanPhase::Running) => Said::yes("Ready", "Running", why.as_str()),
+        Some(PlanPhase::Done) => Said::yes("Ready", "Complete", why.as_str()),
+        _ => match facts.refused {
+            Some(refused) => Said::no("Ready", refused.reason, refused.why.as_str()),
+            None => Said::no("Ready", reason, why.as_str()),
+        },
+    }];
+    said.push(planned(facts));
+    said.push(match facts.refused {
+        Some(Refused { for_cards: true, why, .. }) => {
+            Said::no("CapacitySatisfied", "WaitingForCards", why.as_str())
+        }
+        _ if phase.is_some() => {
+            Said::yes("CapacitySatisfied", "CardsFound", "its cards are set aside")
+        }
+        _ => Said::unknown("CapacitySatisfied", "NotLookedFor", "no cards were looked for"),
+    });
+    said.push(joined(facts));
+    said.push(degraded(facts));
+    said
+}
+
+fn planned(facts: &Facts<'_>) -> Said {
+    match (&facts.plan, facts.refused) {
+        (Some(plan), Some(refused)) if plan.phase != PlanPhase::Waiting => {
+            let why = format!("an earlier plan is kept: {}", refused.why);
+            Said::yes("Planned", "EarlierPlan", why)
+        }
+        (_, Some(refused)) => Said::no("Planned", refused.reason, refused.why.as_str()),
+        (Some(plan), None) => {
+            let cards = plan.cards;
+            let words = format!("{} over {cards} cards (data × pipeline × tensor)", plan.layout);
+            Said::yes("Planned", "Planned", words)
+        }
+        (None, None) => Said::no("Planned", "NotPlanned", facts.decision.why.as_str()),
+    }
+}
+
+fn joined(facts: &Facts<'_>) -> Said {
+    let name = facts.island.metadata.name.as_deref().unwrap_or_default();
+    let Some(view) = facts.view else {
+        return Said::unknown("Joined", "RunUnknown", "the coordinator was not asked yet");
+    };
+    match view.members.iter().find(|member| member.island == name).map(|member| member.state) {
+        Some(MemberState::Active) => Said::yes("Joined", "Active", "it takes part in the round"),
+        Some(MemberState::Ready) => {
+            Said::yes("Joined", "Ready", "it takes part from the next round")
+        }
+        Some(MemberState::Syncing) => Said::no("Joined", "Syncing", "it fetches the parameters"),
+        None => Said::no("Joined", "NotAMember", "the run does not count it as a member"),
+    }
+}
+
+fn degraded(facts: &Facts<'_>) -> Said {
+    let Some(plan) = &facts.plan else {
+        return Said::no("Degraded", "NotPlanned", "nothing runs");
+    };
+    match (plan.phase, plan.failures, facts.refused) {
+        (PlanPhase::Failed, _, _) => {
+            Said::yes("Degraded", facts.decision.reason, facts.decision.why.as_str())
+        }
+        (_, 1.., _) => {
+            let text = format!("{} epochs broke in a row; {}", plan.failures, facts.decision.why);
+            Said::yes("Degraded", "Restarting", text)
+        }
+        (_, 0, Some(refused)) => Said::yes("Degraded", refused.reason, refused.why.as_str()),
+        (_, 0, None) => Said::no("Degraded", "AsPlanned", "it goes on as planned"),
+    }
+}

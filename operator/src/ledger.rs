@@ -1,0 +1,212 @@
+//! Which cards are promised to which island, and what was last written of each.
+//!
+//! The API server's cache may be older than our own writes: an island of which it says less than
+//! stands here is as it stands here. A new operator begins with what the islands' status says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::island::{ComputeIsland, PlanPhase, PlanStatus};
+use plan::spec::IslandSpec;
+
+use crate::names::Key;
+
+/// What is promised to an island.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    pub run: Key,
+    pub plan: PlanStatus,
+    /// What its ranks are told; absent where it has to be read from the epoch's ConfigMap.
+    pub spec: Option<Arc<IslandSpec>>,
+}
+
+/// All promises.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    promises: BTreeMap<Key, Promise>,
+    /// Cards by node and island.
+    cards: BTreeMap<String, BTreeMap<Key, u32>>,
+    /// Islands that were planned, or refused, since the operator started.
+    tried: BTreeSet<Key>,
+    /// Islands that wait for cards.
+    waiting: BTreeSet<Key>,
+    /// A hash of the idle cards that a running island last looked at.
+    looks: BTreeMap<Key, u64>,
+}
+
+impl Ledger {
+    /// What stands of an island: what was written last, or its status where nothing was.
+    pub(crate) fn look(&mut self, key: &Key, island: &ComputeIsland) -> Option<Promise> {
+        let told = island.status.as_ref().and_then(|status| status.plan.as_ref());
+        if let Some(plan) = told
+            && self.promises.get(key).is_none_or(|own| own.plan.epoch < plan.epoch)
+        {
+            let run = Key::new(key.namespace.as_str(), island.spec.run_ref.name.as_str());
+            self.promise(key, Promise { run, plan: plan.clone(), spec: None });
+        }
+        self.promises.get(key).cloned()
+    }
+
+    /// Promises an island its plan's cards, in place of what was promised before.
+    pub(crate) fn promise(&mut self, key: &Key, promise: Promise) {
+        self.take_back(key);
+        if holds(promise.plan.phase) {
+            for rank in &promise.plan.ranks {
+                let on = self.cards.entry(rank.node.clone()).or_default();
+                *on.entry(key.clone()).or_default() += rank.count;
+            }
+        }
+        self.promises.insert(key.clone(), promise);
+    }
+
+    /// What stands of an island.
+    pub(crate) fn get(&self, key: &Key) -> Option<Promise> {
+        self.promises.get(key).cloned()
+    }
+
+    /// Gives an island's cards back, and forgets its plan.
+    pub(crate) fn unplan(&mut self, key: &Key) {
+        self.take_back(key);
+        self.promises.remove(key);
+    }
+
+    /// Whether an island did not see these idle cards before.
+    pub(crate) fn first_look(&mut self, key: &Key, cards: u64) -> bool {
+        self.looks.insert(key.clone(), cards) != Some(cards)
+    }
+
+    /// Forgets an island.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.take_back(key);
+        self.promises.remove(key);
+        self.tried.remove(key);
+        self.waiting.remove(key);
+        self.looks.remove(key);
+    }
+
+    fn take_back(&mut self, key: &Key) {
+        let Some(before) = self.promises.get(key) else { return };
+        for rank in &before.plan.ranks {
+            if let Some(on) = self.cards.get_mut(&rank.node) {
+                on.remove(key);
+                if on.is_empty() {
+                    self.cards.remove(&rank.node);
+                }
+            }
+        }
+    }
+
+    /// Cards of a node that are promised.
+    pub(crate) fn promised(&self, node: &str) -> impl Iterator<Item = (&Key, u32)> {
+        let on = self.cards.get(node).into_iter().flatten();
+        on.map(|(island, cards)| (island, *cards))
+    }
+
+    /// Takes note that an island was planned or refused; whether it waits for cards.
+    pub(crate) fn tried(&mut self, key: &Key, waits: bool) {
+        self.tried.insert(key.clone());
+        if waits {
+            self.waiting.insert(key.clone());
+        } else {
+            self.waiting.remove(key);
+        }
+    }
+
+    /// Whether an island was ever planned or refused.
+    pub(crate) fn was_tried(&self, key: &Key) -> bool {
+        self.tried.contains(key) || self.promises.contains_key(key)
+    }
+
+    /// Islands that wait for cards.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Key> {
+        self.waiting.iter()
+    }
+
+    /// All plans.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = (&Key, &PlanStatus)> {
+        self.promises.iter().map(|(key, promise)| (key, &promise.plan))
+    }
+
+    /// The plans of a run's islands.
+    pub(crate) fn of_run(&self, run: &Key) -> impl Iterator<Item = (&Key, &PlanStatus)> {
+        let own = self.promises.iter().filter(move |(_, promise)| promise.run == *run);
+        own.map(|(key, promise)| (key, &promise.plan))
+    }
+
+    /// The lowest place among a run's islands that no other has.
+    pub(crate) fn place(&self, run: &Key, key: &Key) -> u32 {
+        let others = self.of_run(run).filter(|(other, _)| *other != key);
+        let taken: BTreeSet<u32> = others.map(|(_, plan)| plan.index).collect();
+        (0..).find(|index| !taken.contains(index)).unwrap_or_default()
+    }
+}
+
+/// Whether a plan's cards are not to be given to others.
+fn holds(phase: PlanPhase) -> bool {
+    match phase {
+        PlanPhase::Planned | PlanPhase::Starting | PlanPhase::Running | PlanPhase::Stopping => true,
+        PlanPhase::Waiting | PlanPhase::Done | PlanPhase::Failed => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::island::RankStatus;
+
+    use super::*;
+
+    fn promise(run: &str, index: u32, phase: PlanPhase, on: &[(&str, u32)]) -> Promise {
+        let rank = |(node, count): &(&str, u32)| RankStatus {
+            node: (*node).to_owned(),
+            product: "NVIDIA-L4".into(),
+            count: *count,
+            layers: "0-1".into(),
+            memory: "1Gi".into(),
+            headroom: "1Gi".into(),
+        };
+        let plan = PlanStatus {
+            epoch: 1,
+            generation: 1,
+            phase,
+            since: String::new(),
+            failures: 0,
+            index,
+            layout: "1×1×1".into(),
+            cards: 1,
+            memory: "1Gi".into(),
+            inner_steps: None,
+            step_seconds: "1".into(),
+            tokens_per_second: 1,
+            ranks: on.iter().map(rank).collect(),
+            reasons: vec![],
+        };
+        Promise { run: Key::new("ml", run), plan, spec: None }
+    }
+
+    #[test]
+    fn promised_cards_are_given_back_when_the_plan_changes_or_rests() {
+        let mut ledger = Ledger::default();
+        let (a, b) = (Key::new("ml", "a"), Key::new("ml", "b"));
+        ledger.promise(&a, promise("r", 0, PlanPhase::Running, &[("n", 2), ("n", 1), ("m", 1)]));
+        ledger.promise(&b, promise("r", 1, PlanPhase::Planned, &[("n", 4)]));
+        assert_eq!(ledger.promised("n").collect::<Vec<_>>(), [(&a, 3), (&b, 4)]);
+        ledger.promise(&a, promise("r", 0, PlanPhase::Running, &[("m", 1)]));
+        assert_eq!(ledger.promised("n").collect::<Vec<_>>(), [(&b, 4)]);
+        ledger.promise(&b, promise("r", 1, PlanPhase::Waiting, &[("n", 4)]));
+        assert_eq!(ledger.promised("n").count(), 0);
+        ledger.forget(&a);
+        assert_eq!(ledger.promised("m").count(), 0);
+    }
+
+    #[test]
+    fn an_island_gets_the_lowest_place_that_is_free_and_keeps_it() {
+        let mut ledger = Ledger::default();
+        let key = |name: &str| Key::new("ml", name);
+        let run = key("r");
+        ledger.promise(&key("a"), promise("r", 0, PlanPhase::Running, &[]));
+        ledger.promise(&key("c"), promise("r", 2, PlanPhase::Running, &[]));
+        ledger.promise(&key("d"), promise("other", 1, PlanPhase::Running, &[]));
+        assert_eq!(ledger.place(&run, &key("b")), 1);
+        assert_eq!(ledger.place(&run, &key("a")), 0);
+    }
+}

@@ -1,0 +1,255 @@
+//! The controller of `IslandPool`s: keeps an island for every group of nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::island::ComputeIsland;
+use api::pool::{GroupBy, IslandPool, IslandPoolStatus};
+use api::proposal;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, ListParams, Patch};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use plan::cluster::Node;
+use plan::grouping::{self, Grouping, Proposal, Wishes};
+use plan::planner;
+use plan::request::RunRequest;
+use serde_json::json;
+
+use crate::conditions::{Said, conditions, shortened};
+use crate::context::Context;
+use crate::error::Error;
+use crate::fault;
+use crate::island::{apply, owners, params, tell};
+use crate::names::{self, Key, MANAGED_BY, MANAGER, POOL};
+
+/// However quiet it is, a pool is looked at so often: nodes come and go.
+const SOMETIMES: Duration = Duration::from_secs(30);
+/// Sentences that status has room for, and bytes of each.
+const LEFT_OUT_MAX: usize = 32;
+const LEFT_OUT_BYTES_MAX: usize = 1024;
+
+pub(crate) fn key_of(pool: &IslandPool) -> Key {
+    Key::new(pool.namespace().unwrap_or_default(), pool.name_any())
+}
+
+/// Makes a pool's islands be those of its nodes.
+pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Action, Error> {
+    let now = Timestamp::now();
+    let key = key_of(pool);
+    if pool.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    if !context.world().is_complete() {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    let run = context.run(&Key::new(key.namespace.as_str(), pool.spec.run_ref.name.as_str()));
+    let run = run.as_ref().and_then(|run| run.0.as_ref().ok());
+    let request = run.map(crate::run::request);
+    let status = match (pool.wishes(), request) {
+        (Err(problems), _) => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            refused(pool, "InvalidSpec", problems.join("; "), now)
+        }
+        (Ok(_), None) => {
+            let why = format!("there is no TrainingRun {}: apply one", pool.spec.run_ref.name);
+            refused(pool, "RunNotFound", why, now)
+        }
+        (Ok(_), Some(Err(problem))) => refused(pool, "InvalidRun", problem, now),
+        (Ok(wishes), Some(Ok(run))) => keep(context, &key, pool, (wishes, run), now).await?,
+    };
+    if pool.status.as_ref() != Some(&status) {
+        write(context, &key, &status).await?;
+    }
+    Ok(Action::requeue(SOMETIMES))
+}
+
+/// Nothing is touched: what it says keeps it from knowing its islands.
+fn refused(
+    pool: &IslandPool,
+    reason: &'static str,
+    why: String,
+    now: Timestamp,
+) -> IslandPoolStatus {
+    let before = pool.status.clone().unwrap_or_default();
+    let generation = pool.metadata.generation;
+    let said = vec![Said::no("Ready", reason, why)];
+    let conditions = conditions(&before.conditions, said, generation, now);
+    IslandPoolStatus { observed_generation: generation, conditions, ..before }
+}
+
+async fn keep(
+    context: &Context,
+    key: &Key,
+    pool: &IslandPool,
+    (wishes, run): (Wishes, RunRequest),
+    now: Timestamp,
+) -> Result<IslandPoolStatus, Error> {
+    let (nodes, hostnames) = nodes(context, pool);
+    let count = nodes.len();
+    let (by, asked) = (pool.spec.group_by, wishes.clone());
+    // Whether cards hold a model is computed: not on a thread that others wait for.
+    let grouping = tokio::task::spawn_blocking(move || group(&nodes, &asked, by, &run)).await;
+    let grouping = grouping.map_err(|error| Error::Damaged {
+        object: format!("IslandPool {key}"),
+        problem: error.to_string(),
+    })?;
+    let hostnames: BTreeMap<&str, &str> =
+        hostnames.iter().map(|(node, host)| (node.as_str(), host.as_str())).collect();
+    let mut left_out: Vec<String> = grouping.left_out.iter().map(|it| it.reason.clone()).collect();
+    let mut wanted = Vec::new();
+    for proposal in &grouping.proposals {
+        let island = proposal::of_template(
+            proposal,
+            &pool.spec.run_ref.name,
+            &wishes,
+            &hostnames,
+            &pool.spec.template,
+        );
+        match island {
+            Ok(island) => wanted.push(owned(pool, island, proposal)),
+            Err(error) => left_out.push(error.to_string()),
+        }
+    }
+    let cards = grouping.proposals.iter().flat_map(|it| &it.products).map(|(_, count)| count);
+    let (islands, cards) = (wanted.len() as u32, cards.sum());
+    make(context, key, pool, wanted).await?;
+    let generation = pool.metadata.generation;
+    let before = pool.status.clone().unwrap_or_default();
+    let said = match (islands, left_out.first()) {
+        (0, Some(why)) => Said::no("Ready", "NoIslands", why.as_str()),
+        (0, None) => Said::no("Ready", "NoNodes", "no node with cards is selected"),
+        (_, Some(why)) => Said::yes("Ready", "SomeLeftOut", why.as_str()),
+        (_, None) => Said::yes("Ready", "Grouped", "every node is in an island"),
+    };
+    left_out.truncate(LEFT_OUT_MAX);
+    Ok(IslandPoolStatus {
+        observed_generation: generation,
+        conditions: conditions(&before.conditions, vec![said], generation, now),
+        nodes: count as u32,
+        islands,
+        cards,
+        left_out: left_out.into_iter().map(|it| shortened(it, LEFT_OUT_BYTES_MAX)).collect(),
+    })
+}
+
+/// The nodes that a pool selects with all their cards, and their labels `kubernetes.io/hostname`.
+fn nodes(context: &Context, pool: &IslandPool) -> (Vec<Node>, BTreeMap<String, String>) {
+    let world = context.world();
+    let selected = world.nodes().filter(|(_, facts)| {
+        let selector = pool.spec.node_selector.as_ref();
+        selector.is_none_or(|selector| selector.selects(&facts.labels))
+            && facts.admits(&pool.spec.template.tolerations)
+    });
+    let (mut nodes, mut hostnames) = (Vec::new(), BTreeMap::new());
+    for (name, facts) in selected {
+        if let Some(hostname) = facts.labels.get(api::nodes::HOSTNAME) {
+            hostnames.insert(name.to_owned(), hostname.clone());
+        }
+        nodes.push(facts.machine.clone());
+    }
+    (nodes, hostnames)
+}
+
+fn group(nodes: &[Node], wishes: &Wishes, by: GroupBy, run: &RunRequest) -> Grouping {
+    let mut families: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
+    for node in nodes {
+        let product = node.cards.first().map_or("", |card| card.product.as_str());
+        let family = if by == GroupBy::Product { product } else { "" };
+        families.entry(family).or_default().push(node.clone());
+    }
+    let mut all = Grouping::default();
+    for family in families.values() {
+        let grouping = grouping::propose(family, wishes, |cards| {
+            let mut nodes: Vec<Node> = Vec::new();
+            for (node, card) in cards {
+                match nodes.last_mut().filter(|last| last.name == node.name) {
+                    Some(last) => last.cards.push((*card).clone()),
+                    None => nodes.push(Node { cards: vec![(*card).clone()], ..(*node).clone() }),
+                }
+            }
+            planner::holds(run, 1, &nodes)
+        });
+        all.proposals.extend(grouping.proposals);
+        all.left_out.extend(grouping.left_out);
+    }
+    distinct(&mut all.proposals);
+    all
+}
+
+/// Groups of unlike cards may have been given the same name.
+fn distinct(proposals: &mut [Proposal]) {
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for proposal in proposals {
+        let times = seen.entry(proposal.name.clone()).or_default();
+        *times += 1;
+        if *times > 1 {
+            proposal.name = format!("{}-{times}", proposal.name);
+        }
+    }
+}
+
+fn owned(pool: &IslandPool, mut island: ComputeIsland, proposal: &Proposal) -> ComputeIsland {
+    let name = format!("{}-{}", pool.name_any(), proposal.name);
+    island.metadata.name = Some(names::label(&name));
+    island.metadata.namespace.clone_from(&pool.metadata.namespace);
+    island.metadata.owner_references = Some(owners(pool));
+    island.metadata.labels = Some(
+        [(MANAGED_BY, MANAGER.to_owned()), (POOL, names::label(&pool.name_any()))]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+    );
+    island
+}
+
+/// Applies the islands, and deletes those that the pool made and does not want any more.
+async fn make(
+    context: &Context,
+    key: &Key,
+    pool: &IslandPool,
+    wanted: Vec<ComputeIsland>,
+) -> Result<(), Error> {
+    let islands: Api<ComputeIsland> = Api::namespaced(context.client.clone(), &key.namespace);
+    let label = format!("{POOL}={}", names::label(&key.name));
+    let there = islands.list(&ListParams::default().labels(&label)).await;
+    let there = there.map_err(Error::api("list a pool's islands"))?;
+    let names: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
+    for island in &wanted {
+        let same = there
+            .items
+            .iter()
+            .any(|old| old.name_any() == island.name_any() && old.spec == island.spec);
+        if !same {
+            fault::point("pool.island");
+            apply(&islands, island, "apply a pool's island").await?;
+            tell(context, pool, "Grouped", &format!("island {}", island.name_any())).await;
+        }
+    }
+    let uid = pool.metadata.uid.as_deref();
+    for old in there.items.iter().filter(|old| !names.contains(&old.name_any())) {
+        let own = old.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid);
+        if own && old.metadata.deletion_timestamp.is_none() {
+            let deleted = islands.delete(&old.name_any(), &DeleteParams::default()).await;
+            match deleted {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                other => drop(other.map_err(Error::api("delete a pool's island"))?),
+            }
+            let note = format!("island {} is not wanted any more", old.name_any());
+            tell(context, pool, "Regrouped", &note).await;
+        }
+    }
+    Ok(())
+}
+
+async fn write(context: &Context, key: &Key, status: &IslandPoolStatus) -> Result<(), Error> {
+    let pools: Api<IslandPool> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({
+        "apiVersion": IslandPool::api_version(&()),
+        "kind": IslandPool::kind(&()),
+        "status": status,
+    });
+    match pools.patch_status(&key.name, &params(), &Patch::Apply(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).map_err(Error::api("write a pool's status")),
+    }
+}

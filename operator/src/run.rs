@@ -1,0 +1,284 @@
+//! The controller of `TrainingRun`s: begins a run when its islands are planned, keeps its
+//! coordinator, and tells how it fares.
+
+mod ask;
+mod build;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::island::ComputeIsland;
+use api::run::TrainingRun;
+use api::status::ConditionStatus;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use plan::outer::Participant;
+use plan::planner;
+use plan::request::RunRequest;
+use rounds::types::{Phase, RunView};
+use serde_json::json;
+
+use self::status::Facts;
+use crate::context::{Begun, Context};
+use crate::error::Error;
+use crate::fault;
+use crate::island::{apply, params, tell, warn};
+use crate::names::{self, Key};
+use crate::record::{self, Record};
+
+/// Who looks after runs that name nobody else.
+pub(crate) const MANAGED_BY: &str = "heteroloco.dev/operator";
+
+/// How often a coordinator is asked.
+const ASKED: Duration = Duration::from_secs(10);
+/// A run begins without the islands that were not looked at for so long after it was made.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// However quiet it is, a run is looked at so often.
+const SOMETIMES: Duration = Duration::from_secs(60);
+
+/// The run as the planner takes it.
+///
+/// # Errors
+/// What is wrong with its spec, a sentence.
+pub(crate) fn request(run: &TrainingRun) -> Result<RunRequest, String> {
+    // The folder of a model is on a volume, which the operator does not mount.
+    let unread = |folder: &std::path::Path| {
+        Err(format!("{} is not read in a cluster: give preset or config", folder.display()))
+    };
+    if run.spec.data.volume.is_none() {
+        return Err("spec.data.volume: missing: say where the data's folder lies".into());
+    }
+    run.request(&unread)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// Whether all tokens were trained on.
+pub(crate) fn is_complete(run: &TrainingRun) -> bool {
+    let conditions = run.status.iter().flat_map(|status| &status.conditions);
+    let mut complete = conditions.filter(|condition| condition.kind == "Complete");
+    complete.any(|condition| condition.status == ConditionStatus::True)
+}
+
+pub(crate) fn key_of(run: &TrainingRun) -> Key {
+    Key::new(run.namespace().unwrap_or_default(), run.name_any())
+}
+
+/// Makes the cluster look as a run says.
+pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Action, Error> {
+    let now = Timestamp::now();
+    let key = key_of(run);
+    if run.metadata.deletion_timestamp.is_some() {
+        context.begun().remove(&key);
+        context.views().remove(&key);
+        return Ok(Action::await_change());
+    }
+    if run.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGED_BY) {
+        return Ok(Action::await_change());
+    }
+    let islands = context.islands_of(&key);
+    let islands: Vec<&ComputeIsland> =
+        islands.iter().filter_map(|island| island.0.as_ref().ok()).collect();
+    let request = request(run);
+    let (begun, waits) = match &request {
+        Ok(request) => begin(context, &key, run, request, &islands, now).await?,
+        Err(problem) => {
+            warn(context, run, "InvalidRun", problem).await;
+            (None, Some(("InvalidRun", problem.clone())))
+        }
+    };
+    let (view, silence) = match &begun {
+        Some(begun) => ask(context, &key, begun).await,
+        None => (None, None),
+    };
+    let status = status::status(Facts {
+        run,
+        islands: &islands,
+        begun: begun.as_deref(),
+        waits,
+        view: view.as_deref(),
+        silence,
+        now,
+    });
+    fault::point("run.status");
+    if run.status.as_ref() != Some(&status) {
+        write(context, &key, &status).await?;
+    }
+    let over = view.as_ref().is_some_and(|view| view.phase == Phase::Done);
+    Ok(Action::requeue(if begun.is_some() && !over { ASKED } else { SOMETIMES }))
+}
+
+/// The run's record and coordinator, made when its islands are planned; or what it waits for.
+async fn begin(
+    context: &Context,
+    key: &Key,
+    run: &TrainingRun,
+    request: &RunRequest,
+    islands: &[&ComputeIsland],
+    now: Timestamp,
+) -> Result<(Option<Arc<Begun>>, Option<(&'static str, String)>), Error> {
+    let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
+    let name = names::record(&key.name);
+    let known = context.begun().get(key).cloned();
+    let record = match &known {
+        Some(begun) => begun.record.clone(),
+        None => match configs.get_opt(&name).await.map_err(Error::api("read a run's record"))? {
+            Some(config) => read(&config)?,
+            None => match first_record(context, key, run, request, islands, now) {
+                Ok(record) => {
+                    let config = build::record(run, &record).map_err(bad("a record"))?;
+                    fault::point("run.record");
+                    apply(&configs, &config, "apply a run's record").await?;
+                    let note = format!("H × seconds of a step is {:.1}", record.compute_seconds);
+                    tell(context, run, "Begun", &note).await;
+                    record
+                }
+                Err(waits) => return Ok((None, Some(waits))),
+            },
+        },
+    };
+    let members = islands.len();
+    let address = coordinator(context, key, run, request, (&record, members)).await?;
+    let Some(address) = address else {
+        return Ok((None, Some(("NoAddress", "its Service has no address yet".into()))));
+    };
+    let begun = Arc::new(Begun { record, coordinator: address });
+    if known.as_ref() != Some(&begun) {
+        context.begun().insert(key.clone(), Arc::clone(&begun));
+        for island in islands {
+            context.again(&crate::island::key_of(island));
+        }
+    }
+    Ok((Some(begun), None))
+}
+
+/// What the islands agree on, when those that can be planned are.
+fn first_record(
+    context: &Context,
+    key: &Key,
+    run: &TrainingRun,
+    request: &RunRequest,
+    islands: &[&ComputeIsland],
+    now: Timestamp,
+) -> Result<Record, (&'static str, String)> {
+    if islands.is_empty() {
+        let why = format!("no ComputeIsland names it: apply one with runRef.name {}", key.name);
+        return Err(("NoIslands", why));
+    }
+    let created = run.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let age = created.and_then(|then| Duration::try_from(now.duration_since(then)).ok());
+    let ledger = context.ledger();
+    let untried = islands
+        .iter()
+        .filter(|island| !island.spec.suspend && !ledger.was_tried(&crate::island::key_of(island)));
+    let untried = untried.count();
+    if untried > 0 && age.is_some_and(|age| age < PATIENCE) {
+        return Err(("Planning", format!("{untried} of its islands are not planned yet")));
+    }
+    let participants: Vec<Participant> = islands
+        .iter()
+        .filter_map(|island| {
+            let promise = ledger.get(&crate::island::key_of(island))?;
+            Some(Participant {
+                name: island.name_any(),
+                step_seconds: promise.plan.step_seconds.parse().ok()?,
+                step_tokens: u64::from(request.sequences) * u64::from(request.sequence_length),
+                uplink: island.request().ok().and_then(|request| request.uplink),
+            })
+        })
+        .collect();
+    if participants.is_empty() {
+        let why = "none of its islands has a plan: see their conditions";
+        return Err(("NoIslandPlanned", why.into()));
+    }
+    let beginning = planner::begin(request, participants);
+    let beginning = beginning.map_err(|refusals| ("NoRounds", refusals.to_string()))?;
+    Ok(Record::new(&beginning))
+}
+
+/// Applies the coordinator's objects; its address, once it has one.
+async fn coordinator(
+    context: &Context,
+    key: &Key,
+    run: &TrainingRun,
+    request: &RunRequest,
+    (record, islands): (&Record, usize),
+) -> Result<Option<String>, Error> {
+    let client = || context.client.clone();
+    let configs: Api<ConfigMap> = Api::namespaced(client(), &key.namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client(), &key.namespace);
+    let deployments: Api<Deployment> = Api::namespaced(client(), &key.namespace);
+    let services: Api<Service> = Api::namespaced(client(), &key.namespace);
+    let objects = build::coordinator(run, request, record, islands, &context.args);
+    // In this order: each needs those before it.
+    let build::Coordinator { config, claim, service, deployment } =
+        objects.map_err(bad("a coordinator"))?;
+    fault::point("run.coordinator");
+    if configs.get_opt(&config.name_any()).await.map_err(Error::api("read a ConfigMap"))?.is_none()
+    {
+        // The rules of a run stay as they were when it began.
+        apply(&configs, &config, "apply a coordinator's ConfigMap").await?;
+    }
+    apply(&claims, &claim, "apply a coordinator's PersistentVolumeClaim").await?;
+    let service = apply(&services, &service, "apply a coordinator's Service").await?;
+    fault::point("run.deployment");
+    apply(&deployments, &deployment, "apply a coordinator's Deployment").await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).filter(|ip| !ip.is_empty());
+    Ok(address.map(|ip| {
+        let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
+        format!("http://{host}:{}", names::COORDINATOR_PORT)
+    }))
+}
+
+/// What the coordinator says now; where it is silent, what it said last, and why.
+async fn ask(
+    context: &Context,
+    key: &Key,
+    begun: &Begun,
+) -> (Option<Arc<RunView>>, Option<String>) {
+    let asked = ask::view(&begun.coordinator, &key.name).await;
+    let mut views = context.views();
+    match asked {
+        Ok(view) => {
+            let view = Arc::new(view);
+            views.insert(key.clone(), Arc::clone(&view));
+            (Some(view), None)
+        }
+        Err(error) => (views.get(key).cloned(), Some(error.sentence())),
+    }
+}
+
+fn read(config: &ConfigMap) -> Result<Record, Error> {
+    let text = config.data.as_ref().and_then(|data| data.get(record::KEY));
+    let damaged = |problem: String| Error::Damaged {
+        object: format!("ConfigMap {}", config.name_any()),
+        problem,
+    };
+    let text = text.ok_or_else(|| damaged(format!("it has no key {}", record::KEY)))?;
+    serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
+}
+
+fn bad(object: &'static str) -> impl FnOnce(serde_json::Error) -> Error {
+    move |error| Error::Damaged { object: object.to_owned(), problem: error.to_string() }
+}
+
+async fn write(
+    context: &Context,
+    key: &Key,
+    status: &api::run::TrainingRunStatus,
+) -> Result<(), Error> {
+    let runs: Api<TrainingRun> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({
+        "apiVersion": TrainingRun::api_version(&()),
+        "kind": TrainingRun::kind(&()),
+        "status": status,
+    });
+    match runs.patch_status(&key.name, &params(), &Patch::Apply(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).map_err(Error::api("write a run's status")),
+    }
+}

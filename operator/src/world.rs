@@ -1,0 +1,212 @@
+//! What of the cluster matters: nodes with cards, and who holds how many of them.
+//!
+//! Only this is kept of nodes and pods, so that ten thousand of them take little memory.
+
+mod node;
+mod pod;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::watcher::Event;
+
+pub(crate) use node::NodeFacts;
+pub(crate) use pod::{PodFacts, Rank, RankState};
+
+use crate::names::Key;
+
+/// Nodes and pods, as far as the API server has told.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    nodes: BTreeMap<String, NodeFacts>,
+    pods: BTreeMap<Key, PodFacts>,
+    /// Cards held on a node.
+    held: BTreeMap<String, Held>,
+    /// Pods of each island.
+    ranks: BTreeMap<Key, BTreeSet<Key>>,
+    /// Objects of a list that is being read: the others are gone when it ends.
+    listed: [Option<BTreeSet<Key>>; 2],
+    complete: [bool; 2],
+}
+
+/// Who holds cards of a node.
+#[derive(Debug, Default)]
+struct Held {
+    /// Pods that are of no island.
+    foreign: u32,
+    islands: BTreeMap<Key, u32>,
+    /// When `foreign` last changed, after the first list.
+    changed: Option<Timestamp>,
+}
+
+/// What an event changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// An island whose pods changed.
+    pub island: Option<Key>,
+    /// Whether cards came, went, or changed hands.
+    pub capacity: bool,
+}
+
+impl World {
+    /// Whether both lists were read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete == [true, true]
+    }
+
+    /// Takes note of what happened to a node.
+    pub(crate) fn node(&mut self, event: Event<Node>) -> Changed {
+        let mut capacity = false;
+        match event {
+            Event::Init => self.listed[0] = Some(BTreeSet::new()),
+            Event::InitApply(node) | Event::Apply(node) => {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                if let Some(listed) = &mut self.listed[0] {
+                    listed.insert(Key::new("", name.as_str()));
+                }
+                capacity = match NodeFacts::of(node) {
+                    Some(facts) => {
+                        let before = self.nodes.insert(name.clone(), facts);
+                        before.as_ref() != self.nodes.get(&name)
+                    }
+                    None => self.nodes.remove(&name).is_some(),
+                };
+            }
+            Event::Delete(node) => {
+                let name = node.metadata.name.unwrap_or_default();
+                capacity = self.nodes.remove(&name).is_some();
+            }
+            Event::InitDone => {
+                if let Some(listed) = self.listed[0].take() {
+                    let before = self.nodes.len();
+                    self.nodes.retain(|name, _| listed.contains(&Key::new("", name.as_str())));
+                    capacity = before != self.nodes.len() || !self.complete[0];
+                }
+                self.complete[0] = true;
+            }
+        }
+        Changed { island: None, capacity }
+    }
+
+    /// Takes note of what happened to a pod. (The list of pods that are gone when a watch begins
+    /// anew is made up for by [`World::is_complete`]'s reader: it asks again for every island.)
+    pub(crate) fn pod(&mut self, event: Event<Pod>, now: Timestamp) -> Changed {
+        match event {
+            Event::Init => {
+                self.listed[1] = Some(BTreeSet::new());
+                Changed::default()
+            }
+            Event::InitApply(pod) | Event::Apply(pod) => {
+                let Some((key, facts)) = PodFacts::of(&pod) else { return Changed::default() };
+                if let Some(listed) = &mut self.listed[1] {
+                    listed.insert(key.clone());
+                }
+                self.put(key, Some(facts), now)
+            }
+            Event::Delete(pod) => {
+                let Some((key, _)) = PodFacts::of(&pod) else { return Changed::default() };
+                self.put(key, None, now)
+            }
+            Event::InitDone => {
+                let listed = self.listed[1].take().unwrap_or_default();
+                let gone: Vec<Key> =
+                    self.pods.keys().filter(|key| !listed.contains(key)).cloned().collect();
+                for key in gone {
+                    self.put(key, None, now);
+                }
+                self.complete[1] = true;
+                Changed { island: None, capacity: true }
+            }
+        }
+    }
+
+    /// Puts facts in the place of what was known of a pod.
+    fn put(&mut self, key: Key, facts: Option<PodFacts>, now: Timestamp) -> Changed {
+        let facts = facts.filter(PodFacts::matters);
+        let before = self.pods.get(&key).cloned();
+        if before == facts {
+            return Changed::default();
+        }
+        let of = |facts: &Option<PodFacts>| facts.as_ref().and_then(PodFacts::holding);
+        let (held, holds) = (of(&before), of(&facts));
+        let capacity = held != holds;
+        if capacity {
+            self.hold(held, holds, now);
+        }
+        let either = facts.as_ref().or(before.as_ref());
+        let island = either.and_then(|pod| pod.rank.as_ref()).map(|rank| rank.island.clone());
+        if let Some(island) = &island {
+            let pods = self.ranks.entry(island.clone()).or_default();
+            if facts.is_some() {
+                pods.insert(key.clone());
+            } else {
+                pods.remove(&key);
+            }
+            if pods.is_empty() {
+                self.ranks.remove(island);
+            }
+        }
+        match facts {
+            Some(facts) => self.pods.insert(key, facts),
+            None => self.pods.remove(&key),
+        };
+        Changed { island, capacity }
+    }
+
+    fn hold(&mut self, held: Option<Holding>, holds: Option<Holding>, now: Timestamp) {
+        let settled = self.complete[1];
+        for (holding, more) in [(held, false), (holds, true)] {
+            let Some((node, island, cards)) = holding else { continue };
+            let on = self.held.entry(node).or_default();
+            let count = match island {
+                Some(island) => on.islands.entry(island).or_default(),
+                None => {
+                    on.changed = settled.then_some(now);
+                    &mut on.foreign
+                }
+            };
+            *count = if more { count.saturating_add(cards) } else { count.saturating_sub(cards) };
+            on.islands.retain(|_, cards| *cards > 0);
+        }
+    }
+
+    /// Nodes with cards, by name.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, &NodeFacts)> {
+        self.nodes.iter().map(|(name, facts)| (name.as_str(), facts))
+    }
+
+    /// A node with cards.
+    pub(crate) fn find(&self, node: &str) -> Option<&NodeFacts> {
+        self.nodes.get(node)
+    }
+
+    /// Cards of a node that pods of no island hold.
+    pub(crate) fn foreign(&self, node: &str) -> u32 {
+        self.held.get(node).map_or(0, |held| held.foreign)
+    }
+
+    /// When cards of a node last went to or came from pods of no island; absent where that was
+    /// never seen.
+    pub(crate) fn changed(&self, node: &str) -> Option<Timestamp> {
+        self.held.get(node).and_then(|held| held.changed)
+    }
+
+    /// Cards of a node that pods of islands hold.
+    pub(crate) fn islands(&self, node: &str) -> impl Iterator<Item = (&Key, u32)> {
+        let held = self.held.get(node).into_iter();
+        held.flat_map(|held| held.islands.iter().map(|(island, cards)| (island, *cards)))
+    }
+
+    /// The pods of an island's ranks, by name.
+    pub(crate) fn ranks(&self, island: &Key) -> Vec<Rank> {
+        let pods = self.ranks.get(island).into_iter().flatten();
+        pods.filter_map(|key| self.pods.get(key).and_then(|pod| pod.rank.clone())).collect()
+    }
+}
+
+/// A node, the island of the pod where it is of one, and cards.
+type Holding = (String, Option<Key>, u32);
+
+#[cfg(test)]
+mod tests;

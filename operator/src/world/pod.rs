@@ -1,0 +1,148 @@
+//! What of a pod matters: the cards that it holds, and of a rank how it fares.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::names::{EPOCH, GPU, ISLAND, Key, MANAGED_BY, MANAGER, RANK};
+
+/// A pod that holds cards, or is a rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFacts {
+    node: Option<String>,
+    cards: u32,
+    /// Whether its containers have ended.
+    over: bool,
+    pub rank: Option<Rank>,
+}
+
+/// The pod of an island's rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rank {
+    pub island: Key,
+    pub pod: String,
+    pub epoch: u64,
+    pub rank: u32,
+    pub state: RankState,
+    /// Whether somebody asked it to end.
+    pub leaving: bool,
+}
+
+/// How a rank fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RankState {
+    /// It waits, for what where somebody said that.
+    Pending { why: Option<String> },
+    /// It runs.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly: its exit code where it had one, what it said last, and when.
+    Failed { code: Option<i32>, said: String, at: Option<Timestamp> },
+}
+
+impl PodFacts {
+    pub(crate) fn of(pod: &Pod) -> Option<(Key, Self)> {
+        let key = Key::new(pod.metadata.namespace.clone()?, pod.metadata.name.clone()?);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let over = matches!(phase, Some("Succeeded" | "Failed"));
+        let spec = pod.spec.as_ref();
+        let facts = Self {
+            node: spec.and_then(|spec| spec.node_name.clone()),
+            cards: spec.map_or(0, cards),
+            over,
+            rank: rank(pod, &key, phase),
+        };
+        Some((key, facts))
+    }
+
+    /// Whether anything of it has to be known.
+    pub(crate) fn matters(&self) -> bool {
+        self.rank.is_some() || self.holding().is_some()
+    }
+
+    /// The cards that it holds: on which node, for which island, how many.
+    pub(super) fn holding(&self) -> Option<super::Holding> {
+        let node = self.node.clone().filter(|_| self.cards > 0 && !self.over)?;
+        Some((node, self.rank.as_ref().map(|rank| rank.island.clone()), self.cards))
+    }
+}
+
+/// Cards that a pod asks for: of containers together, or of the init container with the most.
+fn cards(spec: &PodSpec) -> u32 {
+    let of = |container: &k8s_openapi::api::core::v1::Container| {
+        let resources = container.resources.as_ref()?;
+        // Extended resources are limits; requests are the same.
+        let limit = resources.limits.as_ref().and_then(|limits| limits.get(GPU));
+        let limit = limit.or_else(|| resources.requests.as_ref().and_then(|it| it.get(GPU)));
+        limit.and_then(|quantity| quantity.0.parse::<u32>().ok())
+    };
+    let together = spec.containers.iter().filter_map(of).fold(0, u32::saturating_add);
+    let first = spec.init_containers.iter().flatten().filter_map(of).max().unwrap_or(0);
+    together.max(first)
+}
+
+fn rank(pod: &Pod, key: &Key, phase: Option<&str>) -> Option<Rank> {
+    let labels = pod.metadata.labels.as_ref()?;
+    if labels.get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
+        return None;
+    }
+    let owner = pod.metadata.owner_references.iter().flatten();
+    let owner = owner.filter(|owner| owner.kind == "ComputeIsland").map(|owner| owner.name.clone());
+    Some(Rank {
+        // A label's value may be a shortened name.
+        island: Key::new(key.namespace.as_str(), owner.last().or(labels.get(ISLAND).cloned())?),
+        pod: key.name.clone(),
+        epoch: labels.get(EPOCH)?.parse().ok()?,
+        rank: labels.get(RANK)?.parse().ok()?,
+        state: state(pod, phase),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+fn state(pod: &Pod, phase: Option<&str>) -> RankState {
+    let status = pod.status.as_ref();
+    let container = status.and_then(|status| status.container_statuses.as_ref()?.first());
+    match phase {
+        Some("Succeeded") => RankState::Succeeded,
+        Some("Failed") => {
+            let ended = container.and_then(|it| it.state.as_ref()?.terminated.as_ref());
+            let said = ended.and_then(|ended| ended.message.clone());
+            let said = said.or_else(|| status.and_then(|status| status.message.clone()));
+            let said = said.or_else(|| status.and_then(|status| status.reason.clone()));
+            RankState::Failed {
+                code: ended.map(|ended| ended.exit_code),
+                said: last_words(&said.unwrap_or_default()),
+                at: ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0),
+            }
+        }
+        Some("Running") => RankState::Running,
+        _ => RankState::Pending { why: container.and_then(waits).or_else(|| unscheduled(pod)) },
+    }
+}
+
+/// What a worker wrote as its last event, or the text as it is.
+fn last_words(said: &str) -> String {
+    match serde_json::from_str(said) {
+        Ok(plan::event::WorkerEvent::Failed { error }) => error,
+        _ => said.trim().to_owned(),
+    }
+}
+
+/// Why a container does not run yet, where that is more than that it is being made.
+fn waits(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+        return None;
+    }
+    let message = waiting.message.as_deref().unwrap_or_default();
+    Some(format!("{reason}: {message}"))
+}
+
+fn unscheduled(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    let why = scheduled.reason.as_deref().unwrap_or_default();
+    let message = scheduled.message.as_deref().unwrap_or_default();
+    (scheduled.status == "False").then(|| format!("{why}: {message}"))
+}

@@ -1,0 +1,123 @@
+//! What is known after nodes and pods came and went.
+
+use serde_json::json;
+
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+fn node(name: &str, cards: u32) -> Node {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {
+            "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+            "nvidia.com/gpu.count": cards.to_string(), "nvidia.com/gpu.memory": "81559",
+        }},
+        "status": {"allocatable": {"nvidia.com/gpu": cards.to_string()}},
+    }))
+    .expect("a node")
+}
+
+fn pod(name: &str, node: &str, cards: u32, phase: &str, island: Option<(&str, u64, u32)>) -> Pod {
+    let mut pod = json!({
+        "metadata": {"namespace": "ml", "name": name, "labels": {}},
+        "spec": {"nodeName": node, "containers": [
+            {"name": "main", "resources": {"limits": {"nvidia.com/gpu": cards.to_string()}}}
+        ]},
+        "status": {"phase": phase},
+    });
+    if let Some((island, epoch, rank)) = island {
+        pod["metadata"]["labels"] = json!({
+            "app.kubernetes.io/managed-by": "heteroloco-operator",
+            "heteroloco.dev/island": island,
+            "heteroloco.dev/epoch": epoch.to_string(),
+            "heteroloco.dev/rank": rank.to_string(),
+        });
+    }
+    serde_json::from_value(pod).expect("a pod")
+}
+
+#[test]
+fn cards_are_held_by_pods_until_these_have_ended() {
+    let mut world = World::default();
+    world.pod(Event::Init, at(0));
+    world.pod(Event::InitApply(pod("old", "a", 1, "Running", None)), at(0));
+    world.pod(Event::InitDone, at(0));
+    assert_eq!((world.foreign("a"), world.changed("a")), (1, None));
+
+    let other = pod("other", "a", 2, "Running", None);
+    assert!(world.pod(Event::Apply(other.clone()), at(5)).capacity);
+    assert_eq!(world.pod(Event::Apply(other), at(6)), Changed::default());
+    assert_eq!((world.foreign("a"), world.changed("a")), (3, Some(at(5))));
+
+    world.pod(Event::Apply(pod("other", "a", 2, "Succeeded", None)), at(7));
+    assert_eq!((world.foreign("a"), world.changed("a")), (1, Some(at(7))));
+    world.pod(Event::Delete(pod("old", "a", 1, "Running", None)), at(8));
+    assert_eq!(world.foreign("a"), 0);
+}
+
+#[test]
+fn ranks_are_known_by_their_island() {
+    let mut world = World::default();
+    let lab = Key::new("ml", "lab");
+    let changed = world.pod(Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
+    assert_eq!(changed, Changed { island: Some(lab.clone()), capacity: true });
+    assert_eq!(world.islands("a").collect::<Vec<_>>(), [(&lab, 4)]);
+    assert_eq!(world.foreign("a"), 0);
+    world.pod(Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));
+    assert_eq!(world.islands("a").count(), 0);
+    let ranks = world.ranks(&lab);
+    assert_eq!(ranks.len(), 1);
+    assert_eq!(ranks[0].state, RankState::Failed { code: None, said: String::new(), at: None });
+    world.pod(Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
+    assert!(world.ranks(&lab).is_empty());
+}
+
+#[test]
+fn what_is_not_in_a_new_list_is_gone() {
+    let mut world = World::default();
+    world.node(Event::Init);
+    world.node(Event::InitApply(node("a", 8)));
+    world.node(Event::InitApply(node("b", 8)));
+    assert!(!world.is_complete());
+    world.node(Event::InitDone);
+    world.pod(Event::Init, at(0));
+    world.pod(Event::InitDone, at(0));
+    assert!(world.is_complete());
+    assert!(!world.node(Event::Apply(node("a", 8))).capacity, "nothing changed");
+    assert!(world.node(Event::Apply(node("a", 4))).capacity);
+    world.node(Event::Init);
+    world.node(Event::InitApply(node("b", 8)));
+    assert!(world.node(Event::InitDone).capacity);
+    assert_eq!(world.nodes().map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn a_rank_that_waits_or_failed_says_why() {
+    let rank = |status: serde_json::Value| {
+        let mut pod = pod("r0", "a", 1, "Pending", Some(("lab", 1, 0)));
+        pod.status = serde_json::from_value(status).expect("a status");
+        PodFacts::of(&pod).and_then(|(_, facts)| facts.rank).expect("a rank").state
+    };
+    let pull = json!({"phase": "Pending", "containerStatuses": [{
+        "name": "worker", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+        "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "not there"}},
+    }]});
+    let why = Some("ErrImageNeverPull: not there".to_owned());
+    assert_eq!(rank(pull), RankState::Pending { why });
+    let full = json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2",
+    }]});
+    assert_eq!(rank(full), RankState::Pending { why: Some("Unschedulable: 0/2".into()) });
+    let failed = json!({"phase": "Failed", "containerStatuses": [{
+        "name": "worker", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+        "state": {"terminated": {
+            "exitCode": 4, "message": r#"{"event":"failed","error":"out of memory"}"#,
+        }},
+    }]});
+    assert_eq!(
+        rank(failed),
+        RankState::Failed { code: Some(4), said: "out of memory".into(), at: None }
+    );
+}
