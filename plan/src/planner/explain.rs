@@ -5,11 +5,11 @@ use super::describe;
 use super::estimate::Estimator;
 use super::evaluate::Candidate;
 use super::price::StepTime;
-use super::refusal::gib;
 use super::search::Found;
 use crate::part::Place;
 use crate::request::IslandRequest;
 use crate::spec::{BatchSpec, StageSpec};
+use crate::words::gib;
 
 /// Others that are shown.
 const RUNNERS_UP: usize = 5;
