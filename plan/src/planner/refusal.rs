@@ -160,6 +160,15 @@ pub(super) fn no_memory(island: &str, product: &str) -> Refusal {
     )
 }
 
+pub(super) fn zero_memory(island: &str, product: &str) -> Refusal {
+    refuse(
+        island,
+        Reason::ModelTooLarge,
+        format!("the memory of {product} is set to 0"),
+        "set memory on the device above 0, or leave it out where the product is known",
+    )
+}
+
 pub(super) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Refusal {
     refuse(
         island,

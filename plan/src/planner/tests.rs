@@ -223,7 +223,20 @@ fn each_refusal_says_why_and_what_to_change() {
     let low = DeviceRequest { memory: Some(1 << 28), ..device(RTX3090, 1) };
     let split = Parallelism { tensor: Some(2), ..Parallelism::default() };
     let data = Parallelism { data: Some(2), ..Parallelism::default() };
+    let none = DeviceRequest { memory: Some(0), ..device(RTX3090, 1) };
+    let unknown = DeviceRequest { tflops: Some(1.0), ..device("Abacus", 1) };
     let cases = [
+        (
+            lab(&[none]),
+            Reason::ModelTooLarge,
+            "the memory of NVIDIA-GeForce-RTX-3090 is set to 0 (ModelTooLarge): set memory on the \
+             device above 0",
+        ),
+        (
+            lab(&[unknown]),
+            Reason::UnknownProduct,
+            "nothing is known of the memory of Abacus (UnknownProduct): set memory on the device",
+        ),
         (
             lab(&[device("RTX-4090", 1)]),
             Reason::UnknownProduct,
