@@ -82,6 +82,13 @@ pub fn lookup(pattern: &str) -> Option<&'static Card> {
         .reduce(|best, card| if card.tflops() > best.tflops() { card } else { best })
 }
 
+/// What a family is taken to be where no node says which of its cards there are, in words; absent
+/// for the name of one product, and where none of the family is known.
+pub fn assumed(pattern: &str) -> Option<String> {
+    let card = lookup(pattern).filter(|_| pattern.ends_with('*'))?;
+    Some(format!("{pattern} is taken to be {}, the fastest card of that name", card.product))
+}
+
 /// Known products whose names contain the letters and digits of `name`; all where none does.
 ///
 /// For a card that is not known, its memory and TFLOP/s have to come from its user or from a

@@ -19,3 +19,4 @@ pub mod request;
 pub mod shard;
 pub mod spec;
 pub mod stability;
+pub mod words;

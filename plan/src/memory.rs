@@ -203,7 +203,7 @@ pub fn moments(load: &Load<'_>) -> u64 {
 /// (a (4 f / t + 2 h)).
 pub fn activations(load: &Load<'_>) -> u64 {
     let config = load.model.config();
-    let value = value_bytes(load.precision);
+    let value = u64::from(load.precision.bytes());
     let hidden = u64::from(config.hidden_size);
     let wide = u64::from(config.intermediate_size) / u64::from(load.part.tensor);
     let layer = activation_bytes(load.model, load.part.tensor, load.precision);
@@ -220,7 +220,7 @@ pub fn activation_bytes(model: &Llama, tensor: u32, precision: Precision) -> u64
     let (hidden, ways) = (u64::from(config.hidden_size), u64::from(tensor));
     let attention = (4 * model.query_width() + 3 * model.key_value_width()) / ways;
     let wide = 4 * u64::from(config.intermediate_size) / ways;
-    16 * hidden + value_bytes(precision) * (2 * hidden + attention + wide)
+    16 * hidden + u64::from(precision.bytes()) * (2 * hidden + attention + wide)
 }
 
 /// On the last stage, logits, their log-softmax and what lies between in f32, beside their gradient
@@ -312,17 +312,11 @@ fn share(load: &Load<'_>) -> u64 {
     load.model.parameters().div_ceil(load.ranks.into())
 }
 
-fn value_bytes(precision: Precision) -> u64 {
-    match precision {
-        Precision::F32 => 4,
-        Precision::Bf16 => 2,
-    }
-}
-
+/// Bytes of a value's copy in what computes, where that is not f32 itself.
 fn half_copy(precision: Precision) -> u64 {
     match precision {
         Precision::F32 => 0,
-        Precision::Bf16 => 2,
+        Precision::Bf16 => precision.bytes().into(),
     }
 }
 

@@ -14,12 +14,14 @@ pub const NODE_CARDS: usize = 8;
 const LISTED: usize = 16;
 
 /// Nodes, and the islands that take cards from them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Site {
     /// The nodes.
     pub nodes: Vec<Node>,
     /// The islands.
     pub islands: Vec<IslandRequest>,
+    /// What was assumed of cards of which less was said, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A record that speaks of something else than the site.
@@ -62,12 +64,14 @@ impl Site {
     /// Of an island with more cards than are planned for there is one too many, so that the planner
     /// refuses it.
     pub fn assumed(islands: Vec<IslandRequest>) -> Site {
-        let mut site = Site { nodes: Vec::new(), islands: Vec::new() };
+        let mut site = Site::default();
         for mut island in islands {
             let mut room = MOST_CARDS + 1;
             let before = site.nodes.len();
             for (entry, device) in island.devices.iter_mut().enumerate() {
                 let card = card(device);
+                let note = gpu::assumed(&device.product);
+                site.notes.extend(note.map(|note| format!("island {}: {note}", island.name)));
                 // Else an entry for a family would take the cards of another one's member.
                 device.product.clone_from(&card.product);
                 let count = room.min(device.max as usize);
@@ -95,7 +99,7 @@ impl Site {
             };
             measure(node, record)?;
         }
-        let Site { nodes, islands } = &mut self;
+        let Site { nodes, islands, .. } = &mut self;
         for island in islands.iter_mut().filter(|island| island.uplink.is_none()) {
             let allowed = |node: &&Node| {
                 island.nodes.as_ref().is_none_or(|allowed| allowed.contains(&node.name))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::cluster::Node;
+use crate::gpu;
 use crate::memory::Memory;
 use crate::outer::{self, OuterPlan, OuterRequest, Participant};
 use crate::request::{
@@ -128,7 +129,10 @@ pub fn plan_run(
     let (mut plans, mut refusals) = (Vec::new(), Vec::new());
     for (island, cards) in islands.iter().zip(&chosen) {
         match planner.plan(island, cards, &hosts) {
-            Ok(plan) => plans.push(plan),
+            Ok(mut plan) => {
+                plan.reasons.extend(assumed(island, execution));
+                plans.push(plan);
+            }
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -244,6 +248,16 @@ fn choose_cards(
         cards::emulate(&mut chosen);
     }
     Ok((chosen, pool.into_hosts()))
+}
+
+/// What an island's families are taken to be: emulated cards are nobody's, so that nobody says.
+fn assumed(island: &IslandRequest, execution: &Execution) -> Vec<String> {
+    match execution {
+        Execution::Emulated { .. } => {
+            island.devices.iter().filter_map(|device| gpu::assumed(&device.product)).collect()
+        }
+        Execution::Local { .. } | Execution::Cluster { .. } => Vec::new(),
+    }
 }
 
 /// H of every island.

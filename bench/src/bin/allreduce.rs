@@ -4,12 +4,12 @@
 //! machine does strikes both. A measurement is the slowest rank's time per all-reduce; figures are
 //! ratios of medians, above 1 where Gloo takes longer.
 
-use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use bench::Rank;
 use clap::Parser;
 use collective::{Endpoint, Group, GroupConfig};
 use rustix::time::{ClockId, clock_gettime};
@@ -94,17 +94,11 @@ struct World {
     ranks: Vec<Rank>,
 }
 
-struct Rank {
-    process: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
 impl World {
     fn measure(&mut self, kib: usize, repeats: usize) -> anyhow::Result<Cost> {
         let values = (kib << 10) / size_of::<f32>();
         for rank in &mut self.ranks {
-            writeln!(rank.commands, "{values} {repeats}")?;
+            rank.tell(&format!("{values} {repeats}"))?;
         }
         let mut cost = Cost { wall: 0.0, cpu: 0.0 };
         for rank in &mut self.ranks {
@@ -114,29 +108,6 @@ impl World {
             cost.cpu += cpu.parse::<f64>()? / repeats as f64;
         }
         Ok(cost)
-    }
-}
-
-impl Rank {
-    fn start(command: &mut Command) -> anyhow::Result<Self> {
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let commands = process.stdin.take().context("standard input was piped")?;
-        let answers = process.stdout.take().context("standard output was piped")?;
-        Ok(Self { process, commands, answers: BufReader::new(answers) })
-    }
-
-    fn answer(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        ensure!(self.answers.read_line(&mut line)? > 0, "a rank ended early");
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Rank {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -150,7 +121,7 @@ fn start_ours(world_size: u32) -> anyhow::Result<World> {
     let mut ranks = (0..world_size).map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let addresses = ranks.iter_mut().map(Rank::answer).collect::<anyhow::Result<Vec<_>>>()?;
     for rank in &mut ranks {
-        writeln!(rank.commands, "{}", addresses.join(" "))?;
+        rank.tell(&addresses.join(" "))?;
     }
     Ok(World { ranks })
 }

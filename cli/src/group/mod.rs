@@ -44,7 +44,7 @@ pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, Ma
         ));
     }
     let nodes = found.nodes.iter().map(|(node, _)| node.clone()).collect();
-    let mut site = Site { nodes, islands: Vec::new() }.measured(&records)?;
+    let mut site = Site { nodes, ..Site::default() }.measured(&records)?;
     unknown(&mut site.nodes).iter().for_each(|note| tell(note));
     let wishes = Wishes {
         min_memory: args.min_memory,

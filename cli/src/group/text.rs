@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use api::island::ComputeIsland;
 use plan::grouping::{Grouping, LeftOut};
+use plan::words::gib;
 
 /// Nodes that a sentence lists.
 const LISTED: usize = 8;
@@ -63,10 +64,6 @@ fn cards(products: &[(String, u32)], memory: u64) -> String {
 
 fn count<'a>(products: impl Iterator<Item = &'a (String, u32)>) -> u64 {
     products.map(|(_, count)| u64::from(*count)).sum()
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// One line, whatever characters a name or a label has: the next would be YAML.

@@ -39,10 +39,14 @@ impl Request {
         let mut notes = summaries.correct(&mut islands);
         notes.extend(summaries.emulated());
         let (site, basis) = match found {
-            None => (Site::assumed(islands), Basis::Assumed { measured }),
+            None => {
+                let mut site = Site::assumed(islands);
+                notes.append(&mut site.notes);
+                (site, Basis::Assumed { measured })
+            }
             Some(found) => {
                 let basis = Basis::Given { nodes: found.nodes.len(), measured };
-                let mut site = Site { nodes: Vec::new(), islands };
+                let mut site = Site { islands, ..Site::default() };
                 for (island, selector) in site.islands.iter_mut().zip(&selectors) {
                     island.nodes = selector.as_ref().map(|selector| selected(&found, selector));
                 }
@@ -59,7 +63,7 @@ impl Request {
     /// # Errors
     /// When the planner refuses.
     pub(super) fn plan(self) -> Result<RunPlan, ManifestError> {
-        let Site { nodes, islands } = self.site;
+        let Site { nodes, islands, .. } = self.site;
         let execution = Execution::Cluster { nodes };
         plan_run(&self.run, &islands, &execution).map_err(ManifestError::Refused)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use clap::Parser as _;
 use plan::cluster::Links;
 use plan::nodes::Site;
 use plan::planner::plan_run;
@@ -52,7 +53,7 @@ fn emulated(text: &str) -> View {
 
 fn assumed(text: &str) -> View {
     let manifests = manifests(text);
-    let Site { nodes, islands } = Site::assumed(manifests.islands);
+    let Site { nodes, islands, .. } = Site::assumed(manifests.islands);
     let plan = plan_run(&manifests.run, &islands, &Execution::Cluster { nodes }).expect("it fits");
     View { plan, basis: Basis::Assumed { measured: Vec::new() } }
 }
@@ -240,7 +241,7 @@ fn every_field_is_documented() {
 
 fn refused(text: &str) -> Refusals {
     let manifests = manifests(text);
-    let Site { nodes, islands } = Site::assumed(manifests.islands);
+    let Site { nodes, islands, .. } = Site::assumed(manifests.islands);
     plan_run(&manifests.run, &islands, &Execution::Cluster { nodes }).expect_err("too small")
 }
 
@@ -275,6 +276,21 @@ fn measurements_change_what_is_planned_and_are_named() {
     let basis = Basis::Assumed { measured: vec!["dc-0-0".into()] };
     let text = table::render(&View { plan, basis }, false);
     check(&text, &["10 Gb/s between them but for what was measured on dc-0-0; --nodes"]);
+}
+
+#[test]
+fn what_a_family_is_taken_to_be_is_told_where_no_nodes_are_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.yaml");
+    std::fs::write(&file, QUICKSTART.replace("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100*"))
+        .expect("room");
+    let line = ["heteroloco".as_ref(), "plan".as_ref(), "-f".as_ref(), file.as_os_str()];
+    let command = crate::args::Cli::try_parse_from(line).expect("a command").command;
+    let crate::args::Command::Plan(args) = command else { panic!("not plan") };
+    let mut told = Vec::new();
+    make(&args, |note| told.push(note.to_owned())).expect("it fits");
+    let note = "NVIDIA-H100* is taken to be NVIDIA-H100-80GB-HBM3, the fastest card of that name";
+    assert!(told.iter().any(|told| told.ends_with(note)), "{told:?}");
 }
 
 /// A card at a fourth of its datasheet's speed.

@@ -2,6 +2,7 @@
 
 use super::domain::{Domain, Level};
 use super::{Group, Wishes};
+use crate::words::gib;
 
 /// Domains that a sentence lists.
 const LISTED: usize = 3;
@@ -98,8 +99,4 @@ fn called(domain: &Domain<'_>) -> String {
         Domain::Network => "a fast network".into(),
         Domain::Node(node) => format!("node {node}"),
     }
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

@@ -58,11 +58,14 @@ fn declared_cards_stand_in_nodes_of_eight_that_are_their_islands_own() {
 }
 
 #[test]
-fn a_family_is_its_fastest_card_and_takes_no_other_entrys() {
+fn a_family_is_its_fastest_card_which_is_said_and_takes_no_other_entrys() {
     let site = Site::assumed(vec![island("a", &[("NVIDIA-H100*", 2), ("NVIDIA-H100-PCIe", 8)])]);
     assert_eq!(shown(&site), [("a-0-0", H100, 2), ("a-1-0", "NVIDIA-H100-PCIe", 8)]);
     let products: Vec<_> = site.islands[0].devices.iter().map(|it| it.product.as_str()).collect();
     assert_eq!(products, [H100, "NVIDIA-H100-PCIe"]);
+    let note = "island a: NVIDIA-H100* is taken to be NVIDIA-H100-80GB-HBM3, the fastest card of \
+                that name";
+    assert_eq!(site.notes, [note]);
 }
 
 #[test]
@@ -72,6 +75,7 @@ fn an_unknown_product_has_the_memory_that_its_entry_says() {
     let site = Site::assumed(vec![unlike]);
     assert_eq!(shown(&site), [("a-0-0", "Abacus*", 1), ("a-1-0", "Slide-Rule", 1)]);
     assert_eq!(memories(&site.nodes), [0, 7]);
+    assert!(site.notes.is_empty(), "{:?}", site.notes);
 }
 
 fn memories(nodes: &[Node]) -> Vec<u64> {

@@ -12,6 +12,16 @@ pub(super) struct Group {
     pub cards: Vec<usize>,
 }
 
+impl Group {
+    /// Its kind and node: groups in which both are the same are alike.
+    pub(super) fn look(&self) -> Look {
+        (self.kind, self.node)
+    }
+}
+
+/// Kind and node.
+pub(super) type Look = (usize, usize);
+
 /// A card as grouping sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
@@ -21,11 +31,11 @@ pub(super) struct Seat {
 
 /// As many groups of so many cards of one kind and node as there are, by kind and node.
 pub(super) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
-    let mut alike: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    let mut alike: BTreeMap<Look, Vec<usize>> = BTreeMap::new();
     for (index, seat) in seats.iter().enumerate() {
         alike.entry((seat.kind, seat.node)).or_default().push(index);
     }
-    let of_kind = |((kind, node), members): ((usize, usize), Vec<usize>)| {
+    let of_kind = |((kind, node), members): (Look, Vec<usize>)| {
         let groups = members.chunks_exact(tensor as usize);
         groups.map(|cards| Group { kind, node, cards: cards.to_vec() }).collect::<Vec<_>>()
     };
@@ -52,7 +62,7 @@ const FEW_KINDS: usize = 3;
 /// So few groups are arranged in every way, where those are not too many.
 pub(super) const FEW_GROUPS: usize = 8;
 /// See [`FEW_GROUPS`].
-const FEW_WAYS: usize = 5_000;
+pub(super) const FEW_WAYS: usize = 5_000;
 
 /// Ways to fill a grid with the groups chosen for it: neighbours make a replica, or a stage, with
 /// the kinds one after another in some order.
@@ -62,9 +72,8 @@ pub(super) fn arrangements(
     memory: impl Fn(usize) -> u64,
     [replicas, stages]: [usize; 2],
 ) -> Vec<Arrangement> {
-    let look = |group: &usize| (groups[*group].kind, groups[*group].node);
     let mut found: Vec<Arrangement> = Vec::new();
-    let mut seen: Vec<Vec<(usize, usize)>> = Vec::new();
+    let mut seen: Vec<Vec<Look>> = Vec::new();
     for kinds in orders(chosen, groups, memory) {
         let of = |kind: &usize| {
             let kind = *kind;
@@ -75,7 +84,7 @@ pub(super) fn arrangements(
             .map(|cell| order[cell % stages * replicas + cell / stages])
             .collect();
         for cells in [order, turned] {
-            let looks: Vec<_> = cells.iter().map(look).collect();
+            let looks: Vec<_> = cells.iter().map(|group| groups[*group].look()).collect();
             if !seen.contains(&looks) {
                 seen.push(looks);
                 found.push(Arrangement { replicas, stages, cells });
@@ -111,13 +120,14 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
 }
 
 /// Every way to fill a grid with some of the groups, with rows in order, for replicas may be
-/// renamed and groups that are alike exchanged; `None` where there are too many.
+/// renamed and groups that are alike exchanged; `None` where there are more than `most`.
 pub(super) fn every(
     selection: &[usize],
     groups: &[Group],
     [replicas, stages]: [usize; 2],
+    most: usize,
 ) -> Option<Vec<Arrangement>> {
-    let look = |group: &usize| (groups[*group].kind, groups[*group].node);
+    let look = |group: &usize| groups[*group].look();
     let mut found = Vec::new();
     let mut open = vec![Vec::new()];
     while let Some(cells) = open.pop() {
@@ -129,7 +139,7 @@ pub(super) fn every(
         }
         if cells.len() == replicas * stages {
             found.push(Arrangement { replicas, stages, cells });
-            if found.len() > FEW_WAYS {
+            if found.len() > most {
                 return None;
             }
             continue;
@@ -163,13 +173,17 @@ mod tests {
     #[test]
     fn a_small_grid_is_filled_in_every_way_but_for_the_names_of_replicas() {
         let groups = groups(&seats(&[(0, 0), (0, 0), (1, 1), (1, 1)]), 1);
-        let ways = |cells: &[usize], shape| every(cells, &groups, shape).map(|all| all.len());
+        let within =
+            |cells: &[usize], shape, most| every(cells, &groups, shape, most).map(|all| all.len());
+        let ways = |cells: &[usize], shape| within(cells, shape, usize::MAX);
         // Of aabb: two rows in order out of {aa, ab, ba, bb}.
         assert_eq!(ways(&[0, 1, 2, 3], [2, 2]), Some(4));
         assert_eq!(ways(&[0, 1, 2, 3], [1, 4]), Some(6));
         assert_eq!(ways(&[0, 1, 2, 3], [4, 1]), Some(1));
         assert_eq!(ways(&[0, 1, 2, 3], [1, 2]), Some(4));
         assert_eq!(ways(&[0, 1], [1, 2]), Some(1));
+        assert_eq!(within(&[0, 1, 2, 3], [2, 2], 4), Some(4));
+        assert_eq!(within(&[0, 1, 2, 3], [2, 2], 3), None);
     }
 
     #[test]

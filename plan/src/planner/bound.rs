@@ -50,21 +50,12 @@ impl<'a> Bound<'a> {
         let run = estimator.planner.run;
         let mut head = f64::INFINITY;
         let (mut speeds, mut single) = (Vec::new(), Vec::new());
-        // Replicas of one stage choose their sizes by themselves: their bound is asked once.
-        let sizes = if size == 1 { estimator.useful_sizes(cut, groups) } else { vec![size] };
-        let mut last = None;
+        let (paces, singles) = (estimator.paces(cut, size), estimator.singles(cut));
         for group in groups {
-            let pace = estimator.pace(cut, *group, size);
+            let pace = paces[*group];
             head = head.min(pace.head.both() / pace.each());
             speeds.push(1.0 / pace.each());
-            let look = &estimator.groups[cut][*group];
-            let look = (look.kind, look.node);
-            let best = match last {
-                Some((other, best)) if other == look => best,
-                _ => 1.0 / estimator.best_pace(cut, *group, &sizes),
-            };
-            last = Some((look, best));
-            single.push(best);
+            single.push(1.0 / singles[*group]);
         }
         let burdens = groups.iter().map(|group| estimator.group_burden(cut, *group));
         let mut burdens: Vec<f64> = burdens.collect();

@@ -221,7 +221,10 @@ fn facts(
         (None, None, None) => return Err(refusal::unknown_product(island, &card.product)),
     };
     if memory == 0 {
-        return Err(refusal::no_memory(island, &card.product));
+        return Err(match device.memory {
+            Some(_) => refusal::zero_memory(island, &card.product),
+            None => refusal::no_memory(island, &card.product),
+        });
     }
     let on_cpu = cpu_threads.is_some();
     let bandwidth = known.map_or(UNKNOWN_BANDWIDTH, |known| known.bandwidth_gbps);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::arrange::Look;
 use super::bound::Bound;
 use super::search::Search;
-use super::time;
 use crate::spec::PipelineCompression;
 
 /// Stages that are tried.
@@ -67,16 +67,16 @@ impl Search<'_, '_> {
     /// A cut's groups, fastest for what they cost first; those of nodes with many of them first.
     fn by_speed(&mut self, cut: usize) -> Vec<usize> {
         let groups = self.estimator.groups[cut].len();
-        let mut beside: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        let mut beside: BTreeMap<Look, usize> = BTreeMap::new();
         for group in &self.estimator.groups[cut] {
-            *beside.entry((group.kind, group.node)).or_default() += 1;
+            *beside.entry(group.look()).or_default() += 1;
         }
         let mut keyed: Vec<(f64, usize, usize, usize)> = (0..groups)
             .map(|index| {
                 let each = self.estimator.pace(cut, index, 1).each();
                 let group = &self.estimator.groups[cut][index];
                 let burden = self.estimator.group_burden(cut, index);
-                let many = usize::MAX - beside[&(group.kind, group.node)];
+                let many = usize::MAX - beside[&group.look()];
                 (each * burden, many, group.node, index)
             })
             .collect();
@@ -152,12 +152,9 @@ impl Search<'_, '_> {
     /// Sizes of a micro-batch that divide the sequences of a step and are of use.
     fn sizes(&self, selection: &Selection) -> Vec<u32> {
         let run = self.estimator.planner.run;
-        let kinds = selection.groups.iter().map(|group| {
-            let group = &self.estimator.groups[selection.cut][*group];
-            &self.estimator.kinds[group.kind]
-        });
-        let useful = kinds.map(|kind| time::useful_micro_batch(kind.on_cpu(), run.sequence_length));
-        let most = useful.max().unwrap_or(1).min(run.sequences);
+        let groups = &self.estimator.groups[selection.cut];
+        let kinds = selection.groups.iter().map(|group| groups[*group].kind);
+        let most = kinds.map(|kind| self.estimator.useful_size(kind)).max().unwrap_or(1);
         (1..=most).filter(|size| run.sequences.is_multiple_of(*size)).collect()
     }
 

@@ -1,8 +1,7 @@
 //! Grids made better by exchanging what stands where.
 
-use super::arrange::Arrangement;
+use super::arrange::{Arrangement, Look};
 use super::choices::Selection;
-use super::estimate::Shape;
 use super::evaluate::Candidate;
 use super::search::Search;
 
@@ -27,25 +26,21 @@ impl Search<'_, '_> {
     }
 
     fn climb(&mut self, mut from: Candidate, groups: &[usize]) {
+        let (cut, compression) = (from.shape.cut, from.shape.compression);
+        let way = (from.shape.places.stages, cut);
         while self.spent < self.budget {
-            let moves = moves(&from.shape.places, groups, |group| {
-                let group = &self.estimator.groups[from.shape.cut][group];
-                (group.kind, group.node)
-            });
+            let look = |group: usize| self.estimator.groups[cut][group].look();
+            let moves = moves(&from.shape.places, groups, look);
             let size = from.batches[0].micro_batch_size;
-            let mut next: Option<Candidate> = None;
             for places in moves {
-                let shape = Shape { places, ..from.shape.clone() };
+                let shape = self.estimator.shape(cut, compression, places);
                 self.consider(&shape, size);
-                let way = (shape.places.stages, shape.cut);
-                let known = self.ways.get(&way).filter(|known| known.score < from.score);
-                next = known.cloned().or(next);
                 if self.spent >= self.budget {
                     break;
                 }
             }
-            match next {
-                Some(better) => from = better,
+            match self.ways.get(&way).filter(|known| known.score < from.score) {
+                Some(better) => from = better.clone(),
                 None => return,
             }
         }
@@ -54,11 +49,7 @@ impl Search<'_, '_> {
 
 /// Grids that differ from one by a swap of two unlike groups, or by a group that takes the place of
 /// an unlike one.
-fn moves(
-    places: &Arrangement,
-    groups: &[usize],
-    look: impl Fn(usize) -> (usize, usize),
-) -> Vec<Arrangement> {
+fn moves(places: &Arrangement, groups: &[usize], look: impl Fn(usize) -> Look) -> Vec<Arrangement> {
     let cells = &places.cells;
     let mut found = Vec::new();
     for at in 0..cells.len() {

@@ -8,9 +8,7 @@ use super::fabric::Spot;
 use super::{CardPlan, IslandPlan};
 use crate::part::Place;
 use crate::shard::{ShardError, Sharded};
-use crate::spec::{
-    BatchSpec, CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding, StageSpec,
-};
+use crate::spec::{CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding};
 
 /// What an island is made of.
 pub(super) struct Layout<'a> {
@@ -35,7 +33,6 @@ pub(super) fn island(
     let step_seconds = best.step.total();
     let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
     let tokens_per_second = step_tokens / step_seconds;
-    let spots = estimator.placed(&best.shape).spots;
     let devices = devices(estimator, layout, &sharding);
     let peak: f64 =
         devices.iter().map(|device| layout.cards[device.card].facts.peak_tflops * 1e12).sum();
@@ -49,7 +46,7 @@ pub(super) fn island(
         tokens_per_second,
         sharding,
         batches: best.batches.clone(),
-        ranks: ranks(layout, &spots, devices),
+        ranks: ranks(layout, &best.shape.placed.spots, devices),
     };
     Ok(IslandPlan {
         spec,
@@ -151,14 +148,6 @@ fn ranks(layout: &Layout<'_>, spots: &[Spot], devices: Vec<Device>) -> Vec<RankS
     }
     ranks.into_iter().map(|(_, rank)| rank).collect()
 }
-
-/// One stage of all layers.
-pub(super) fn whole(layers: u32) -> StageSpec {
-    StageSpec { layers, recompute: false }
-}
-
-/// A single sequence at a time.
-pub(super) const ONE: BatchSpec = BatchSpec { micro_batches: 1, micro_batch_size: 1 };
 
 /// Cards that have no bf16 compute in f32, which users should know.
 pub(super) fn slow(cards: &[Chosen]) -> Option<String> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::arrange::{Arrangement, Group};
+use super::arrange::{Arrangement, Group, Look};
 use super::cards::Facts;
 use super::fabric::{Fabric, Message, Spot};
 use super::island::Planner;
@@ -12,18 +12,20 @@ use super::time::{self, Seconds, Work};
 use crate::part::{Parts, Place};
 use crate::pipeline::{self, StageSeconds};
 use crate::request::{IslandRequest, Objective};
-use crate::spec::{BatchSpec, PipelineCompression, Precision, StageSpec};
+use crate::spec::{BatchSpec, PipelineCompression, StageSpec};
 
 /// All-reduces of a layer in forward, and as many in backward: one after attention and one after
 /// the feed-forward layer (Shoeybi et al. 2019, section 3).
 const LAYER_SUMS: f64 = 2.0;
-/// Cards in a grid and how they cut the model, without its layers.
+
+/// Cards in a grid and how they cut the model, without its layers; of [`Estimator::shape`].
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     /// Index into [`Estimator::cuts`].
     pub cut: usize,
     pub compression: Option<PipelineCompression>,
     pub places: Arrangement,
+    pub placed: Placed,
 }
 
 /// What is known of an island's cards.
@@ -45,6 +47,8 @@ pub(super) struct Estimator<'a> {
     lines: BTreeMap<LineKey, Lines>,
     /// By cut and sequences of a micro-batch, of each group.
     paces: BTreeMap<(usize, u32), Arc<[Pace]>>,
+    /// By cut, of each group.
+    singles: BTreeMap<usize, Arc<[f64]>>,
 }
 
 /// Bytes by layers, without recompute and with it.
@@ -57,6 +61,21 @@ struct Line {
     further: u64,
 }
 
+impl Line {
+    /// Of what so many layers need, which is a straight line.
+    fn through(needs: impl Fn(u32) -> u64) -> Self {
+        let first = needs(1);
+        Self { first, further: needs(2).saturating_sub(first) }
+    }
+
+    /// Layers that fit into so many bytes.
+    fn room(self, memory: u64) -> u32 {
+        let left = memory.checked_sub(self.first);
+        let layers = left.map_or(0, |left| 1 + left / self.further.max(1));
+        u32::try_from(layers).unwrap_or(u32::MAX)
+    }
+}
+
 impl Lines {
     pub(super) fn needs(&self, stage: StageSpec) -> u64 {
         let line = self.0[usize::from(stage.recompute)];
@@ -66,10 +85,7 @@ impl Lines {
 
     /// Layers that fit into so many bytes.
     pub(super) fn room(&self, memory: u64, recompute: bool) -> u32 {
-        let line = self.0[usize::from(recompute)];
-        let layers =
-            memory.checked_sub(line.first).map_or(0, |left| 1 + left / line.further.max(1));
-        u32::try_from(layers).unwrap_or(u32::MAX)
+        self.0[usize::from(recompute)].room(memory)
     }
 }
 
@@ -187,6 +203,7 @@ impl<'a> Estimator<'a> {
             correction: island.correction,
             lines: BTreeMap::new(),
             paces: BTreeMap::new(),
+            singles: BTreeMap::new(),
         }
     }
 
@@ -225,11 +242,7 @@ impl<'a> Estimator<'a> {
             let part = parts.at(place, StageSpec { layers, recompute }, parts.heaviest());
             self.planner.needs(&self.kinds[kind], part, count, batch)
         };
-        let line = |recompute| {
-            let first = needs(1, recompute);
-            Line { first, further: needs(2, recompute).saturating_sub(first) }
-        };
-        let lines = Lines([line(false), line(true)]);
+        let lines = Lines([false, true].map(|again| Line::through(|layers| needs(layers, again))));
         self.lines.insert(key, lines);
         lines
     }
@@ -247,9 +260,7 @@ impl<'a> Estimator<'a> {
                 let part = self.cuts[cut].layers_only(StageSpec { layers, recompute });
                 self.planner.needs(facts, part, 1, batch)
             };
-            let first = needs(1);
-            let line = Line { first, further: needs(2).saturating_sub(first) };
-            Lines([line; 2]).room(facts.memory, recompute)
+            Line::through(needs).room(facts.memory)
         };
         room(false).max(if self.recompute == Some(false) { 0 } else { room(true) })
     }
@@ -264,10 +275,10 @@ impl<'a> Estimator<'a> {
         if let Some(paces) = self.paces.get(&(cut, size)) {
             return Arc::clone(paces);
         }
-        let mut known: BTreeMap<(usize, usize), Pace> = BTreeMap::new();
+        let mut known: BTreeMap<Look, Pace> = BTreeMap::new();
         let all = self.groups[cut].iter().map(|group| {
             let pace = || self.new_pace(cut, group, size);
-            *known.entry((group.kind, group.node)).or_insert_with(pace)
+            *known.entry(group.look()).or_insert_with(pace)
         });
         let paces: Arc<[Pace]> = all.collect();
         self.paces.insert((cut, size), Arc::clone(&paces));
@@ -284,7 +295,7 @@ impl<'a> Estimator<'a> {
             precision: facts.precision,
         };
         let values = work.tokens() * f64::from(run.model.config().hidden_size);
-        let message = Message::of(values, value_bytes(facts.precision));
+        let message = Message::of(values, facts.precision.bytes().into());
         let sum = self.fabric.sum_beside(group.node, parts.tensor(), !facts.on_cpu(), message);
         let scale = |it: Seconds| Seconds {
             forward: it.forward * self.correction,
@@ -294,33 +305,56 @@ impl<'a> Estimator<'a> {
         Pace { layer: scale(work.layer(&facts.speed)), head: scale(head), sum }
     }
 
-    /// Sizes of a micro-batch of which one is the best for a group.
-    pub(super) fn useful_sizes(&self, cut: usize, groups: &[usize]) -> Vec<u32> {
+    /// Sequences of the largest micro-batch that is of use to a kind of card.
+    pub(super) fn useful_size(&self, kind: usize) -> u32 {
         let run = self.planner.run;
-        let useful = groups.iter().map(|group| {
-            let facts = &self.kinds[self.groups[cut][*group].kind];
-            time::useful_micro_batch(facts.on_cpu(), run.sequence_length)
-        });
-        (1..=useful.max().unwrap_or(1).min(run.sequences)).collect()
+        let useful = time::useful_micro_batch(self.kinds[kind].on_cpu(), run.sequence_length);
+        useful.min(run.sequences)
     }
 
-    /// Least seconds of a sequence in a replica of one stage, over these sizes of a micro-batch.
-    pub(super) fn best_pace(&mut self, cut: usize, group: usize, sizes: &[u32]) -> f64 {
+    /// Least seconds of a sequence in a replica of one stage, over all sizes of a micro-batch that
+    /// are of use, for each of a cut's groups.
+    pub(super) fn singles(&mut self, cut: usize) -> Arc<[f64]> {
+        if let Some(singles) = self.singles.get(&cut) {
+            return Arc::clone(singles);
+        }
         let layers = self.planner.run.model.config().num_hidden_layers;
         let stage = StageSpec { layers, recompute: false };
-        let each = sizes.iter().map(|size| {
-            let work = self.pace(cut, group, *size).stage(stage, [true, true]);
-            (work.forward + work.backward) / f64::from(*size)
-        });
-        each.fold(f64::INFINITY, f64::min)
+        let mut singles = vec![f64::INFINITY; self.groups[cut].len()];
+        let largest = self.groups[cut].iter().map(|group| self.useful_size(group.kind)).max();
+        for size in 1..=largest.unwrap_or(0) {
+            let paces = self.paces(cut, size);
+            for (index, group) in self.groups[cut].iter().enumerate() {
+                if size <= self.useful_size(group.kind) {
+                    let work = paces[index].stage(stage, [true, true]);
+                    let each = (work.forward + work.backward) / f64::from(size);
+                    singles[index] = singles[index].min(each);
+                }
+            }
+        }
+        let singles: Arc<[f64]> = singles.into();
+        self.singles.insert(cut, Arc::clone(&singles));
+        singles
+    }
+
+    /// A grid of a cut's groups; what goes between stages is compressed where there are several.
+    pub(super) fn shape(
+        &self,
+        cut: usize,
+        compression: Option<PipelineCompression>,
+        places: Arrangement,
+    ) -> Shape {
+        let compression = compression.filter(|_| places.stages > 1);
+        let placed = self.placed(cut, &places);
+        Shape { cut, compression, places, placed }
     }
 
     /// Where the groups of a grid compute: neighbours on a node share a process.
-    pub(super) fn placed(&self, shape: &Shape) -> Placed {
-        let mut spots: Vec<Spot> = Vec::with_capacity(shape.places.cells.len());
+    fn placed(&self, cut: usize, places: &Arrangement) -> Placed {
+        let mut spots: Vec<Spot> = Vec::with_capacity(places.cells.len());
         let mut before = None;
-        for cell in &shape.places.cells {
-            let group = &self.groups[shape.cut][*cell];
+        for cell in &places.cells {
+            let group = &self.groups[cut][*cell];
             let alone = self.kinds[group.kind].on_cpu();
             let last = spots.last().map_or(0, |spot| spot.process);
             let joins = !alone && before == Some((group.node, false));
@@ -329,14 +363,13 @@ impl<'a> Estimator<'a> {
             spots.push(Spot { process, node: group.node });
             before = Some((group.node, alone));
         }
-        Placed::new(spots, shape.places.stages, self.cuts[shape.cut].tensor())
+        Placed::new(spots, places.stages, self.cuts[cut].tensor())
     }
 
     /// The seconds of each stage of a replica, and of what goes to the next one.
     pub(super) fn row(
         &mut self,
         shape: &Shape,
-        placed: &Placed,
         replica: usize,
         (stages, size): (&[StageSpec], u32),
     ) -> Vec<(StageSeconds, StageWork)> {
@@ -349,7 +382,7 @@ impl<'a> Estimator<'a> {
             let last = stage + 1 == count;
             let cell = replica * count + stage;
             // As long in both directions: networks are full duplex.
-            let link = if last { 0.0 } else { placed.link(&self.fabric, cell, message) };
+            let link = if last { 0.0 } else { shape.placed.link(&self.fabric, cell, message) };
             row.push((
                 StageSeconds {
                     forward: work.forward,
@@ -376,11 +409,4 @@ impl<'a> Estimator<'a> {
 /// Whether a stage is the first, and the last.
 pub(super) fn ends(stage: usize, stages: usize) -> [bool; 2] {
     [stage == 0, stage + 1 == stages]
-}
-
-fn value_bytes(precision: Precision) -> f64 {
-    match precision {
-        Precision::Bf16 => 2.0,
-        Precision::F32 => 4.0,
-    }
 }

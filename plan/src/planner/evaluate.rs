@@ -1,11 +1,11 @@
 //! The best that a grid of cards can do: which layers on which stage, which of them computed again,
 //! how many micro-batches for which replica.
 
+use super::arrange::Look;
 use super::divide::{self, Room, Turn};
 use super::estimate::{Estimator, Lines, Pace, Shape, ends};
-use super::price::StepTime;
+use super::price::{Pipeline, StepTime};
 use super::split::{self, Cost};
-use super::time;
 use crate::pipeline;
 use crate::request::Objective;
 use crate::spec::{BatchSpec, StageSpec};
@@ -45,21 +45,30 @@ impl Estimator<'_> {
         })
     }
 
+    /// A layout with its step estimated.
     pub(super) fn candidate(
         &mut self,
         shape: &Shape,
         stages: Vec<StageSpec>,
         batches: Vec<BatchSpec>,
     ) -> Candidate {
-        let step = self.price(shape, &stages, &batches, pipeline::estimate);
-        let score = step.total() * self.burden(shape);
-        Candidate { shape: shape.clone(), stages, batches, step, score }
+        self.scored(shape.clone(), stages, batches, pipeline::estimate)
     }
 
     /// A layout with its step simulated to the end.
     pub(super) fn exact(&mut self, like: Candidate) -> Candidate {
         let Candidate { shape, stages, batches, .. } = like;
-        let step = self.price(&shape, &stages, &batches, pipeline::simulate);
+        self.scored(shape, stages, batches, pipeline::simulate)
+    }
+
+    fn scored(
+        &mut self,
+        shape: Shape,
+        stages: Vec<StageSpec>,
+        batches: Vec<BatchSpec>,
+        pipeline: Pipeline,
+    ) -> Candidate {
+        let step = self.price(&shape, &stages, &batches, pipeline);
         let score = step.total() * self.burden(&shape);
         Candidate { shape, stages, batches, step, score }
     }
@@ -135,13 +144,14 @@ impl Estimator<'_> {
 
     /// What a score multiplies seconds by.
     pub(super) fn burden(&self, shape: &Shape) -> f64 {
-        let ways = f64::from(self.cuts[shape.cut].tensor());
-        shape.places.cells.iter().map(|group| self.group_burden(shape.cut, *group)).sum::<f64>()
-            * if self.objective == Objective::Throughput {
-                1.0 / shape.places.cells.len() as f64
-            } else {
-                ways
+        match self.objective {
+            Objective::Throughput => 1.0,
+            Objective::PerWatt | Objective::PerCost => {
+                let groups = shape.places.cells.iter();
+                let sum: f64 = groups.map(|group| self.group_burden(shape.cut, *group)).sum();
+                sum * f64::from(self.cuts[shape.cut].tensor())
             }
+        }
     }
 
     /// Of a card of a group.
@@ -187,25 +197,22 @@ impl Estimator<'_> {
 
     /// What a stage of each kind of card has to do, for the replica of it with the most to do.
     fn column(&mut self, shape: &Shape, stage: usize, weights: &[f64], batch: BatchSpec) -> Column {
-        let mut cards: Vec<(usize, ColumnCard)> = Vec::new();
+        let mut cards: Vec<ColumnCard> = Vec::new();
         for (replica, weight) in weights.iter().enumerate() {
             let index = shape.places.at(replica, stage);
-            let group = &self.groups[shape.cut][index];
-            let (kind, node) = (group.kind, group.node);
-            let alike =
-                |(other, card): &&mut (usize, ColumnCard)| *other == kind && card.node == node;
-            match cards.iter_mut().find(alike) {
-                Some((_, card)) => card.weight = card.weight.max(*weight),
+            let look = self.groups[shape.cut][index].look();
+            match cards.iter_mut().find(|card| card.look == look) {
+                Some(card) => card.weight = card.weight.max(*weight),
                 None => {
+                    let (kind, _) = look;
                     let lines = self.lines(shape, kind, stage, batch);
                     let pace = self.pace(shape.cut, index, batch.micro_batch_size);
                     let memory = self.kinds[kind].memory;
-                    let weight = *weight;
-                    cards.push((kind, ColumnCard { node, weight, lines, pace, memory }));
+                    cards.push(ColumnCard { look, weight: *weight, lines, pace, memory });
                 }
             }
         }
-        Column { cards: cards.into_iter().map(|(_, card)| card).collect() }
+        Column { cards }
     }
 
     /// Micro-batches of each replica, so that all end together.
@@ -215,10 +222,9 @@ impl Estimator<'_> {
         stages: &[StageSpec],
         (all, size): (u32, u32),
     ) -> Vec<BatchSpec> {
-        let placed = self.placed(shape);
         let mut turns = Vec::with_capacity(shape.places.replicas);
         for replica in 0..shape.places.replicas {
-            let row = self.row(shape, &placed, replica, (stages, size));
+            let row = self.row(shape, replica, (stages, size));
             let seconds = || row.iter().map(|(seconds, _)| seconds);
             let links = seconds().map(|own| own.forward_link.max(own.backward_link));
             let slowest = seconds().map(|own| own.both()).chain(links).fold(0.0, f64::max);
@@ -257,23 +263,19 @@ impl Estimator<'_> {
 
     /// What micro-batches cost each replica, as large as fit and are of use.
     fn costs(&mut self, shape: &Shape, stage: StageSpec) -> Option<Vec<Cost>> {
-        let run = self.planner.run;
-        let (most, length) = (run.sequences, run.sequence_length);
         let mut costs: Vec<Cost> = Vec::with_capacity(shape.places.replicas);
-        let mut known: Vec<((usize, usize), usize)> = Vec::new();
+        let mut known: Vec<(Look, usize)> = Vec::new();
         for (replica, index) in shape.places.cells.iter().enumerate() {
-            let group = &self.groups[shape.cut][*index];
-            let look = (group.kind, group.node);
+            let look = self.groups[shape.cut][*index].look();
             if let Some((_, at)) = known.iter().find(|(other, _)| *other == look) {
                 costs.push(costs[*at].clone());
                 continue;
             }
-            let facts = &self.kinds[look.0];
-            let (memory, useful) = (facts.memory, time::useful_micro_batch(facts.on_cpu(), length));
+            let (kind, _) = look;
             let mut cost = Vec::new();
-            for size in 1..=useful.min(most) {
+            for size in 1..=self.useful_size(kind) {
                 let batch = BatchSpec { micro_batches: 1, micro_batch_size: size };
-                if self.lines(shape, look.0, 0, batch).needs(stage) > memory {
+                if self.lines(shape, kind, 0, batch).needs(stage) > self.kinds[kind].memory {
                     break;
                 }
                 let work = self.pace(shape.cut, *index, size).stage(stage, [true, true]);
@@ -302,7 +304,7 @@ struct Column {
 }
 
 struct ColumnCard {
-    node: usize,
+    look: Look,
     /// The speed of its replica beside the fastest's, which has that many more micro-batches.
     weight: f64,
     lines: Lines,

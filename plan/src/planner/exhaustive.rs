@@ -1,16 +1,19 @@
 //! The planner that looks at everything: what the search is judged by on small islands.
 //!
-//! It shares the search's model of memory and time and nothing else: every tensor-parallel size,
-//! every grid of stages and replicas, every way to stand unlike groups in it, every division of the
+//! It shares the search's model of memory and time, the list of the ways to stand unlike groups in
+//! a grid ([`arrange::every`], here without a limit), and nothing else. It tries every
+//! tensor-parallel size, every grid of stages and replicas, every such way, every division of the
 //! layers, every size of micro-batch and every division of the sequences. Only what is no choice is
 //! not enumerated: a stage computes activations again just where it does not fit without, and
 //! groups that are alike are not told apart.
 
-use super::arrange::Arrangement;
+use std::rc::Rc;
+
+use super::arrange;
 use super::estimate::{Estimator, Shape};
 use super::evaluate::Candidate;
 use super::island::Planner;
-use super::{choose_cards, describe, time};
+use super::{choose_cards, describe};
 use crate::request::{Execution, IslandRequest, RunRequest};
 use crate::spec::{BatchSpec, Sharding, StageSpec};
 
@@ -52,7 +55,7 @@ pub fn best(run: &RunRequest, island: &IslandRequest, execution: &Execution) -> 
 
 /// A grid of stages with micro-batches of one size, whose layers are still to be divided.
 struct Grid {
-    shape: Shape,
+    shape: Rc<Shape>,
     /// As many micro-batches as a replica has at most.
     most: BatchSpec,
     /// What no division is better than.
@@ -71,44 +74,19 @@ impl Exhaustive<'_, '_> {
 
     /// Tries what has one stage, and lists what has more.
     fn grids(&mut self, cut: usize) -> Vec<Grid> {
-        let groups = self.estimator.groups[cut].len();
+        let all: Vec<usize> = (0..self.estimator.groups[cut].len()).collect();
         let mut grids = Vec::new();
-        for stages in 1..=groups.min(self.layers() as usize) {
-            for replicas in 1..=groups / stages {
-                for places in self.arrangements(cut, replicas, stages) {
-                    let shape = Shape { cut, compression: None, places };
+        for stages in 1..=all.len().min(self.layers() as usize) {
+            for replicas in 1..=all.len() / stages {
+                let groups = &self.estimator.groups[cut];
+                let ways = arrange::every(&all, groups, [replicas, stages], usize::MAX);
+                for places in ways.unwrap_or_default() {
+                    let shape = Rc::new(self.estimator.shape(cut, None, places));
                     if stages == 1 { self.flat(&shape) } else { grids.extend(self.piped(&shape)) }
                 }
             }
         }
         grids
-    }
-
-    /// Every way to fill a grid, with rows in order, for replicas may be renamed.
-    fn arrangements(&self, cut: usize, replicas: usize, stages: usize) -> Vec<Arrangement> {
-        let groups = &self.estimator.groups[cut];
-        let look = |group: &usize| (groups[*group].kind, groups[*group].node);
-        let mut found = Vec::new();
-        let mut open = vec![Vec::new()];
-        while let Some(cells) = open.pop() {
-            if cells.len() == replicas * stages {
-                let looks: Vec<_> = cells.iter().map(look).collect();
-                if looks.chunks(stages).is_sorted() {
-                    found.push(Arrangement { replicas, stages, cells });
-                }
-                continue;
-            }
-            let mut tried = Vec::new();
-            for group in (0..groups.len()).filter(|group| !cells.contains(group)) {
-                if !tried.contains(&look(&group)) {
-                    tried.push(look(&group));
-                    let mut next: Vec<usize> = cells.clone();
-                    next.push(group);
-                    open.push(next);
-                }
-            }
-        }
-        found
     }
 
     fn flat(&mut self, shape: &Shape) {
@@ -118,9 +96,8 @@ impl Exhaustive<'_, '_> {
             let mut ways = Vec::new();
             for replica in 0..shape.places.replicas {
                 let kind = self.estimator.group(shape, replica, 0).kind;
-                let facts = &self.estimator.kinds[kind];
-                let (memory, on_cpu) = (facts.memory, facts.on_cpu());
-                let useful = time::useful_micro_batch(on_cpu, run.sequence_length);
+                let (memory, useful) =
+                    (self.estimator.kinds[kind].memory, self.estimator.useful_size(kind));
                 let mut way: Vec<Option<(f64, BatchSpec)>> = vec![None];
                 for sequences in 1..=run.sequences {
                     let sizes = (1..=useful.min(sequences)).filter(|s| sequences % s == 0);
@@ -147,14 +124,11 @@ impl Exhaustive<'_, '_> {
         }
     }
 
-    fn piped(&mut self, shape: &Shape) -> Vec<Grid> {
+    fn piped(&mut self, shape: &Rc<Shape>) -> Vec<Grid> {
         let run = self.estimator.planner.run;
-        let cards = shape.places.cells.iter().map(|group| {
-            let kind = self.estimator.groups[shape.cut][*group].kind;
-            self.estimator.kinds[kind].on_cpu()
-        });
-        let useful = cards.map(|on_cpu| time::useful_micro_batch(on_cpu, run.sequence_length));
-        let useful = useful.max().unwrap_or(1);
+        let groups = &self.estimator.groups[shape.cut];
+        let kinds = shape.places.cells.iter().map(|group| groups[*group].kind);
+        let useful = kinds.map(|kind| self.estimator.useful_size(kind)).max().unwrap_or(1);
         let stages = shape.places.stages as u32;
         let mut grids = Vec::new();
         for size in (1..=useful).filter(|size| run.sequences.is_multiple_of(*size)) {
@@ -163,7 +137,7 @@ impl Exhaustive<'_, '_> {
             for most in 1..=stages.min(all) {
                 let micro_batches = if most == stages { all } else { most };
                 let most = BatchSpec { micro_batches, micro_batch_size: size };
-                grids.push(Grid { bound: self.bound(shape, most), shape: shape.clone(), most });
+                grids.push(Grid { bound: self.bound(shape, most), shape: Rc::clone(shape), most });
             }
         }
         grids
@@ -218,11 +192,10 @@ impl Exhaustive<'_, '_> {
 
     fn pipeline(&mut self, Grid { shape, most, .. }: &Grid, stages: &[StageSpec]) {
         let all = self.estimator.planner.run.sequences / most.micro_batch_size;
-        let placed = self.estimator.placed(shape);
         let mut rate = 0.0;
         let mut rows = Vec::new();
         for replica in 0..shape.places.replicas {
-            let row = self.estimator.row(shape, &placed, replica, (stages, most.micro_batch_size));
+            let row = self.estimator.row(shape, replica, (stages, most.micro_batch_size));
             let row: Vec<_> = row.into_iter().map(|(seconds, _)| seconds).collect();
             rate += 1.0 / row.iter().map(|own| own.both()).fold(0.0, f64::max);
             rows.push(row);

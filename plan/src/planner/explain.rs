@@ -5,11 +5,11 @@ use super::describe;
 use super::estimate::Estimator;
 use super::evaluate::Candidate;
 use super::price::StepTime;
-use super::refusal::gib;
 use super::search::Found;
 use crate::part::Place;
 use crate::request::IslandRequest;
-use crate::spec::StageSpec;
+use crate::spec::{BatchSpec, StageSpec};
+use crate::words::gib;
 
 /// Others that are shown.
 const RUNNERS_UP: usize = 5;
@@ -146,8 +146,9 @@ fn alone(estimator: &Estimator<'_>, best: &Candidate) -> Option<(String, u64, u6
     let layers = estimator.planner.run.model.config().num_hidden_layers;
     let place = Place { stage: 0, stages: 1, compression: None };
     let recompute = estimator.recompute != Some(false);
-    let part = parts.at(place, StageSpec { recompute, ..describe::whole(layers) }, 0);
-    let needs = estimator.planner.needs(facts, part, 1, describe::ONE);
+    let part = parts.at(place, StageSpec { layers, recompute }, 0);
+    let one = BatchSpec { micro_batches: 1, micro_batch_size: 1 };
+    let needs = estimator.planner.needs(facts, part, 1, one);
     (needs > facts.memory).then(|| (facts.product.clone(), needs, facts.memory))
 }
 

@@ -10,6 +10,9 @@ use crate::spec::{BatchSpec, StageSpec};
 /// Bytes of a bucket of gradients: what is left to add up when backward ends, at least.
 const BUCKET_BYTES: f64 = (16 << 20) as f64;
 
+/// When each stage ends so many micro-batches, by the seconds of each.
+pub(super) type Pipeline = fn(&[StageSeconds], u32) -> Vec<f64>;
+
 /// Where an inner step's time goes, seconds; by the stage and replica that end it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepTime {
@@ -40,13 +43,12 @@ impl Estimator<'_> {
         shape: &Shape,
         stages: &[StageSpec],
         batches: &[BatchSpec],
-        pipeline: fn(&[StageSeconds], u32) -> Vec<f64>,
+        pipeline: Pipeline,
     ) -> StepTime {
-        let placed = self.placed(shape);
         let mut known: Vec<(Vec<StageSeconds>, u32)> = Vec::new();
         let mut ends: Vec<Option<End>> = vec![None; shape.places.stages];
         for (replica, batch) in batches.iter().enumerate() {
-            let row = self.row(shape, &placed, replica, (stages, batch.micro_batch_size));
+            let row = self.row(shape, replica, (stages, batch.micro_batch_size));
             let seconds: Vec<StageSeconds> = row.iter().map(|(seconds, _)| *seconds).collect();
             let alike = (seconds, batch.micro_batches);
             if known.contains(&alike) {
@@ -63,22 +65,16 @@ impl Estimator<'_> {
             }
             known.push(alike);
         }
-        self.finish(shape, &placed.spots, stages, ends.into_iter().flatten().collect())
+        self.finish(shape, stages, ends.into_iter().flatten().collect())
     }
 
     /// From when the stages are done to the end of the step.
-    fn finish(
-        &self,
-        shape: &Shape,
-        spots: &[Spot],
-        stages: &[StageSpec],
-        ends: Vec<End>,
-    ) -> StepTime {
+    fn finish(&self, shape: &Shape, stages: &[StageSpec], ends: Vec<End>) -> StepTime {
         let held = self.held(shape, stages);
         let (mut worst, mut all_reduce): (Option<End>, f64) = (None, 0.0);
         let late = |end: &Option<End>, extra: f64| end.map_or(-1.0, |end| end.seconds + extra);
         for (stage, end) in ends.into_iter().enumerate() {
-            let seconds = self.gradients(shape, spots, stage, held[stage]);
+            let seconds = self.gradients(shape, stage, held[stage]);
             let last = seconds.min(seconds * BUCKET_BYTES / (4.0 * held[stage] as f64).max(1.0));
             let exposed = (seconds - end.backward).max(last);
             if end.seconds + exposed > late(&worst, all_reduce) {
@@ -90,7 +86,7 @@ impl Estimator<'_> {
             compute: end.compute,
             tensor: end.tensor,
             bubble: (end.seconds - end.compute - end.tensor).max(0.0),
-            all_reduce: all_reduce + self.tied(shape, spots),
+            all_reduce: all_reduce + self.tied(shape),
             optimizer: self.optimizer(shape, &held),
         }
     }
@@ -107,22 +103,24 @@ impl Estimator<'_> {
     }
 
     /// A stage's gradients added up over replicas.
-    fn gradients(&self, shape: &Shape, spots: &[Spot], stage: usize, parameters: u64) -> f64 {
+    fn gradients(&self, shape: &Shape, stage: usize, parameters: u64) -> f64 {
         let Arrangement { replicas, stages, .. } = shape.places;
-        let team: Vec<Spot> = (0..replicas).map(|at| spots[at * stages + stage]).collect();
+        let spot = |replica| shape.placed.spots[replica * stages + stage];
+        let team: Vec<Spot> = (0..replicas).map(spot).collect();
         let message = Message::of(parameters as f64, 4.0);
-        self.fabric.sum(&team, message, self.sharing(shape, spots, &team))
+        self.fabric.sum(&team, message, self.sharing(shape, &team))
     }
 
     /// Sums over replicas that use a node's network at the same time, on the node with the most.
-    fn sharing(&self, shape: &Shape, spots: &[Spot], team: &[Spot]) -> f64 {
+    fn sharing(&self, shape: &Shape, team: &[Spot]) -> f64 {
         if team.iter().all(|spot| spot.node == team[0].node) {
             return 1.0;
         }
         let stages = shape.places.stages;
         let most = team.iter().map(|member| {
             let here = |stage: &usize| {
-                spots.iter().skip(*stage).step_by(stages).any(|spot| spot.node == member.node)
+                let mut column = shape.placed.spots.iter().skip(*stage).step_by(stages);
+                column.any(|spot| spot.node == member.node)
             };
             (0..stages).filter(here).count()
         });
@@ -130,7 +128,7 @@ impl Estimator<'_> {
     }
 
     /// A tied embedding's gradient, which the first and the last stage add up.
-    fn tied(&self, shape: &Shape, spots: &[Spot]) -> f64 {
+    fn tied(&self, shape: &Shape) -> f64 {
         let config = self.planner.run.model.config();
         let stages = shape.places.stages;
         if stages == 1 || !config.tie_word_embeddings {
@@ -138,7 +136,7 @@ impl Estimator<'_> {
         }
         let parts = &self.cuts[shape.cut];
         let values = parts.head_rows(parts.heaviest()) as f64 * f64::from(config.hidden_size);
-        let sums = spots.chunks(stages).map(|row| {
+        let sums = shape.placed.spots.chunks(stages).map(|row| {
             let pair = [row[0], row[stages - 1]];
             self.fabric.sum(&pair, Message::of(values, 4.0), f64::from(parts.tensor()))
         });
@@ -160,36 +158,30 @@ impl Estimator<'_> {
         let layers = f64::from(self.planner.run.model.config().num_hidden_layers);
         let message = self.crossing(shape.compression, size);
         let stages = shape.places.stages;
-        let placed = self.placed(shape);
         // Micro-batches a second of all replicas together.
         let mut rate = 0.0;
         for (replica, row) in shape.places.cells.chunks(stages).enumerate() {
             let speed: f64 = row.iter().map(|group| 1.0 / paces[*group].each()).sum();
             let cells = replica * stages..(replica + 1) * stages - 1;
-            let links = cells.map(|cell| placed.link(&self.fabric, cell, message));
+            let links = cells.map(|cell| shape.placed.link(&self.fabric, cell, message));
             rate += 1.0 / links.fold(layers / speed, f64::max);
         }
         let seconds = f64::from(self.planner.run.sequences / size) / rate;
-        let seconds = seconds.max(self.least_gradients(shape, &placed.spots));
-        seconds + self.tied(shape, &placed.spots)
+        seconds.max(self.least_gradients(shape)) + self.tied(shape)
     }
 
     /// The same of replicas of one stage, which choose the sizes of their micro-batches.
     pub(super) fn flat_floor(&mut self, shape: &Shape) -> f64 {
-        let sizes = self.useful_sizes(shape.cut, &shape.places.cells);
-        let mut rate = 0.0;
-        for group in &shape.places.cells {
-            rate += 1.0 / self.best_pace(shape.cut, *group, &sizes);
-        }
+        let singles = self.singles(shape.cut);
+        let rate: f64 = shape.places.cells.iter().map(|group| 1.0 / singles[*group]).sum();
         let seconds = f64::from(self.planner.run.sequences) / rate;
-        let spots = self.placed(shape).spots;
-        seconds.max(self.least_gradients(shape, &spots))
+        seconds.max(self.least_gradients(shape))
     }
 
     /// What adding up gradients over the network takes at least: all of them where replicas are
     /// inside nodes, an equal part for some stage where they are not, but every team crosses.
-    fn least_gradients(&self, shape: &Shape, spots: &[Spot]) -> f64 {
-        let stages = shape.places.stages;
+    fn least_gradients(&self, shape: &Shape) -> f64 {
+        let (spots, stages) = (&shape.placed.spots, shape.places.stages);
         let rows = || spots.chunks(stages);
         let inside = rows().all(|row| row.iter().all(|spot| spot.node == row[0].node));
         let spans = |stage: usize| rows().any(|row| row[stage].node != spots[stage].node);

@@ -7,6 +7,7 @@ use crate::gpu;
 use crate::outer::OuterError;
 use crate::request::{DeviceRequest, Parallelism};
 use crate::shard::ShardError;
+use crate::words::gib;
 
 /// Why a plan was refused. The list is closed: it is what `status` shows as a condition's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,6 +177,15 @@ pub(super) fn no_memory(island: &str, product: &str) -> Refusal {
     )
 }
 
+pub(super) fn zero_memory(island: &str, product: &str) -> Refusal {
+    refuse(
+        island,
+        Reason::ModelTooLarge,
+        format!("the memory of {product} is set to 0"),
+        "set memory on the device above 0, or leave it out where the product is known",
+    )
+}
+
 pub(super) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Refusal {
     refuse(
         island,
@@ -244,12 +254,4 @@ pub(super) fn too_few_sequences(island: &str, sequences: u32, replicas: u32) -> 
         format!("an inner step has {sequences} sequences for {replicas} replicas"),
         format!("raise batch.sequences to at least {replicas} or lower parallelism.data"),
     )
-}
-
-/// Bytes for people; small cards differ by less than a tenth of a GiB.
-pub(super) fn gib(bytes: u64) -> String {
-    if bytes < 2 << 30 {
-        return format!("{} MiB", bytes.div_ceil(1 << 20));
-    }
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

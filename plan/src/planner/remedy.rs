@@ -82,22 +82,61 @@ fn more(
         }
         planner.holds(island, &cards, &hosts)
     };
-    let least = |card: &Chosen| {
-        let room = MOST_CARDS.saturating_sub(cards.len());
-        let doublings = std::iter::successors(Some(1_usize), |count| Some(count * 2));
-        let mut below = 0;
-        let mut counts = doublings.take_while(|count| *count < room).chain([room]);
-        let enough = counts.find(|count| {
-            let holds = with(card, *count);
-            below = if holds { below } else { *count };
-            holds
-        })?;
-        let (mut low, mut high) = (below, enough);
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            if with(card, middle) { high = middle } else { low = middle }
-        }
-        Some(format!("add {high} × {}", card.facts.product))
+    let room = MOST_CARDS.saturating_sub(cards.len());
+    let sentence = |card: &Chosen| {
+        let count = least(room, |count| with(card, count))?;
+        Some(format!("add {count} × {}", card.facts.product))
     };
-    products.into_iter().filter_map(least).collect()
+    products.into_iter().filter_map(sentence).collect()
+}
+
+/// The least count from 1 to `room` that holds, where all larger ones do as well: 1, 2, 4 and so on
+/// and at last `room` are tried, and then what lies between the last that does not hold and the
+/// first that does.
+fn least(room: usize, holds: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut below, mut enough) = (0, room.min(1));
+    while enough > below && !holds(enough) {
+        (below, enough) = (enough, room.min(2 * enough));
+    }
+    if enough == below {
+        return None;
+    }
+    while enough - below > 1 {
+        let middle = below.midpoint(enough);
+        if holds(middle) { enough = middle } else { below = middle }
+    }
+    Some(enough)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_least_count_is_found_up_to_all_the_room_there_is() {
+        for room in 0..70 {
+            for wanted in 1..=room {
+                assert_eq!(least(room, |count| count >= wanted), Some(wanted), "of {room}");
+            }
+            assert_eq!(least(room, |_| false), None, "of {room}");
+        }
+        // Beyond the last power of two.
+        assert_eq!(least(1016, |count| count >= 700), Some(700));
+    }
+
+    #[test]
+    fn few_counts_are_tried_and_none_beyond_the_room() {
+        for wanted in 1..=1024 {
+            let tried = Cell::new(0);
+            let holds = |count| {
+                assert!((1..=1000).contains(&count), "{count}");
+                tried.set(tried.get() + 1);
+                count >= wanted
+            };
+            assert_eq!(least(1000, holds), (wanted <= 1000).then_some(wanted));
+            assert!(tried.get() <= 20, "{wanted}: {}", tried.get());
+        }
+    }
 }

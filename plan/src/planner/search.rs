@@ -93,16 +93,15 @@ impl<'a, 'e> Search<'a, 'e> {
         self.spent = 0;
         let (inside, across): (Vec<&Choice>, Vec<&Choice>) =
             choices.iter().partition(|choice| choice.inside);
-        let few = self.cards() <= arrange::FEW_GROUPS;
-        let every = simple.iter().chain(&choices).filter(|_| few);
-        let mut every: Vec<&Choice> = every.collect();
-        every.sort_by(|a, b| a.bound.total_cmp(&b.bound));
         let mut cut_short = false;
-        for (choices, thorough) in [(inside, false), (across, false), (every, true)] {
-            if thorough && few {
-                self.budget += THOROUGH_BUDGET;
-            }
-            cut_short |= !self.try_all(&choices, &selections, (compression, thorough));
+        for choices in [inside, across] {
+            cut_short |= !self.try_all(&choices, &selections, (compression, false));
+        }
+        if self.cards() <= arrange::FEW_GROUPS {
+            let mut every: Vec<&Choice> = simple.iter().chain(&choices).collect();
+            every.sort_by(|a, b| a.bound.total_cmp(&b.bound));
+            self.budget += THOROUGH_BUDGET;
+            cut_short |= !self.try_all(&every, &selections, (compression, true));
         }
         if self.best.is_none() {
             self.deepest(compression);
@@ -152,10 +151,9 @@ impl<'a, 'e> Search<'a, 'e> {
     fn deepest(&mut self, compression: Option<PipelineCompression>) {
         for cut in 0..self.estimator.cuts.len() {
             for limit in shortfall::limits(self.estimator.groups[cut].len()) {
-                let shape = shortfall::deepest(self.estimator, cut, &self.parallelism, limit);
-                if let Some(shape) = shape {
-                    let compression = compression.filter(|_| shape.places.stages > 1);
-                    self.consider(&Shape { compression, ..shape }, 1);
+                let places = shortfall::deepest(self.estimator, cut, &self.parallelism, limit);
+                if let Some(places) = places {
+                    self.consider(&self.estimator.shape(cut, compression, places), 1);
                 }
             }
         }
@@ -173,18 +171,18 @@ impl<'a, 'e> Search<'a, 'e> {
         let groups = &self.estimator.groups[cut];
         let grid = [replicas, stages];
         let ways = if thorough {
-            arrange::every(&selection.groups, groups, grid).unwrap_or_default()
+            let every = arrange::every(&selection.groups, groups, grid, arrange::FEW_WAYS);
+            every.unwrap_or_default()
         } else {
             arrange::arrangements(&selection.groups[..replicas * stages], groups, memory, grid)
         };
         for places in ways {
-            let compression = compression.filter(|_| stages > 1);
-            self.consider(&Shape { cut, compression, places }, size);
+            self.consider(&self.estimator.shape(cut, compression, places), size);
         }
     }
 
-    /// Tries a grid. Whether it is the best so far.
-    pub(super) fn consider(&mut self, shape: &Shape, size: u32) -> bool {
+    /// Tries a grid.
+    pub(super) fn consider(&mut self, shape: &Shape, size: u32) {
         let cells = shape.places.cells.len() as u64;
         self.spent += 16 + 2 * cells;
         let least = match shape.places.stages {
@@ -194,7 +192,7 @@ impl<'a, 'e> Search<'a, 'e> {
         let least = least * self.estimator.burden(shape);
         let hopeless = |best: &Candidate| least >= best.score * (1.0 - NEAR);
         if self.best.as_ref().is_some_and(hopeless) {
-            return false;
+            return;
         }
         let run = self.estimator.planner.run;
         let stages = shape.places.stages as u64;
@@ -203,7 +201,7 @@ impl<'a, 'e> Search<'a, 'e> {
         // Replicas of one stage try every size.
         let sizes = if stages == 1 { 64 * cells } else { 0 };
         self.spent += 64 + 8 * cells + turns + sizes;
-        let Some(mut candidate) = self.estimator.best(shape, size) else { return false };
+        let Some(mut candidate) = self.estimator.best(shape, size) else { return };
         let close = |best: &Candidate| candidate.score < best.score * (1.0 + REFINED);
         let moves = stages * stages * (64 + cells + turns);
         let small = shape.places.stages > 1 && moves <= MOST_REFINED;
@@ -215,10 +213,8 @@ impl<'a, 'e> Search<'a, 'e> {
         if self.ways.get(&way).is_none_or(|known| candidate.score < known.score) {
             self.ways.insert(way, candidate.clone());
         }
-        let better = self.best.as_ref().is_none_or(|best| candidate.score < best.score);
-        if better {
+        if self.best.as_ref().is_none_or(|best| candidate.score < best.score) {
             self.best = Some(candidate);
         }
-        better
     }
 }

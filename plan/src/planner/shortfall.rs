@@ -30,14 +30,13 @@ pub(super) struct Shortfall {
 }
 
 /// The grid with as many stages as the cards make for a cut, but no more than the limit, of the
-/// largest cards; `None` where
-/// they do not make up the layout at all.
+/// largest cards; `None` where they do not make up the layout at all.
 pub(super) fn deepest(
     estimator: &Estimator<'_>,
     cut: usize,
     parallelism: &Parallelism,
     limit: usize,
-) -> Option<Shape> {
+) -> Option<Arrangement> {
     let replicas = parallelism.data.unwrap_or(1).max(1) as usize;
     let groups = &estimator.groups[cut];
     let layers = estimator.planner.run.model.config().num_hidden_layers as usize;
@@ -50,10 +49,7 @@ pub(super) fn deepest(
     let mut chosen: Vec<usize> = (0..groups.len()).collect();
     chosen.sort_by_key(|group| Reverse(memory(groups[*group].kind)));
     chosen.truncate(replicas * stages);
-    let places: Arrangement =
-        arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()?;
-    let compression = estimator.compression.filter(|_| stages > 1);
-    Some(Shape { cut, compression, places })
+    arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()
 }
 
 /// Whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
@@ -62,8 +58,11 @@ pub(super) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> 
     (0..estimator.cuts.len()).any(|cut| {
         let most = estimator.groups[cut].len();
         limits(most).any(|limit| {
-            let shape = deepest(estimator, cut, parallelism, limit);
-            shape.is_some_and(|shape| estimator.best(&shape, 1).is_some())
+            let places = deepest(estimator, cut, parallelism, limit);
+            places.is_some_and(|places| {
+                let shape = estimator.shape(cut, estimator.compression, places);
+                estimator.best(&shape, 1).is_some()
+            })
         })
     })
 }
@@ -77,7 +76,8 @@ pub(super) fn limits(most: usize) -> impl Iterator<Item = usize> {
 pub(super) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
     let cuts = 0..estimator.cuts.len();
     let all = cuts.filter_map(|cut| {
-        let shape = deepest(estimator, cut, parallelism, usize::MAX)?;
+        let places = deepest(estimator, cut, parallelism, usize::MAX)?;
+        let shape = estimator.shape(cut, estimator.compression, places);
         of(estimator, &shape)
     });
     all.reduce(|best, next| if next.bytes < best.bytes { next } else { best })

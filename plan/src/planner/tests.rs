@@ -190,6 +190,19 @@ fn this_machines_cards_are_each_given_once_in_order() {
 }
 
 #[test]
+fn a_family_is_a_card_that_is_there_or_else_the_fastest_which_is_said() {
+    let reasons = |on: &Execution| {
+        let family = island("a", &[device("NVIDIA-GeForce-RTX-40*", 1)]);
+        let plan = plan_run(&run("llama-demo", 8), &[family], on).expect("it fits");
+        plan.islands[0].reasons.clone()
+    };
+    let sentence = "NVIDIA-GeForce-RTX-40* is taken to be NVIDIA-GeForce-RTX-4090, the fastest \
+                    card of that name";
+    assert_eq!(reasons(&EMULATED), [sentence]);
+    assert!(reasons(&local(&[card(0, RTX4090)])).is_empty());
+}
+
+#[test]
 fn the_cpu_is_a_card_of_this_machine_at_its_own_speed() {
     let plan = plan_run(&run("llama-demo", 8), &[island("a", &[device(CPU, 2)])], &local(&[]))
         .expect("it fits");
@@ -223,7 +236,20 @@ fn each_refusal_says_why_and_what_to_change() {
     let low = DeviceRequest { memory: Some(1 << 28), ..device(RTX3090, 1) };
     let split = Parallelism { tensor: Some(2), ..Parallelism::default() };
     let data = Parallelism { data: Some(2), ..Parallelism::default() };
+    let none = DeviceRequest { memory: Some(0), ..device(RTX3090, 1) };
+    let unknown = DeviceRequest { tflops: Some(1.0), ..device("Abacus", 1) };
     let cases = [
+        (
+            lab(&[none]),
+            Reason::ModelTooLarge,
+            "the memory of NVIDIA-GeForce-RTX-3090 is set to 0 (ModelTooLarge): set memory on the \
+             device above 0",
+        ),
+        (
+            lab(&[unknown]),
+            Reason::UnknownProduct,
+            "nothing is known of the memory of Abacus (UnknownProduct): set memory on the device",
+        ),
         (
             lab(&[device("RTX-4090", 1)]),
             Reason::UnknownProduct,

@@ -149,7 +149,7 @@ impl Work<'_> {
         let flops = self.model.layer_flops_per_token(self.sequence_length) / ways * self.tokens();
         let kept = activation_bytes(self.model, self.parts.tensor(), self.precision) as f64;
         let moved = kept * self.tokens() / speed.bytes;
-        let weights = self.weight_bytes() * parameters / speed.bytes;
+        let weights = f64::from(self.precision.bytes()) * parameters / speed.bytes;
         let forward = (flops / 3.0 / speed.flops).max(weights) + FORWARD_PASSES * moved;
         let backward = (flops * 2.0 / 3.0 / speed.flops).max(2.0 * weights)
             + BACKWARD_PASSES * moved
@@ -164,20 +164,13 @@ impl Work<'_> {
     pub(super) fn head(&self, speed: &Speed, rows: u64) -> Seconds {
         let flops = self.model.head_flops_per_token(rows) * self.tokens();
         let parameters = rows as f64 * f64::from(self.model.config().hidden_size);
-        let weights = self.weight_bytes() * parameters / speed.bytes;
+        let weights = f64::from(self.precision.bytes()) * parameters / speed.bytes;
         let loss = LOGIT_BYTES * rows as f64 * self.tokens() / speed.bytes;
         Seconds {
             forward: (flops / 3.0 / speed.flops).max(weights) + loss / 2.0,
             backward: (flops * 2.0 / 3.0 / speed.flops).max(2.0 * weights)
                 + loss / 2.0
                 + GRADIENT_BYTES * parameters / speed.bytes,
-        }
-    }
-
-    fn weight_bytes(&self) -> f64 {
-        match self.precision {
-            Precision::Bf16 => 2.0,
-            Precision::F32 => 4.0,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! How long the stages of a pipeline idle, against the formula that plans are made with.
 
-use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use bench::Rank;
 use bench_training::island::{connect, island, stages};
 use collective::{Endpoint, Group, GroupConfig};
 use plan::model::{Llama, LlamaConfig};
@@ -50,7 +50,7 @@ fn model() -> Result<Llama> {
 
 /// Prints what was measured and planned for each number of micro-batches, and the figure.
 pub(crate) fn measure(data: &Path) -> Result<()> {
-    let mut ranks = (0..STAGES).map(|rank| Rank::start(rank, data)).collect::<Result<Vec<_>>>()?;
+    let mut ranks = (0..STAGES).map(|rank| start(rank, data)).collect::<Result<Vec<_>>>()?;
     let addresses = ranks.iter_mut().map(Rank::answer).collect::<Result<Vec<_>>>()?;
     tell(&mut ranks, &addresses.join(" "))?;
     let mut measured = MICRO_BATCHES.map(|_| Vec::new());
@@ -86,42 +86,13 @@ fn idle(ranks: &mut [Rank]) -> Result<f64> {
 }
 
 /// A process with one stage.
-struct Rank {
-    process: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Rank {
-    fn start(rank: u32, data: &Path) -> Result<Rank> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--rank", &rank.to_string(), "--data"]).arg(data);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let commands = process.stdin.take().context("standard input was piped")?;
-        let answers = process.stdout.take().context("standard output was piped")?;
-        Ok(Rank { process, commands, answers: BufReader::new(answers) })
-    }
-
-    fn answer(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.answers.read_line(&mut line)? > 0, "a rank ended early");
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Rank {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn start(rank: u32, data: &Path) -> Result<Rank> {
+    let mut command = Command::new(std::env::current_exe()?);
+    Rank::start(command.args(["--rank", &rank.to_string(), "--data"]).arg(data))
 }
 
 fn tell(ranks: &mut [Rank], line: &str) -> Result<()> {
-    for rank in ranks {
-        writeln!(rank.commands, "{line}")?;
-    }
-    Ok(())
+    ranks.iter_mut().try_for_each(|rank| rank.tell(line))
 }
 
 /// What each process does: steps of as many micro-batches as the next line says.
