@@ -14,8 +14,9 @@ PROGRAMS := -p cli -p coordinator -p worker
 # Shards of other text go to another folder, named after the text's path.
 SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' ' -f1))
 DELTAS := $(subst runs/data,runs/pseudo-gradients,$(SHARDS))
-GENERATED := proto/src/gen crds
+GENERATED := proto/src/gen crds charts/heteroloco/templates/crds charts/heteroloco/README.md
 CARGO_DENY := 0.20.2
+HELM ?= helm
 
 export LIBTORCH
 export PATH := $(CACHE)/bin:$(PATH)
@@ -73,14 +74,19 @@ $(CACHE)/bin/cargo-deny:
 	cargo install --locked --root "$(CACHE)" cargo-deny@$(CARGO_DENY)
 
 .PHONY: gen
-gen: ## Write the generated files again (wire types, CRDs)
+gen: ## Write the generated files again (wire types, CRDs, the chart's README)
 	cargo run --locked --quiet -p proto-generate
 	cargo run --locked --quiet -p api --example crds
+	$(PYTHON) scripts/chart-readme.py
 
 .PHONY: gen-check
 gen-check: gen ## Fail when a generated file differs from what is committed
 	@git diff --exit-code -- $(GENERATED)
 	@[ -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" ]
+
+.PHONY: chart-lint
+chart-lint: ## Render the Helm chart with many values, and see that it refuses wrong ones (HELM=path)
+	scripts/chart-lint.sh "$(HELM)"
 
 .PHONY: fuzz
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
