@@ -16,7 +16,12 @@ SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' '
 DELTAS := $(subst runs/data,runs/pseudo-gradients,$(SHARDS))
 GENERATED := proto/src/gen crds charts/heteroloco/templates/crds charts/heteroloco/README.md
 CARGO_DENY := 0.20.2
+CARGO_SBOM := 0.10.0
 HELM ?= helm
+DOCKER ?= docker
+# Where images go; the chart's values name them.
+IMAGES ?= ghcr.io/heteroloco
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
 
 export LIBTORCH
 export PATH := $(CACHE)/bin:$(PATH)
@@ -152,6 +157,28 @@ $(VENV)/.complete: bench/requirements.txt
 	$(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet -r bench/requirements.txt
 	@touch "$@"
+
+##@ Ship
+
+.PHONY: images
+images: $(addprefix image-,operator worker-cpu worker-cuda) ## Build the images (DOCKER=buildah, IMAGES=prefix, IMAGE_OPTIONS='--target prebuilt')
+
+image-operator: TAG := heteroloco:$(VERSION)
+image-worker-cpu: TAG := heteroloco-worker:$(VERSION)-cpu
+image-worker-cuda: TAG := heteroloco-worker:$(VERSION)-cuda
+
+.PHONY: image-operator image-worker-cpu image-worker-cuda
+image-operator image-worker-cpu image-worker-cuda: image-%:
+	$(DOCKER) build --file docker/$*.Dockerfile --tag "$(IMAGES)/$(TAG)" \
+	  --build-arg VERSION="$(VERSION)" --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  $(IMAGE_OPTIONS) .
+
+.PHONY: sbom
+sbom: $(CACHE)/bin/cargo-sbom ## Write what the programs are made of, as SPDX
+	"$(CACHE)/bin/cargo-sbom" --output-format spdx_json_2_3 > "$(TARGET)/heteroloco-$(VERSION).spdx.json"
+
+$(CACHE)/bin/cargo-sbom:
+	cargo install --locked --root "$(CACHE)" cargo-sbom@$(CARGO_SBOM)
 
 ##@ Tidy
 
