@@ -14,8 +14,14 @@ PROGRAMS := -p cli -p coordinator -p worker
 # Shards of other text go to another folder, named after the text's path.
 SHARDS := runs/data$(if $(DATA),-$(shell printf %s "$(DATA)" | cksum | cut -d' ' -f1))
 DELTAS := $(subst runs/data,runs/pseudo-gradients,$(SHARDS))
-GENERATED := proto/src/gen crds
+GENERATED := proto/src/gen crds charts/heteroloco/templates/crds charts/heteroloco/README.md
 CARGO_DENY := 0.20.2
+CARGO_SBOM := 0.10.0
+HELM ?= helm
+DOCKER ?= docker
+# Where images go; the chart's values name them.
+IMAGES ?= ghcr.io/heteroloco
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
 
 export LIBTORCH
 export PATH := $(CACHE)/bin:$(PATH)
@@ -73,14 +79,19 @@ $(CACHE)/bin/cargo-deny:
 	cargo install --locked --root "$(CACHE)" cargo-deny@$(CARGO_DENY)
 
 .PHONY: gen
-gen: ## Write the generated files again (wire types, CRDs)
+gen: ## Write the generated files again (wire types, CRDs, the chart's README)
 	cargo run --locked --quiet -p proto-generate
 	cargo run --locked --quiet -p api --example crds
+	$(PYTHON) scripts/chart-readme.py
 
 .PHONY: gen-check
 gen-check: gen ## Fail when a generated file differs from what is committed
 	@git diff --exit-code -- $(GENERATED)
 	@[ -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" ]
+
+.PHONY: chart-lint
+chart-lint: ## Render the Helm chart with many values, and see that it refuses wrong ones (HELM=path)
+	scripts/chart-lint.sh "$(HELM)"
 
 .PHONY: fuzz
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
@@ -146,6 +157,28 @@ $(VENV)/.complete: bench/requirements.txt
 	$(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet -r bench/requirements.txt
 	@touch "$@"
+
+##@ Ship
+
+.PHONY: images
+images: $(addprefix image-,operator worker-cpu worker-cuda) ## Build the images (DOCKER=buildah, IMAGES=prefix, IMAGE_OPTIONS='--target prebuilt')
+
+image-operator: TAG := heteroloco:$(VERSION)
+image-worker-cpu: TAG := heteroloco-worker:$(VERSION)-cpu
+image-worker-cuda: TAG := heteroloco-worker:$(VERSION)-cuda
+
+.PHONY: image-operator image-worker-cpu image-worker-cuda
+image-operator image-worker-cpu image-worker-cuda: image-%:
+	$(DOCKER) build --file docker/$*.Dockerfile --tag "$(IMAGES)/$(TAG)" \
+	  --build-arg VERSION="$(VERSION)" --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  $(IMAGE_OPTIONS) .
+
+.PHONY: sbom
+sbom: $(CACHE)/bin/cargo-sbom ## Write what the programs are made of, as SPDX
+	"$(CACHE)/bin/cargo-sbom" --output-format spdx_json_2_3 > "$(TARGET)/heteroloco-$(VERSION).spdx.json"
+
+$(CACHE)/bin/cargo-sbom:
+	cargo install --locked --root "$(CACHE)" cargo-sbom@$(CARGO_SBOM)
 
 ##@ Tidy
 
