@@ -58,7 +58,7 @@ fn hierarchies() -> io::Result<Vec<PathBuf>> {
     }
     let entries = fs::read_dir(ROOT)?.collect::<io::Result<Vec<_>>>()?;
     let folders = entries.into_iter().map(|entry| entry.path());
-    Ok(folders.filter(|path| path.is_dir() && !path.ends_with("unified")).collect())
+    Ok(folders.filter(|path| path.is_dir()).collect())
 }
 
 fn make(hierarchy: &Path, name: &str) -> io::Result<()> {

@@ -1,19 +1,18 @@
 //! etcd, API server, controller manager and scheduler.
 
-use std::fs;
-use std::net::Ipv4Addr;
+mod api_server;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use crate::ClusterError;
 use crate::certificates::{Authority, Identity};
 use crate::kubeconfig::{self, Server};
 use crate::network::{Hub, MOST_NODES};
+use crate::place::{Folder, Place};
 use crate::process::{Process, Wait, mortal, run, until};
 use crate::tools::{Tool, ensure};
 
@@ -21,21 +20,6 @@ use crate::tools::{Tool, ensure};
 pub(crate) const READY: Duration = Duration::from_secs(180);
 /// How long a `kubectl` or `helm` may take; what they wait for has bounds of their own.
 const CLIENT: Duration = Duration::from_secs(900);
-/// The first of three ports of a control plane; below those that the kernel hands out.
-const FIRST_PORT: u16 = 20_000;
-/// The addresses of services.
-pub(crate) const SERVICES: &str = "10.96.0.0/16";
-/// The address of the service `kubernetes`, which pods know from their environment.
-const API_SERVICE: &str = "10.96.0.1";
-
-/// Says of every request, once it is answered, who asked for what.
-const AUDIT_POLICY: &str = "\
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules: [{level: Metadata}]
-";
-
 /// Who can reach the API server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Network {
@@ -53,75 +37,6 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Who can reach it.
     pub network: Network,
-}
-
-/// The folder of a cluster; a temporary one is removed with the last that uses it.
-#[derive(Debug)]
-pub(crate) enum Folder {
-    Given(PathBuf),
-    Temporary(TempDir),
-}
-
-impl Folder {
-    fn new(given: Option<PathBuf>) -> Result<Self, ClusterError> {
-        let failed = ClusterError::io("make the cluster's folder");
-        match given {
-            Some(path) => {
-                { fs::create_dir_all(&path).and_then(|()| fs::canonicalize(&path)).map_err(failed) }
-                    .map(Self::Given)
-            }
-            // Short, because paths of sockets may have 107 bytes.
-            None => tempfile::Builder::new()
-                .prefix("hlc-")
-                .tempdir()
-                .map_err(failed)
-                .map(Self::Temporary),
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::Given(path) => path,
-            Self::Temporary(dir) => dir.path(),
-        }
-    }
-}
-
-/// Where the control plane listens.
-#[derive(Debug, Clone)]
-struct Place {
-    address: Ipv4Addr,
-    port: u16,
-}
-
-impl Place {
-    /// An address of the loopback network that no other process takes, because it is made of this
-    /// one's id, and ports that no other control plane of this process has: nothing to race for,
-    /// and a restarted API server finds its port free.
-    fn loopback() -> Self {
-        static STARTED: AtomicU16 = AtomicU16::new(0);
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
-        let nth = STARTED.fetch_add(1, Ordering::Relaxed) % 1_000;
-        let address = Ipv4Addr::new(127, 128 | high, middle, low);
-        Self { address, port: FIRST_PORT + 3 * nth }
-    }
-
-    /// The hub's address, whose ports nobody else has.
-    fn hub(hub: &Hub) -> Self {
-        Self { address: hub.address(), port: FIRST_PORT }
-    }
-
-    fn etcd(&self) -> String {
-        format!("http://{}:{}", self.address, self.port + 1)
-    }
-
-    fn etcd_peers(&self) -> String {
-        format!("http://{}:{}", self.address, self.port + 2)
-    }
-
-    fn url(&self) -> String {
-        format!("https://{}:{}", self.address, self.port)
-    }
 }
 
 /// A running control plane; dropping it ends it.
@@ -266,7 +181,7 @@ impl ControlPlane {
     }
 
     /// A component where the control plane is.
-    fn command(&self, tool: Tool) -> Command {
+    pub(crate) fn command(&self, tool: Tool) -> Command {
         match &self.hub {
             None => mortal(tool.path()),
             Some(hub) => hub.namespaces.command(tool.path()),
@@ -291,8 +206,7 @@ impl ControlPlane {
             let identity = self.authority.client(user, group)?;
             kubeconfig::write(&self.path(file), &self.server(), &identity)?;
         }
-        let policy = self.path("audit-policy.yaml");
-        fs::write(policy, AUDIT_POLICY).map_err(ClusterError::io("write the audit policy"))
+        self.write_audit_policy()
     }
 
     pub(crate) fn server(&self) -> Server {
@@ -314,46 +228,6 @@ impl ControlPlane {
         command.arg("--unsafe-no-fsync");
         self.others.push(Process::start("etcd", command, &self.path("etcd.log"))?);
         Ok(())
-    }
-
-    fn api_server_args(&self) -> Result<Vec<String>, ClusterError> {
-        let address = self.place.address.to_string();
-        let names = [address.as_str(), API_SERVICE, "kubernetes.default.svc", "localhost"];
-        let serving = self.authority.server("kube-apiserver", names.map(str::to_owned).into())?;
-        let kubelets = self.authority.client("apiserver-to-kubelets", Some("system:masters"))?;
-        let tokens = self.signing_keys()?;
-        let file = |path: PathBuf| path.display().to_string();
-        let flags = [
-            ("etcd-servers", self.place.etcd()),
-            ("bind-address", address.clone()),
-            ("advertise-address", address),
-            ("secure-port", self.place.port.to_string()),
-            ("tls-cert-file", file(serving.certificate)),
-            ("tls-private-key-file", file(serving.key)),
-            ("client-ca-file", file(self.authority.certificate())),
-            ("kubelet-client-certificate", file(kubelets.certificate)),
-            ("kubelet-client-key", file(kubelets.key)),
-            ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),
-            ("service-account-key-file", file(tokens.certificate)),
-            ("service-account-signing-key-file", file(tokens.key)),
-            ("service-cluster-ip-range", SERVICES.to_owned()),
-            ("authorization-mode", "Node,RBAC".to_owned()),
-            ("allow-privileged", "true".to_owned()),
-            // Endpoints may not be loopback addresses, and no pod could reach them.
-            ("endpoint-reconciler-type", self.hub.as_ref().map_or("none", |_| "lease").to_owned()),
-            ("audit-policy-file", file(self.path("audit-policy.yaml"))),
-            ("audit-log-path", file(self.audit_log())),
-        ];
-        Ok(flags.map(|(flag, value)| format!("--{flag}={value}")).into())
-    }
-
-    /// The same keys after a restart, so that tokens stay valid.
-    fn signing_keys(&self) -> Result<Identity, ClusterError> {
-        let keys = Identity {
-            certificate: self.path("certificates/service-accounts.pub"),
-            key: self.path("certificates/service-accounts.key"),
-        };
-        if keys.key.is_file() { Ok(keys) } else { self.authority.signing_keys() }
     }
 
     fn start_controllers(&mut self) -> Result<(), ClusterError> {

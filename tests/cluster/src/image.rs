@@ -71,14 +71,9 @@ async fn prepare() -> Result<fs::File, ClusterError> {
 
 /// Makes the base image unless it is there.
 async fn base() -> Result<(), ClusterError> {
-    if !run(
-        buildah(&["images", "--noheading", "--filter", &format!("reference={BASE}")]),
-        b"",
-        BUILD,
-    )
-    .await?
-    .is_empty()
-    {
+    let name = format!("reference={BASE}");
+    let there = run(buildah(&["images", "--noheading", "--filter", &name]), b"", BUILD).await?;
+    if !there.is_empty() {
         return Ok(());
     }
     let context = images().join("base");
@@ -103,23 +98,33 @@ async fn build(dockerfile: &Path, context: &Path, tag: &str) -> Result<Image, Cl
     let id = fs::read_to_string(&id_file).map_err(ClusterError::io("read an image's id"))?;
     let id = id.trim().trim_start_matches("sha256:");
     // The archive holds the name as well: two names of one image are two archives.
-    let name = blake3::hash(tag.as_bytes()).to_hex();
-    let archive = images().join(format!("{}-{}.tar", &id[..id.len().min(24)], &name[..8]));
+    let hash = blake3::hash(tag.as_bytes()).to_hex();
+    let archive = images().join(format!("{}-{}.tar", &hash[..8], &id[..id.len().min(24)]));
     if !archive.is_file() {
+        forget_archives(&hash[..8])?;
         let unfinished = archive.with_extension("new");
         let to = format!("docker-archive:{}:{tag}", unfinished.display());
-        // buildah adds to an archive that is there.
-        let _ = fs::remove_file(&unfinished);
         run(buildah(&["push", id, &to]), b"", BUILD).await?;
         fs::rename(&unfinished, &archive).map_err(ClusterError::io("keep an image's archive"))?;
     }
     Ok(Image { tag: tag.to_owned(), archive })
 }
 
-/// A buildah with a storage of the harness's own, which needs no mounts.
+/// Removes what was once the image of this name, and what a killed push left of it.
+fn forget_archives(name: &str) -> Result<(), ClusterError> {
+    let failed = || ClusterError::io("remove an old image's archive");
+    for entry in fs::read_dir(images()).map_err(failed())?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(name) {
+            fs::remove_file(entry.path()).map_err(failed())?;
+        }
+    }
+    Ok(())
+}
+
+/// A buildah with a storage of the harness's own.
 fn buildah(args: &[&str]) -> Command {
     let mut command = Command::new("buildah");
-    command.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot");
+    command.env("STORAGE_DRIVER", "overlay").env("BUILDAH_ISOLATION", "chroot");
     command.arg("--root").arg(images().join("storage"));
     command.arg("--runroot").arg(images().join("run")).args(args);
     command

@@ -15,9 +15,11 @@ mod control_plane;
 mod error;
 mod image;
 mod kubeconfig;
+mod kwok;
 mod network;
 mod node;
 mod packages;
+mod place;
 mod process;
 mod tools;
 
@@ -25,5 +27,6 @@ pub use cluster::{Cluster, default_dir, gpu_nodes};
 pub use control_plane::{ControlPlane, Network, Options};
 pub use error::ClusterError;
 pub use image::{Image, build_image};
+pub use kwok::Kwok;
 pub use node::{Gpus, Node, NodeOptions};
 pub use tools::{ETCD, HELM, KUBERNETES, KWOK, Tool, ensure};

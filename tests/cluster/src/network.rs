@@ -4,8 +4,9 @@
 //! namespace, and with it its links, routes, rules and mounts. Nothing of it can be left behind.
 //!
 //! ```text
-//! this machine --- link --- hub: bridge 10.N.0.1, API server --- node 1: 10.N.0.11, pods 10.N.1.0/24
-//! 10.N.255.1                10.N.255.2                       `-- node 2: 10.N.0.12, pods 10.N.2.0/24
+//! this machine ---- link ---- hub: bridge 10.N.0.1, API server
+//! 10.N.255.1                  |-- node 1: 10.N.0.11, pods 10.N.1.0/24
+//!                             `-- node 2: 10.N.0.12, pods 10.N.2.0/24
 //! ```
 
 use std::fs;

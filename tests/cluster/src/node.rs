@@ -5,17 +5,18 @@ mod config;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cgroups::Cgroup;
-use crate::control_plane::{Folder, READY};
+use crate::control_plane::READY;
 use crate::image::{self, Image};
 use crate::kubeconfig;
 use crate::network::Namespaces;
+use crate::place::Folder;
 use crate::process::{Process, Wait, run, until};
 use crate::tools::{Tool, ensure};
 use crate::{ClusterError, ControlPlane, packages};
@@ -92,6 +93,11 @@ impl NodeOptions {
 }
 
 /// A running node. Dropping it is its machine's loss: its object stays in the API.
+///
+/// Its files are this machine's, but for `/run`, `/var/log` and `/var/lib/kubelet`, so that a
+/// `hostPath` is one folder for all nodes. There is no DNS: pods find services by the addresses in
+/// their environment. Like every kubelet its own sets `vm.overcommit_memory`, `kernel.panic` and
+/// `kernel.panic_on_oops` of the machine.
 #[derive(Debug)]
 pub struct Node {
     kubelet: Option<Process>,
@@ -113,20 +119,21 @@ impl Node {
     /// Without root or Debian packages, when `plane` has no [`crate::Network::Nodes`], or when a
     /// component ends or is not ready in three minutes; the error has the ends of the logs.
     pub async fn start(plane: &ControlPlane, options: NodeOptions) -> Result<Self, ClusterError> {
+        let hub = plane.hub(&options.name)?;
         packages::ensure(&packages::NODE).await?;
         ensure(&Tool::NODE).await?;
         let pause = image::pause(PAUSE).await?;
-        let hub = plane.hub(&options.name)?;
         let nth = plane.next_node();
         let dir = plane.dir().join(&options.name);
-        fs::create_dir_all(dir.join("kubelet"))
-            .map_err(ClusterError::io("make a node's folder"))?;
-        fs::create_dir_all("/var/lib/kubelet")
-            .map_err(ClusterError::io("make kubelet's folder"))?;
+        let own = dir.join("kubelet");
+        for folder in config::FIXED.iter().map(Path::new).chain([own.as_path()]) {
+            let step = format!("make the folder {}", folder.display());
+            fs::create_dir_all(folder).map_err(ClusterError::io(step))?;
+        }
         let namespaces = Namespaces::machine(&config::mounts(&dir), &dir).await?;
         hub.join(nth, &namespaces).await?;
         let address = hub.node(nth);
-        config::write(&config::Network { pods: hub.pods(nth) }, &dir)?;
+        config::write(&hub.pods(nth), &dir)?;
         let mut node = Self {
             kubelet: None,
             services: Vec::new(),

@@ -1,6 +1,7 @@
 //! Programs that are built from pinned Go modules into the cache folder, once.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -138,7 +139,14 @@ async fn build(tool: Tool) -> Result<(), ClusterError> {
     command.arg("build").arg("-C").arg(module).args(["-buildvcs=false", "-ldflags"]);
     command.arg(format!("-s -w {}", tool.version_flags()));
     command.arg("-o").arg(&unfinished).arg(tool.package()).env("CGO_ENABLED", "0");
-    run(command, b"", BUILD).await?;
+    run(command, b"", BUILD).await.map_err(|error| match error {
+        ClusterError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            let step =
+                format!("start go; install Go 1.26 or newer, {} is built by it", tool.name());
+            ClusterError::Io { step, source }
+        }
+        other => other,
+    })?;
     let step = format!("move {} to its place", tool.name());
     fs::rename(&unfinished, tool.path()).map_err(ClusterError::io(step))
 }

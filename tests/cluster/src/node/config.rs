@@ -11,40 +11,38 @@ use crate::ClusterError;
 /// Where containerd listens, in the node's own `/run`.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
-/// What pods are connected with.
-pub(super) struct Network {
-    /// Their addresses.
-    pub(super) pods: String,
-}
+/// The folders that are the node's own, because their paths are fixed in its programs.
+pub(super) const FIXED: [&str; 2] = ["/var/lib/kubelet", "/var/lib/cni"];
 
-/// What is mounted before anything runs: the folders whose paths are fixed in the programs.
-/// Mounts have to be shared for volumes that are handed on.
+/// What is mounted before anything runs. Mounts have to be shared for volumes that are handed on.
 pub(super) fn mounts(dir: &Path) -> String {
     let kubelet = dir.join("kubelet");
+    let [fixed, cni] = FIXED;
     format!(
         "mount --make-rshared / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/log \
-         && mount --bind {} /var/lib/kubelet",
+         && mount -t tmpfs tmpfs {cni} && mount --bind {} {fixed}",
         kubelet.display()
     )
 }
 
-/// Writes containerd's configuration, that of its network, and the pods' `resolv.conf`.
-pub(super) fn write(network: &Network, dir: &Path) -> Result<(), ClusterError> {
+/// Writes containerd's configuration, that of its network, where `pods` are the addresses of pods,
+/// and the pods' `resolv.conf`.
+pub(super) fn write(pods: &str, dir: &Path) -> Result<(), ClusterError> {
     let cni = dir.join("cni");
     fs::create_dir_all(&cni).map_err(ClusterError::io("make a folder for the pods' network"))?;
     file(&dir.join("containerd.toml"), &containerd(dir))?;
-    let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge(network, dir)]});
+    let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge(pods, dir)]});
     file(&cni.join("pods.conflist"), &list.to_string())?;
     // There is no DNS: services are known by their addresses in the environment.
     file(&dir.join("resolv.conf"), "")
 }
 
-fn bridge(network: &Network, dir: &Path) -> Value {
+fn bridge(pods: &str, dir: &Path) -> Value {
     json!({
         "type": "bridge", "bridge": "pods", "isGateway": true, "hairpinMode": true,
         "ipam": {
             "type": "host-local", "dataDir": dir.join("addresses"),
-            "ranges": [[{"subnet": network.pods}]], "routes": [{"dst": "0.0.0.0/0"}],
+            "ranges": [[{"subnet": pods}]], "routes": [{"dst": "0.0.0.0/0"}],
         },
     })
 }

@@ -27,6 +27,8 @@ async fn what_is_applied_is_read_again_even_after_the_api_server_was_away() {
     assert_eq!(read(&plane, "kept").await.unwrap(), "value");
     let log = std::fs::read_to_string(plane.audit_log()).unwrap();
     assert!(log.contains("/api/v1/namespaces/default/configmaps/kept"));
+    let releases = plane.helm(&["list", "--output=json"]).await.unwrap();
+    assert_eq!(releases.trim(), "[]");
 }
 
 #[tokio::test]

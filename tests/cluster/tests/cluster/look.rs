@@ -34,3 +34,10 @@ async fn until(what: &str, mut probe: impl FnMut() -> bool) {
     };
     tokio::time::timeout(BOUND, looking).await.unwrap_or_else(|_| panic!("waited for {what}"));
 }
+
+/// The cgroups, in every hierarchy, whose names have `part`.
+pub(super) fn cgroups(part: &str) -> Vec<std::path::PathBuf> {
+    let folders = walkdir::WalkDir::new("/sys/fs/cgroup").into_iter().flatten();
+    let folders = folders.filter(|entry| entry.file_name().to_string_lossy().contains(part));
+    folders.map(|entry| entry.into_path()).collect()
+}
