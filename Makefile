@@ -97,6 +97,16 @@ chart-lint: ## Render the Helm chart with many values, and see that it refuses w
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
 	cd sparseloco && cargo +nightly fuzz run frame -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
+##@ Kubernetes
+
+.PHONY: cluster
+cluster: ## Start a Kubernetes with GPU nodes on this machine (NODES=2) and print its KUBECONFIG
+	@cargo run --locked --quiet -p test-cluster -- up --nodes $(or $(NODES),2)
+
+.PHONY: cluster-down
+cluster-down: ## End it
+	@cargo run --locked --quiet -p test-cluster -- down
+
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench

@@ -1,0 +1,83 @@
+//! Where a cluster keeps its files and where its control plane listens.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+use crate::ClusterError;
+use crate::network::Hub;
+
+/// The first of three ports of a control plane; below those that the kernel hands out.
+const FIRST_PORT: u16 = 20_000;
+
+/// The folder of a cluster; a temporary one is removed with the last that uses it.
+#[derive(Debug)]
+pub(crate) enum Folder {
+    Given(PathBuf),
+    Temporary(TempDir),
+}
+
+impl Folder {
+    pub(crate) fn new(given: Option<PathBuf>) -> Result<Self, ClusterError> {
+        let failed = ClusterError::io("make the cluster's folder");
+        match given {
+            Some(path) => {
+                { fs::create_dir_all(&path).and_then(|()| fs::canonicalize(&path)).map_err(failed) }
+                    .map(Self::Given)
+            }
+            // Short, because paths of sockets may have 107 bytes.
+            None => tempfile::Builder::new()
+                .prefix("hlc-")
+                .tempdir()
+                .map_err(failed)
+                .map(Self::Temporary),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}
+
+/// Where the control plane listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) port: u16,
+}
+
+impl Place {
+    /// An address of the loopback network that no other process takes, because it is made of this
+    /// one's id, and ports that no other control plane of this process has: nothing to race for,
+    /// and a restarted API server finds its port free.
+    pub(crate) fn loopback() -> Self {
+        static STARTED: AtomicU16 = AtomicU16::new(0);
+        let [_, high, middle, low] = std::process::id().to_be_bytes();
+        let nth = STARTED.fetch_add(1, Ordering::Relaxed) % 1_000;
+        let address = Ipv4Addr::new(127, 128 | high, middle, low);
+        Self { address, port: FIRST_PORT + 3 * nth }
+    }
+
+    /// The hub's address, whose ports nobody else has.
+    pub(crate) fn hub(hub: &Hub) -> Self {
+        Self { address: hub.address(), port: FIRST_PORT }
+    }
+
+    pub(crate) fn etcd(&self) -> String {
+        format!("http://{}:{}", self.address, self.port + 1)
+    }
+
+    pub(crate) fn etcd_peers(&self) -> String {
+        format!("http://{}:{}", self.address, self.port + 2)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}:{}", self.address, self.port)
+    }
+}

@@ -1,0 +1,3 @@
+module heteroloco.test/pause
+
+go 1.24.0
