@@ -35,8 +35,13 @@ struct Place {
     #[arg(long, default_value_t = 2)]
     nodes: u8,
     /// The folder of its data and logs.
-    #[arg(long, default_value_os_t = test_cluster::default_dir())]
+    #[arg(long, default_value_os_t = test_cluster::default_dir(), value_parser = absolute)]
     dir: PathBuf,
+}
+
+/// What is printed has to be true in every folder.
+fn absolute(path: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
 }
 
 #[tokio::main]

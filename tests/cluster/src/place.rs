@@ -50,6 +50,8 @@ impl Folder {
 pub(crate) struct Place {
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
+    /// Where etcd listens, which asks nobody who he is.
+    etcd: Ipv4Addr,
 }
 
 impl Place {
@@ -61,20 +63,20 @@ impl Place {
         let [_, high, middle, low] = std::process::id().to_be_bytes();
         let nth = STARTED.fetch_add(1, Ordering::Relaxed) % 1_000;
         let address = Ipv4Addr::new(127, 128 | high, middle, low);
-        Self { address, port: FIRST_PORT + 3 * nth }
+        Self { address, port: FIRST_PORT + 3 * nth, etcd: address }
     }
 
-    /// The hub's address, whose ports nobody else has.
+    /// The hub's address, whose ports nobody else has; etcd where no pod reaches it.
     pub(crate) fn hub(hub: &Hub) -> Self {
-        Self { address: hub.address(), port: FIRST_PORT }
+        Self { address: hub.address(), port: FIRST_PORT, etcd: Ipv4Addr::LOCALHOST }
     }
 
     pub(crate) fn etcd(&self) -> String {
-        format!("http://{}:{}", self.address, self.port + 1)
+        format!("http://{}:{}", self.etcd, self.port + 1)
     }
 
     pub(crate) fn etcd_peers(&self) -> String {
-        format!("http://{}:{}", self.address, self.port + 2)
+        format!("http://{}:{}", self.etcd, self.port + 2)
     }
 
     pub(crate) fn url(&self) -> String {
