@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::island::PlanPhase;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -42,13 +43,13 @@ enum Fact {
 async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) {
     let mut tick = tokio::time::interval(TOGETHER);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut capacity = false;
+    let (mut capacity, mut foreign) = (false, false);
     loop {
         let fact = tokio::select! {
             fact = facts.next() => fact,
             _ = tick.tick(), if capacity => {
-                capacity = false;
-                tell_of_capacity(context);
+                tell_of_capacity(context, foreign);
+                (capacity, foreign) = (false, false);
                 continue;
             }
         };
@@ -63,6 +64,7 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
             context.again(island);
         }
         capacity |= changed.capacity;
+        foreign |= changed.foreign;
     }
 }
 
@@ -72,14 +74,16 @@ fn missed(what: &str, error: &watcher::Error) -> Changed {
     Changed::default()
 }
 
-/// Islands that wait for cards may find them; islands whose cards are gone have to know.
-fn tell_of_capacity(context: &Context) {
+/// Islands that wait for cards may find them; islands whose cards are gone have to know, and those
+/// that run may have more where others left some.
+fn tell_of_capacity(context: &Context, foreign: bool) {
     let mut concerned: BTreeSet<Key> = BTreeSet::new();
     {
         let (world, ledger) = (context.world(), context.ledger());
         concerned.extend(ledger.waiting().cloned());
         for (key, plan) in ledger.plans() {
-            if crate::island::lost(&world, plan).is_some() {
+            let runs = foreign && plan.phase == PlanPhase::Running;
+            if runs || crate::island::lost(&world, plan).is_some() {
                 concerned.insert(key.clone());
             }
         }

@@ -37,13 +37,15 @@ use self::place::Placed;
 use self::status::{Facts, Refused};
 use crate::conditions::seconds;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::fault;
 use crate::ledger::Promise;
 use crate::names::Key;
 
 /// A reconcile that changed something is followed by the next one at once.
 const AT_ONCE: Duration = Duration::from_millis(20);
+/// Pods that were refused are tried again after so long.
+const REFUSED: Duration = Duration::from_secs(15);
 /// However quiet it is, an island is looked at so often.
 const SOMETIMES: Duration = Duration::from_secs(60);
 
@@ -129,10 +131,17 @@ async fn act(
             }
         }
         (Step::Create(ranks), Some(plan)) => {
-            if apply::create(context, key, island, seen, &ranks).await? {
-                outcome(Some(plan), decision, Duration::from_secs(5))
-            } else {
-                outcome(Some(broken(plan, false, now)), decision, AT_ONCE)
+            match apply::create(context, key, island, seen, &ranks).await {
+                Ok(true) => outcome(Some(plan), decision, Duration::from_secs(5)),
+                Ok(false) => outcome(Some(broken(plan, false, now)), decision, AT_ONCE),
+                // A quota, a policy, a right that lacks: somebody has to know.
+                Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
+                    let why = error.sentence();
+                    apply::warn(context, island, "PodsRefused", &why).await;
+                    let decision = Decision { reason: "PodsRefused", why, ..decision };
+                    outcome(Some(plan), decision, REFUSED)
+                }
+                Err(error) => return Err(error),
             }
         }
         (Step::Enter(phase), Some(plan)) => {
@@ -230,7 +239,10 @@ async fn grow(
         decision,
         next: SOMETIMES,
     };
-    if !place::has_more(context, key, island, &plan, now) {
+    let (more, settles) = place::has_more(context, key, island, &plan, now);
+    let next = settles.map_or(SOMETIMES, |wait| wait.clamp(AT_ONCE, SOMETIMES));
+    let keep = |plan, decision| Outcome { next, ..keep(plan, decision) };
+    if !more {
         return Ok(keep(plan, decision));
     }
     let _turn = context.planning.lock().await;

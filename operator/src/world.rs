@@ -47,6 +47,8 @@ pub(crate) struct Changed {
     pub island: Option<Key>,
     /// Whether cards came, went, or changed hands.
     pub capacity: bool,
+    /// Whether these are cards of nodes, or of pods of no island.
+    pub foreign: bool,
 }
 
 impl World {
@@ -86,7 +88,7 @@ impl World {
                 self.complete[0] = true;
             }
         }
-        Changed { island: None, capacity }
+        Changed { island: None, capacity, foreign: capacity }
     }
 
     /// Takes note of what happened to a pod. (The list of pods that are gone when a watch begins
@@ -116,7 +118,7 @@ impl World {
                     self.put(key, None, now);
                 }
                 self.complete[1] = true;
-                Changed { island: None, capacity: true }
+                Changed { island: None, capacity: true, foreign: true }
             }
         }
     }
@@ -151,7 +153,7 @@ impl World {
             Some(facts) => self.pods.insert(key, facts),
             None => self.pods.remove(&key),
         };
-        Changed { island, capacity }
+        Changed { foreign: capacity && island.is_none(), island, capacity }
     }
 
     fn hold(&mut self, held: Option<Holding>, holds: Option<Holding>, now: Timestamp) {

@@ -65,6 +65,11 @@ pub(super) async fn start(
             Api::namespaced(context.client.clone(), &key.namespace);
         apply(&budgets, &budget, "apply a PodDisruptionBudget").await?;
     }
+    let last = names::plan(&key.name, plan.epoch.unsigned_abs().saturating_sub(1));
+    match configs.delete(&last, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        other => drop(other.map_err(Error::api("delete an older epoch's ConfigMap"))?),
+    }
     fault::point("island.start");
     let plan = PlanStatus { inner_steps: Some(inner_steps), ..plan };
     let mut ledger = context.ledger();

@@ -20,8 +20,10 @@ const COOLDOWN: Duration = Duration::from_secs(600);
 pub(crate) struct Idle {
     /// Nodes with the cards that nobody else holds, by name.
     pub nodes: Vec<Node>,
-    /// Nodes that the island selects, with cards or without.
+    /// Nodes that the island selects whose cards can be used, held by others or not.
     pub selected: usize,
+    /// Why the cards of another node that it selects cannot be used.
+    pub unusable: Option<String>,
     /// Other islands that hold cards there which this one could use.
     pub holders: BTreeSet<Key>,
     /// Cards there that pods of no island hold.
@@ -41,6 +43,10 @@ pub(crate) fn idle(
     let cooldown = cooldown(island);
     let mut found = Idle::default();
     for (name, facts) in world.nodes().filter(|(_, facts)| selects(island, facts)) {
+        if let Some(why) = &facts.unusable {
+            found.unusable.get_or_insert_with(|| format!("node {name}: {why}"));
+            continue;
+        }
         found.selected += 1;
         let all = facts.machine.cards.len() as u32;
         let foreign = world.foreign(name);
@@ -115,8 +121,11 @@ pub(crate) fn lost(world: &World, plan: &PlanStatus) -> Option<String> {
     }
     needed.into_iter().find_map(|(node, count)| {
         let Some(facts) = world.find(node) else {
-            return Some(format!("node {node} is gone, cordoned, not ready or has no cards"));
+            return Some(format!("node {node} is gone"));
         };
+        if let Some(why) = &facts.unusable {
+            return Some(format!("node {node}: {why}"));
+        }
         let left = (facts.machine.cards.len() as u32).saturating_sub(world.foreign(node));
         (left < count).then(|| format!("{left} of {count} cards of node {node} are left"))
     })

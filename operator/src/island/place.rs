@@ -1,6 +1,7 @@
 //! Plans an island on what is idle.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use api::island::{ComputeIsland, FoundDevice, PlanStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -59,9 +60,13 @@ pub(super) async fn place(
     };
     let devices = planned::devices(&idle.nodes);
     if idle.selected == 0 {
-        let why = "no node with cards matches nodeSelector and tolerations: see \
-                   `kubectl get nodes --show-labels`";
-        return Err((Refused { reason: "NoNodes", why: why.into(), for_cards: true }, devices));
+        let why = match &idle.unusable {
+            Some(why) => format!("no card can be used: {why}"),
+            None => "no node with GPUs matches nodeSelector and tolerations: see `kubectl get \
+                     nodes --show-labels`"
+                .to_owned(),
+        };
+        return Err((Refused { reason: "NoNodes", why, for_cards: true }, devices));
     }
     let islands = context.islands_of(&seen.run_key).len().max(1);
     let execution = Execution::Cluster { nodes: idle.nodes.clone() };
@@ -152,13 +157,14 @@ pub(crate) fn key_of(island: &ComputeIsland) -> Key {
 }
 
 /// Whether a running island could have more cards than it has, and that was not tried before.
+/// And after how long cards that were in use lately count.
 pub(super) fn has_more(
     context: &Context,
     key: &Key,
     island: &ComputeIsland,
     plan: &PlanStatus,
     now: Timestamp,
-) -> bool {
+) -> (bool, Option<Duration>) {
     let idle = {
         let (world, ledger) = (context.world(), context.ledger());
         cards::idle(&world, &ledger, (key, island), now)
@@ -173,7 +179,7 @@ pub(super) fn has_more(
         (&node.name, node.cards.len()).hash(&mut hasher);
     }
     let first = context.ledger().first_look(key, hasher.finish());
-    count > plan.cards as usize && first
+    (count > plan.cards as usize && first, idle.settles)
 }
 
 /// Whether to leave a running plan for another.

@@ -3,28 +3,44 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
-use plan::cluster::Node as Machine;
+use plan::cluster::{Links, Node as Machine, Topology};
 
-/// A node with cards that can be used.
+/// The label by which a node is known to have GPUs.
+const PRODUCT: &str = "nvidia.com/gpu.product";
+
+/// A node with GPUs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeFacts {
     /// Its cards, all that are allocatable.
     pub machine: Machine,
+    /// Why its cards cannot be used, a clause: then the machine has none.
+    pub unusable: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Taints that keep pods away: (key, value, effect).
     pub taints: Vec<(String, String, String)>,
 }
 
 impl NodeFacts {
-    /// `None` where there is no card that can be used now. A node that is cordoned or not ready has
-    /// none.
+    /// `None` of a node without GPUs. A node that is cordoned or not ready has none that can be
+    /// used.
     pub(crate) fn of(node: Node) -> Option<Self> {
+        let own = node.metadata.labels.clone().unwrap_or_default();
+        if !own.contains_key(PRODUCT) {
+            return None;
+        }
+        let name = node.metadata.name.clone().unwrap_or_default();
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-        let (machine, labels) = api::nodes::of_object(node).ok()?;
+        let (machine, labels, unusable) = match api::nodes::of_object(node) {
+            Ok((machine, labels)) => (machine, labels, None),
+            Err(why) => {
+                let (topology, links) = (Topology::default(), Links::default());
+                (Machine { name, topology, cards: vec![], links }, own, Some(why))
+            }
+        };
         let keeps_away = |taint: &Taint| taint.effect != "PreferNoSchedule";
         let taint = |taint: Taint| (taint.key, taint.value.unwrap_or_default(), taint.effect);
         let taints = taints.into_iter().filter(keeps_away).map(taint).collect();
-        Some(Self { machine, labels, taints })
+        Some(Self { machine, unusable, labels, taints })
     }
 
     /// Whether pods with these tolerations may be there.

@@ -62,7 +62,7 @@ fn ranks_are_known_by_their_island() {
     let mut world = World::default();
     let lab = Key::new("ml", "lab");
     let changed = world.pod(Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
-    assert_eq!(changed, Changed { island: Some(lab.clone()), capacity: true });
+    assert_eq!(changed, Changed { island: Some(lab.clone()), capacity: true, foreign: false });
     assert_eq!(world.islands("a").collect::<Vec<_>>(), [(&lab, 4)]);
     assert_eq!(world.foreign("a"), 0);
     world.pod(Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));

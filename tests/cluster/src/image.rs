@@ -23,25 +23,41 @@ pub struct Image {
     pub archive: PathBuf,
 }
 
-/// Builds `dockerfile` over the files of `context` and names the image `tag`, such as
-/// `localhost/heteroloco:test`. Its base can be `docker.io/library/debian:bookworm-slim`, which is
+/// What an image is built of.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe<'a> {
+    /// The Dockerfile.
+    pub dockerfile: &'a Path,
+    /// The folder whose files it copies.
+    pub context: &'a Path,
+    /// The stage that becomes the image; the last one where absent.
+    pub target: Option<&'a str>,
+    /// Further folders, by the names that the Dockerfile has for them.
+    pub contexts: &'a [(&'a str, &'a Path)],
+}
+
+impl<'a> Recipe<'a> {
+    /// A Dockerfile's last stage over the files of a folder.
+    pub fn new(dockerfile: &'a Path, context: &'a Path) -> Self {
+        Self { dockerfile, context, target: None, contexts: &[] }
+    }
+}
+
+/// Builds an image and names it `tag`, such as `localhost/heteroloco:test`. Its base can be `docker.io/library/debian:bookworm-slim`, which is
 /// made here, an image that was built before, or `scratch`. Steps whose files and commands are the
 /// same as last time are not done again.
 ///
 /// # Errors
 /// Without root or Debian packages, or when a step of the Dockerfile fails.
-pub async fn build_image(
-    dockerfile: &Path,
-    context: &Path,
-    tag: &str,
-) -> Result<Image, ClusterError> {
+pub async fn build_image(recipe: Recipe<'_>, tag: &str) -> Result<Image, ClusterError> {
     let _turn = prepare().await?;
-    let text = fs::read_to_string(dockerfile);
-    let text = text.map_err(ClusterError::io(format!("read {}", dockerfile.display())))?;
+    let text = fs::read_to_string(recipe.dockerfile);
+    let path = recipe.dockerfile.display();
+    let text = text.map_err(ClusterError::io(format!("read {path}")))?;
     if text.contains("debian:bookworm-slim") {
         base().await?;
     }
-    build(dockerfile, context, tag).await
+    build(recipe, tag).await
 }
 
 /// The image of the program that holds a pod's namespaces.
@@ -55,7 +71,7 @@ pub(crate) async fn pause(tag: &str) -> Result<Image, ClusterError> {
     fs::create_dir_all(&context)
         .and_then(|()| fs::copy(Tool::Pause.path(), context.join("pause")))
         .map_err(ClusterError::io("copy the pause program"))?;
-    build(&dockerfile, &context, tag).await
+    build(Recipe::new(&dockerfile, &context), tag).await
 }
 
 fn images() -> PathBuf {
@@ -85,15 +101,22 @@ async fn base() -> Result<(), ClusterError> {
     let dockerfile = images().join("base.Dockerfile");
     let text = "FROM scratch\nADD base.tar /\nCMD [\"bash\"]\n";
     fs::write(&dockerfile, text).map_err(ClusterError::io("write the base image's Dockerfile"))?;
-    build(&dockerfile, &context, BASE).await?;
+    build(Recipe::new(&dockerfile, &context), BASE).await?;
     let tar = context.join("base.tar");
     fs::remove_file(tar).map_err(ClusterError::io("remove the base image's files"))
 }
 
-async fn build(dockerfile: &Path, context: &Path, tag: &str) -> Result<Image, ClusterError> {
+async fn build(recipe: Recipe<'_>, tag: &str) -> Result<Image, ClusterError> {
     let id_file = images().join("id");
     let mut command = buildah(&["build", "--layers", "--pull-never", "--tag", tag, "--iidfile"]);
-    command.arg(&id_file).arg("--file").arg(dockerfile).arg(context);
+    command.arg(&id_file).arg("--file").arg(recipe.dockerfile);
+    if let Some(target) = recipe.target {
+        command.args(["--target", target]);
+    }
+    for (name, folder) in recipe.contexts {
+        command.arg("--build-context").arg(format!("{name}={}", folder.display()));
+    }
+    command.arg(recipe.context);
     run(command, b"", BUILD).await?;
     let id = fs::read_to_string(&id_file).map_err(ClusterError::io("read an image's id"))?;
     let id = id.trim().trim_start_matches("sha256:");

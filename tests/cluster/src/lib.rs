@@ -26,7 +26,7 @@ mod tools;
 pub use cluster::{Cluster, default_dir, gpu_nodes};
 pub use control_plane::{ControlPlane, Network, Options};
 pub use error::ClusterError;
-pub use image::{Image, build_image};
+pub use image::{Image, Recipe, build_image};
 pub use kwok::Kwok;
 pub use node::{Gpus, Node, NodeOptions};
 pub use tools::{ETCD, HELM, KUBERNETES, KWOK, Tool, ensure};
