@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use api::island::ComputeIsland;
 use api::run::TrainingRun;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     ledger: Mutex<Ledger>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
     views: Mutex<BTreeMap<Key, Arc<RunView>>>,
+    /// When a run's coordinator was first heard, and the tokens that the run had then.
+    heard: Mutex<BTreeMap<Key, (Timestamp, u64)>>,
     /// Failures in a row, by kind and object.
     failures: Mutex<BTreeMap<(&'static str, Key), u32>>,
     /// What is to be looked at again.
@@ -86,6 +89,7 @@ impl Context {
             ledger: Mutex::default(),
             begun: Mutex::default(),
             views: Mutex::default(),
+            heard: Mutex::default(),
             again,
             planning: tokio::sync::Mutex::default(),
         })
@@ -114,6 +118,20 @@ impl Context {
     /// What coordinators said last.
     pub(crate) fn views(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<RunView>>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokens a second of a run since this operator first heard of it; `None` before the first
+    /// round.
+    pub(crate) fn speed(&self, key: &Key, tokens: u64, now: Timestamp) -> Option<f64> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, first) = *heard.entry(key.clone()).or_insert((now, tokens));
+        if tokens < first {
+            // The run went back, or is another of the same name.
+            heard.insert(key.clone(), (now, tokens));
+            return None;
+        }
+        let seconds = now.duration_since(since).as_secs_f64();
+        (tokens > first && seconds > 0.0).then(|| (tokens - first) as f64 / seconds)
     }
 
     /// Has an island looked at again. A queue that is full loses nothing for good: everything is

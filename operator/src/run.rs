@@ -95,6 +95,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         Some(begun) => ask(context, &key, begun).await,
         None => (None, None),
     };
+    let speed = view.as_ref().and_then(|view| context.speed(&key, view.tokens, now));
     let status = status::status(Facts {
         run,
         islands: &islands,
@@ -102,6 +103,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         waits,
         view: view.as_deref(),
         silence,
+        speed,
         now,
     });
     fault::point("run.status");

@@ -2,6 +2,7 @@
 
 use api::island::{ComputeIsland, PlanPhase};
 use api::run::{TrainingRun, TrainingRunStatus};
+use api::text::Percent;
 use k8s_openapi::jiff::Timestamp;
 use rounds::types::{Commit, Phase, RunView};
 
@@ -18,6 +19,8 @@ pub(super) struct Facts<'a> {
     pub view: Option<&'a RunView>,
     /// Why the coordinator does not answer.
     pub silence: Option<String>,
+    /// Tokens a second that were measured.
+    pub speed: Option<f64>,
     pub now: Timestamp,
 }
 
@@ -38,7 +41,7 @@ pub(super) fn status(facts: Facts<'_>) -> TrainingRunStatus {
         loss: last.and_then(loss).map(|loss| format!("{loss:.4}")).or(before.loss),
         islands: Some(format!("{ready}/{}", facts.islands.len())),
         bytes_per_round: bytes.map(Into::into).or(before.bytes_per_round),
-        utilisation: before.utilisation,
+        utilisation: utilisation(&facts).or(before.utilisation),
         eta: eta(&facts).or(before.eta),
         checkpoint: before.checkpoint,
     }
@@ -57,21 +60,27 @@ fn loss(commit: &Commit) -> Option<f64> {
     loss.is_finite().then_some(loss)
 }
 
-/// Time that is left at the speed that the islands' plans promise.
+/// Time that is left at the speed that was measured.
 fn eta(facts: &Facts<'_>) -> Option<String> {
     let (view, begun) = (facts.view?, facts.begun?);
     if view.phase == Phase::Done {
         return Some("0s".into());
     }
+    let left = begun.record.run.tokens.saturating_sub(view.tokens);
+    Some(words((left as f64 / facts.speed?) as u64))
+}
+
+/// The measured speed as a share of what the plans of the islands that train promise: what is left
+/// of them with exchanges and waiting.
+fn utilisation(facts: &Facts<'_>) -> Option<Percent> {
     let plans = facts
         .islands
         .iter()
         .filter(|island| trains(island))
         .filter_map(|island| island.status.as_ref().and_then(|status| status.plan.as_ref()));
-    let speed: i64 = plans.map(|plan| plan.tokens_per_second).sum();
-    let left = begun.record.run.tokens.saturating_sub(view.tokens);
-    let seconds = left / u64::try_from(speed).ok().filter(|speed| *speed > 0)?;
-    Some(words(seconds))
+    let planned: i64 = plans.map(|plan| plan.tokens_per_second).sum();
+    let share = 100.0 * facts.speed? / planned as f64;
+    share.is_finite().then(|| Percent(format!("{:.0}%", share.clamp(0.0, 100.0))))
 }
 
 /// A time in its two largest units.

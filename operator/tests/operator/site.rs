@@ -58,7 +58,9 @@ impl Site {
             node
         };
         let nodes: Vec<NodeOptions> = gpus.iter().enumerate().map(node).collect();
-        plane.kwok.lock().await.add_nodes(&plane.control, &nodes).await.unwrap();
+        if !nodes.is_empty() {
+            plane.kwok.lock().await.add_nodes(&plane.control, &nodes).await.unwrap();
+        }
         let logs = tempfile::tempdir().unwrap();
         Self { plane, name: name.to_owned(), operators: Vec::new(), logs }
     }
