@@ -41,8 +41,9 @@ setup: ## Put libtorch into the cache folder; does nothing the second time
 	@[ -e "$(LIBTORCH)/.complete" ] || $(PYTHON) scripts/setup-libtorch.py
 
 .PHONY: build
-build: setup ## Build the programs, optimised
+build: setup ## Build the programs, optimised, and link kubectl's plugin
 	cargo build --locked --release $(PROGRAMS)
+	@ln -sfn heteroloco "$(TARGET)/release/kubectl-island"
 
 .PHONY: data
 data: build ## Prepare the demo's text: Rust sources, or DATA=path

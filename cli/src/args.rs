@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use api::text::{Quantity, TextError};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cluster::args::{IslandArgs, IslandCommand, Plugin};
+
 /// Train one model over islands of unlike GPUs with SparseLoCo.
 #[derive(Debug, Parser)]
 #[command(name = "heteroloco", version, propagate_version = true)]
@@ -33,6 +35,10 @@ pub enum Command {
     /// The proposals go to standard output as YAML. Exit codes: 0 there is at least one, 2 there
     /// is none or something was refused, with what to change.
     Group(GroupArgs),
+    /// See and steer the islands of a cluster; also `kubectl island`.
+    ///
+    /// A link `kubectl-island` to this program, in a folder of PATH, makes it a plugin of kubectl.
+    Island(IslandArgs),
     /// Prepare training data.
     #[command(subcommand)]
     Data(DataCommand),

@@ -1,7 +1,8 @@
 //! The command `heteroloco`: propose islands, plan a run, prepare its data, run it on this machine,
-//! use what it made.
+//! use what it made, see and steer what a cluster's operator does.
 
 pub mod args;
+pub mod cluster;
 pub mod corpus;
 pub mod devices;
 pub mod group;

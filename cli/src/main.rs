@@ -1,15 +1,23 @@
 //! The command `heteroloco`.
 
+use std::env;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use cli::args::{Cli, Command, DataCommand, GroupArgs, PlanArgs, UpArgs};
+use cli::args::{
+    Cli, Command, DataCommand, GroupArgs, IslandArgs, IslandCommand, PlanArgs, Plugin, UpArgs,
+};
+use cli::cluster::{self, ClusterError};
 use cli::manifests::ManifestError;
 use cli::up::event::Outcome;
 use cli::{group, plan, prepare, programs, up};
+
+/// The name by which kubectl starts its plugin `island`.
+const PLUGIN: &str = "kubectl-island";
 
 /// What was asked for has to change before it can work.
 const REFUSED: u8 = 2;
@@ -17,7 +25,7 @@ const REFUSED: u8 = 2;
 const STOPPED: u8 = 130;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(command()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(format_args!("error: {error:#}"));
@@ -26,8 +34,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What to do: as a plugin of kubectl, the commands for a cluster alone.
+fn command() -> Command {
+    let name = env::args_os().next();
+    let stem = name.as_deref().and_then(|name| Path::new(name).file_stem());
+    if stem.is_some_and(|stem| stem == PLUGIN) {
+        return Command::Island(Plugin::parse().island);
+    }
+    Cli::parse().command
+}
+
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Island(args) => run_island(&args),
         Command::Up(args) => run_up(&args),
         Command::Plan(args) => run_plan(&args),
         Command::Group(args) => run_group(&args),
@@ -65,9 +84,21 @@ fn run_up(args: &UpArgs) -> anyhow::Result<u8> {
 fn run_plan(args: &PlanArgs) -> anyhow::Result<u8> {
     let made = plan::make(args, |note| complain(format_args!("warning: {note}")));
     if let Err(ManifestError::Refused(refusals)) = &made {
-        print(&plan::print_refusals(refusals, args)?)?;
+        print(&plan::print_refusals(refusals, args.output())?)?;
     }
-    print(&plan::print(&made?, args)?)?;
+    print(&plan::print(&made?, args.output(), args.explain)?)?;
+    Ok(0)
+}
+
+fn run_island(args: &IslandArgs) -> anyhow::Result<u8> {
+    let done = cluster::run(args, |note| complain(format_args!("warning: {note}")));
+    let error = done.as_ref().err().and_then(|error| error.downcast_ref());
+    if let Some(ClusterError::Manifest(ManifestError::Refused(refusals))) = error
+        && let IslandCommand::Plan(args) = &args.command
+    {
+        print(&plan::print_refusals(refusals, args.output)?)?;
+    }
+    print(&done?)?;
     Ok(0)
 }
 
@@ -94,6 +125,9 @@ fn complain(message: fmt::Arguments<'_>) {
 
 fn is_refusal(error: &anyhow::Error) -> bool {
     if let Some(error) = error.downcast_ref::<up::UpError>() {
+        return error.is_refusal();
+    }
+    if let Some(error) = error.downcast_ref::<ClusterError>() {
         return error.is_refusal();
     }
     error.is::<ManifestError>()

@@ -128,6 +128,18 @@ pub(crate) fn manifests(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
     Ok(manifests)
 }
 
+/// Understands manifests as the operator does, each a name for messages and its text: no folder of
+/// a model is read in a cluster.
+///
+/// # Errors
+/// When they say something wrong.
+pub(crate) fn of_cluster(texts: &[(String, String)]) -> Result<Manifests, ManifestError> {
+    let unread = |folder: &Path| {
+        Err(format!("{} is not read in a cluster: give preset or config", folder.display()))
+    };
+    api::load_with(&sources(texts), &unread).map_err(ManifestError::Problems)
+}
+
 /// Reads a run; islands need not be there.
 ///
 /// # Errors

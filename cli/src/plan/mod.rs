@@ -8,7 +8,7 @@ mod report;
 mod table;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
 use anyhow::Context as _;
 use plan::planner::{Refusals, RunPlan};
@@ -41,6 +41,15 @@ pub enum Basis {
         /// Those of which there are measurements.
         measured: Vec<String>,
     },
+    /// They are those of a cluster that nobody holds now.
+    Cluster {
+        /// How many nodes have cards.
+        nodes: usize,
+        /// The cards of these nodes.
+        cards: usize,
+        /// Those that nobody holds.
+        idle: usize,
+    },
     /// CPU processes stand for them; why.
     Emulated(String),
     /// This machine's own.
@@ -53,6 +62,7 @@ impl Basis {
         match self {
             Self::Assumed { .. } => "assumed",
             Self::Given { .. } => "given",
+            Self::Cluster { .. } => "cluster",
             Self::Emulated(_) => "emulated",
             Self::Local => "local",
         }
@@ -70,13 +80,18 @@ impl Basis {
             Self::Given { nodes, measured } => {
                 Some(format!("NODES: {nodes} given, {}", links(measured)))
             }
+            Self::Cluster { nodes, cards, idle } => {
+                Some(format!("CLUSTER: {idle} of {cards} cards idle on {nodes} nodes; {LINKS}"))
+            }
         }
     }
 }
 
+/// How fast messages go between nodes where nothing was measured.
+const LINKS: &str = "10 Gb/s between them";
+
 /// How fast messages go between nodes, and where that comes from.
 fn links(measured: &[String]) -> String {
-    const LINKS: &str = "10 Gb/s between them";
     match measured {
         [] => format!("{LINKS}, nothing measured (--capability)"),
         _ => format!("{LINKS} but for what was measured on {}", words::listed(measured)),
@@ -100,13 +115,13 @@ pub fn make(args: &PlanArgs, mut tell: impl FnMut(&str)) -> Result<View, Manifes
     Ok(View { plan: request.plan()?, basis })
 }
 
-/// What is printed of a plan.
+/// What is printed of a plan; `explained` adds the layouts that came near to a table.
 ///
 /// # Errors
 /// When it cannot be written as asked, which only a defect brings about.
-pub fn print(view: &View, args: &PlanArgs) -> anyhow::Result<String> {
-    match args.output() {
-        Output::Table => Ok(table::render(view, args.explain)),
+pub fn print(view: &View, output: Output, explained: bool) -> anyhow::Result<String> {
+    match output {
+        Output::Table => Ok(table::render(view, explained)),
         output => encode(&report::Report::of(view), output),
     }
 }
@@ -115,8 +130,8 @@ pub fn print(view: &View, args: &PlanArgs) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When it cannot be written as asked, which only a defect brings about.
-pub fn print_refusals(refusals: &Refusals, args: &PlanArgs) -> anyhow::Result<String> {
-    match args.output() {
+pub fn print_refusals(refusals: &Refusals, output: Output) -> anyhow::Result<String> {
+    match output {
         Output::Table => Ok(String::new()),
         output => encode(&report::Refused::of(refusals), output),
     }

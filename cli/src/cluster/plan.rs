@@ -1,0 +1,243 @@
+//! `island plan`: what islands would do on the cards that are idle now. Nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::plan::planner::plan_run;
+use ::plan::request::Execution;
+use api::Manifests;
+use api::island::{ComputeIsland, Toleration};
+use api::run::TrainingRun;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, ListParams};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_yaml::Value;
+
+use super::args::ClusterPlanArgs;
+use super::connection::Cluster;
+use super::error::ClusterError;
+use super::idle::{self, Held, Idle, Key};
+use super::text::counted;
+use crate::manifests::{self, ManifestError};
+use crate::plan::{Basis, View};
+
+/// Plans as asked.
+pub(super) async fn make(
+    cluster: &Cluster,
+    args: &ClusterPlanArgs,
+    tell: &mut impl FnMut(&str),
+) -> Result<View, ClusterError> {
+    let wanted = match &args.name {
+        Some(name) => named(cluster, name, tell).await?,
+        None => {
+            let texts = args.files.iter().map(|path| manifests::read(path));
+            completed(cluster, texts.collect::<Result<Vec<_>, _>>()?).await?
+        }
+    };
+    let Manifests { run, mut islands, selectors, .. } = manifests::of_cluster(&wanted)?;
+    let wanted = Documents::of(&wanted);
+    for note in wanted.notes() {
+        tell(&note);
+    }
+    let idle = idle(cluster, &wanted.keys(&cluster.namespace)).await?;
+    for note in idle.notes() {
+        tell(&note);
+    }
+    let tolerations = wanted.tolerations();
+    for (island, selector) in islands.iter_mut().zip(&selectors) {
+        let tolerations = tolerations.get(island.name.as_str()).copied().unwrap_or_default();
+        island.nodes = Some(idle.selected(selector.as_ref(), tolerations));
+    }
+    let basis = Basis::Cluster { nodes: idle.nodes, cards: idle.cards, idle: idle.count() };
+    let nodes = idle.free.into_iter().map(|free| free.node).collect();
+    let plan = plan_run(&run, &islands, &Execution::Cluster { nodes });
+    Ok(View { plan: plan.map_err(ManifestError::Refused)?, basis })
+}
+
+/// An island of the cluster and its run, as texts.
+async fn named(
+    cluster: &Cluster,
+    name: &str,
+    tell: &mut impl FnMut(&str),
+) -> Result<Vec<(String, String)>, ClusterError> {
+    let island = cluster.island(name).await?;
+    let run = cluster.run(&island.spec.run_ref.name).await?;
+    let others = islands_of(cluster, &island.spec.run_ref.name).await?.len().saturating_sub(1);
+    if others > 0 {
+        tell(&format!(
+            "{name} is planned alone: H and rounds also depend on the run's {}",
+            counted(others, "other island")
+        ));
+    }
+    Ok(vec![written(&run), written(&island)])
+}
+
+/// Files, and from the cluster what they lack: the run, or its islands.
+async fn completed(
+    cluster: &Cluster,
+    mut texts: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, ClusterError> {
+    let documents = Documents::of(&texts);
+    let cluster = match documents.namespace() {
+        Some(namespace) => cluster.within(namespace),
+        None => cluster.clone(),
+    };
+    if let ([], false, [island, ..]) =
+        (&documents.runs[..], documents.broken, &documents.islands[..])
+    {
+        texts.push(written(&cluster.run(&island.spec.run_ref.name).await?));
+    }
+    if let ([run, ..], false, []) = (&documents.runs[..], documents.broken, &documents.islands[..])
+    {
+        let name = run.metadata.name.as_deref().unwrap_or_default();
+        texts.extend(islands_of(&cluster, name).await?.iter().map(written));
+    }
+    Ok(texts)
+}
+
+async fn islands_of(cluster: &Cluster, run: &str) -> Result<Vec<ComputeIsland>, ClusterError> {
+    let params = ListParams::default().fields(&format!("spec.runRef.name={run}"));
+    cluster.all("list the run's islands", cluster.own(), params).await
+}
+
+/// A resource of the cluster as a manifest. A resource that was read can be written.
+fn written(resource: &impl Serialize) -> (String, String) {
+    let text = serde_yaml::to_string(resource).unwrap_or_default();
+    ("the cluster".into(), text)
+}
+
+/// What nobody holds, islands of these names left out.
+async fn idle(cluster: &Cluster, own: &BTreeSet<Key>) -> Result<Idle, ClusterError> {
+    let client = || cluster.client.clone();
+    let every = ListParams::default;
+    let nodes = cluster.all("list nodes", Api::<Node>::all(client()), every()).await?;
+    let living = every().fields("status.phase!=Succeeded,status.phase!=Failed");
+    let pods: Api<Pod> = Api::all(client());
+    let pods = cluster.all("list pods of all namespaces", pods, living).await?;
+    let islands: Api<ComputeIsland> = Api::all(client());
+    let islands = match cluster.all("list islands of all namespaces", islands, every()).await {
+        // Files can be planned before anything is installed.
+        Err(ClusterError::NotInstalled { .. }) => Vec::new(),
+        islands => islands?,
+    };
+    Ok(idle::idle(nodes, &Held::of(&pods, &islands), own))
+}
+
+/// The resources in texts, as far as they can be read; `api` says what cannot.
+#[derive(Debug, Default)]
+struct Documents {
+    runs: Vec<TrainingRun>,
+    islands: Vec<ComputeIsland>,
+    /// Whether there is a document that is neither.
+    broken: bool,
+}
+
+impl Documents {
+    fn of(texts: &[(String, String)]) -> Self {
+        let mut found = Self::default();
+        for document in texts.iter().flat_map(|(_, text)| serde_yaml::Deserializer::from_str(text))
+        {
+            let read: Result<Value, _> = serde::Deserialize::deserialize(document);
+            let Ok(value) = read else {
+                found.broken = true;
+                break;
+            };
+            match value.get("kind").and_then(Value::as_str) {
+                Some("TrainingRun") => found.broken |= !put(&mut found.runs, value),
+                Some("ComputeIsland") => found.broken |= !put(&mut found.islands, value),
+                _ => found.broken |= !value.is_null(),
+            }
+        }
+        found
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        let runs = self.runs.iter().map(|run| &run.metadata);
+        let all = runs.chain(self.islands.iter().map(|island| &island.metadata));
+        all.filter_map(|metadata| metadata.namespace.as_deref()).next()
+    }
+
+    /// The islands' own names, by which they are known where they are in the cluster already.
+    fn keys(&self, namespace: &str) -> BTreeSet<Key> {
+        let namespace = self.namespace().unwrap_or(namespace);
+        let names = self.islands.iter().map(|island| idle::key(island).1);
+        names.map(|name| (namespace.to_owned(), name)).collect()
+    }
+
+    fn tolerations(&self) -> BTreeMap<&str, &[Toleration]> {
+        let of = |island| -> Option<(&str, &[Toleration])> {
+            let island: &ComputeIsland = island;
+            Some((island.metadata.name.as_deref()?, &island.spec.tolerations))
+        };
+        self.islands.iter().filter_map(of).collect()
+    }
+
+    /// What the operator would want beyond a plan.
+    fn notes(&self) -> Vec<String> {
+        let lacking = self.runs.iter().filter(|run| run.spec.data.volume.is_none());
+        let note = "spec.data.volume of the run is missing: the operator starts nothing without it";
+        lacking.map(|_| note.to_owned()).collect()
+    }
+}
+
+/// Whether the document could be read.
+fn put<K: DeserializeOwned>(into: &mut Vec<K>, value: Value) -> bool {
+    let read = serde_yaml::from_value(value);
+    read.map(|resource| into.push(resource)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "
+apiVersion: heteroloco.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: mini, namespace: ml}
+spec:
+  model: {preset: llama-demo}
+  data: {path: data, tokenizer: byte}
+  tokens: 1000000
+";
+    const ISLAND: &str = "
+apiVersion: heteroloco.dev/v1alpha1
+kind: ComputeIsland
+metadata: {name: big}
+spec:
+  runRef: {name: mini}
+  devices: [{product: NVIDIA-H100-80GB-HBM3}]
+  tolerations: [{key: team, operator: Exists}]
+";
+
+    fn documents(text: &str) -> Documents {
+        Documents::of(&[("file".into(), text.into())])
+    }
+
+    #[test]
+    fn files_say_which_islands_are_planned_anew_and_what_they_tolerate() {
+        let found = documents(&format!("{RUN}---\n{ISLAND}---\n"));
+        assert!(!found.broken);
+        assert_eq!((found.runs.len(), found.islands.len()), (1, 1));
+        assert_eq!(found.keys("default"), [("ml".into(), "big".into())].into());
+        assert_eq!(found.tolerations()["big"].len(), 1);
+        assert!(found.notes()[0].contains("spec.data.volume"));
+        assert_eq!(documents(ISLAND).keys("x"), [("x".into(), "big".into())].into());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_to_the_one_that_says_why() {
+        for text in ["kind: IslandPool", "kind: TrainingRun", "a: b: c", "7"] {
+            assert!(documents(text).broken, "{text}");
+        }
+        assert!(!documents("---\n").broken);
+    }
+
+    #[test]
+    fn a_resource_of_the_cluster_is_a_manifest_again() {
+        let mut found = documents(&format!("{RUN}---\n{ISLAND}"));
+        found.islands[0].status = Some(Default::default());
+        let texts = [written(&found.runs[0]), written(&found.islands[0])];
+        let manifests = manifests::of_cluster(&texts).expect("right");
+        assert_eq!(manifests.islands[0].name, "big");
+    }
+}
