@@ -186,11 +186,13 @@ impl Epoch<'_> {
         ]
     }
 
-    /// No more than one rank of a dedicated island is evicted at a time; each ends the epoch, and
-    /// those after it would end the next one.
+    /// No more than one rank of a dedicated island is evicted at a time: that ends the epoch, so
+    /// that the others are deleted in order. (Of pods whose owner cannot be scaled, Kubernetes counts
+    /// only what has to be left.)
     pub(crate) fn budget(&self) -> Option<PodDisruptionBudget> {
         let harvests = |idle: &api::island::Idle| idle.policy == IdlePolicy::Harvest;
-        if self.island.spec.idle.as_ref().is_some_and(harvests) {
+        let left = self.spec.ranks.len().saturating_sub(1);
+        if left == 0 || self.island.spec.idle.as_ref().is_some_and(harvests) {
             return None;
         }
         let budget = json!({
@@ -200,7 +202,7 @@ impl Epoch<'_> {
                 "labels": self.labels(),
                 "ownerReferences": owners(self.island),
             },
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": self.labels()}},
+            "spec": {"minAvailable": left, "selector": {"matchLabels": self.labels()}},
         });
         serde_json::from_value(budget).ok()
     }

@@ -56,16 +56,21 @@ async fn a_harvesting_island_gives_cards_up_and_takes_them_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_is_left_for_another() {
-    let gpus = [Gpus::h100(1), Gpus::h100(1)];
+    let gpus = [Gpus::h100(1), Gpus::h100(1), Gpus::h100(1)];
     let mut site = Site::new(Plane::shared().await, "drained", &gpus).await;
     site.operate(&[], None);
-    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
+    // Two ranks, of which no more than one may be evicted at a time.
+    let mut lab = island(&site, "lab", H100, json!(2));
+    lab["spec"]["parallelism"] = json!({"pipeline": 2});
+    site.apply(&[run("mini"), lab]).await;
     let lab = site.island("lab", is("Running")).await;
     let node = lab["status"]["plan"]["ranks"][0]["node"].as_str().unwrap().to_owned();
     let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--force"];
     site.plane.control.kubectl(&drain).await.unwrap();
     let elsewhere = |island: &Value| {
-        is("Running")(island) && island["status"]["plan"]["ranks"][0]["node"] != node.as_str()
+        let ranks = island["status"]["plan"]["ranks"].as_array();
+        is("Running")(island)
+            && ranks.is_some_and(|ranks| ranks.iter().all(|rank| rank["node"] != node.as_str()))
     };
     site.island("lab", elsewhere).await;
     site.plane.control.kubectl(&["uncordon", &node]).await.unwrap();
