@@ -369,6 +369,9 @@ pub struct PlanStatus {
     pub epoch: i64,
     /// The generation of the spec that it was made for.
     pub generation: i64,
+    /// The generation of the run's spec that it was made for.
+    #[serde(default)]
+    pub run_generation: i64,
     /// Where its pods are.
     pub phase: PlanPhase,
     /// When it came to this phase, RFC 3339.

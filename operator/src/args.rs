@@ -14,6 +14,9 @@ pub struct Args {
     /// Namespaces that it looks after; all where absent.
     #[arg(long, env = "HETEROLOCO_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
+    /// Watch the pods of all namespaces in any case: cards that they hold are not idle.
+    #[arg(long, env = "HETEROLOCO_WATCH_ALL_PODS")]
+    pub watch_all_pods: bool,
     /// Image of ranks on GPUs.
     #[arg(
         long,

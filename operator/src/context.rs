@@ -1,15 +1,16 @@
 //! What every reconcile has at hand.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api::island::ComputeIsland;
 use api::run::TrainingRun;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource as _};
 use rounds::types::RunView;
 use telemetry::metrics::OperatorMetrics;
 use tokio::sync::broadcast;
@@ -41,6 +42,10 @@ pub(crate) struct Stores {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Begun {
     pub record: Record,
+    /// The run's own uid: another of the same name is another run.
+    pub uid: Option<String>,
+    /// A hash of the coordinator's objects as they were applied.
+    pub objects: u64,
     /// `http://host:port` of its coordinator.
     pub coordinator: String,
 }
@@ -54,6 +59,9 @@ pub(crate) struct Context {
     /// By watched namespace.
     islands: Vec<Store<Guarded<ComputeIsland>>>,
     runs: Vec<Store<Guarded<TrainingRun>>>,
+    /// When this operator started.
+    pub started: Timestamp,
+    primed: AtomicBool,
     world: RwLock<World>,
     ledger: Mutex<Ledger>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
@@ -74,7 +82,7 @@ impl Context {
         args: Args,
         metrics: OperatorMetrics,
         stores: Stores,
-        again: broadcast::Sender<Again>,
+        (places, again): (Vec<Option<String>>, broadcast::Sender<Again>),
     ) -> Arc<Self> {
         let reporter = Reporter { controller: MANAGER.into(), instance: None };
         Arc::new(Self {
@@ -85,7 +93,9 @@ impl Context {
             islands: stores.islands,
             runs: stores.runs,
             failures: Mutex::default(),
-            world: RwLock::default(),
+            started: Timestamp::now(),
+            primed: AtomicBool::new(false),
+            world: RwLock::new(World::new(places)),
             ledger: Mutex::default(),
             begun: Mutex::default(),
             views: Mutex::default(),
@@ -93,6 +103,39 @@ impl Context {
             again,
             planning: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Whether all that decisions are made of has been read once. Before that nothing is decided: a
+    /// run that was not read yet would look like one that is gone.
+    pub(crate) fn is_primed(&self) -> bool {
+        self.primed.load(Ordering::Relaxed) && self.world().is_complete()
+    }
+
+    /// Waits for all caches, and takes note of what status promised to islands before anything is
+    /// promised anew.
+    pub(crate) async fn prime(&self) {
+        let islands = self.islands.iter().map(Store::wait_until_ready);
+        let runs = self.runs.iter().map(Store::wait_until_ready);
+        let (islands, runs) =
+            futures::join!(futures::future::join_all(islands), futures::future::join_all(runs));
+        if islands.into_iter().chain(runs).any(|ready| ready.is_err()) {
+            // The operator ends.
+            return;
+        }
+        let mut ledger = self.ledger();
+        for island in self.islands() {
+            if let Ok(island) = &island.0 {
+                ledger.look(&crate::island::key_of(island), island);
+            }
+        }
+        self.primed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an island is there still, and no other of its name.
+    pub(crate) fn has_island(&self, key: &Key, uid: Option<&str>) -> bool {
+        let object = ObjectRef::new(&key.name).within(&key.namespace);
+        let found = self.islands.iter().find_map(|islands| islands.get(&object));
+        found.is_some_and(|island| island.meta().uid.as_deref() == uid)
     }
 
     // A panic while one of these is held ends the task that panicked; what it guards is consistent
@@ -173,11 +216,17 @@ impl Context {
         ledger.plans().map(|(key, _)| key).filter(|key| !there(key)).cloned().collect()
     }
 
+    /// Forgets a run that is gone.
+    pub(crate) fn forget_run(&self, key: &Key) {
+        self.begun().remove(key);
+        self.views().remove(key);
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
     /// A run.
     pub(crate) fn run(&self, key: &Key) -> Option<Arc<Guarded<TrainingRun>>> {
         let object = ObjectRef::new(&key.name).within(&key.namespace);
-        let found = self.runs.iter().find_map(|runs| runs.get(&object));
-        found.filter(|run| run.0.is_ok())
+        self.runs.iter().find_map(|runs| runs.get(&object))
     }
 
     /// Counts a failure; how many there were in a row.

@@ -27,17 +27,18 @@ pub(crate) async fn feed(context: Arc<Context>, pods: Vec<Api<Pod>>) {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let config = || watcher::Config::default().page_size(PAGE);
     let nodes = watcher(nodes, config()).default_backoff().map(Fact::Node).boxed();
-    // Of several namespaces each list is its own: they are told apart by what they list.
-    let pods = pods
-        .into_iter()
-        .map(|pods| watcher(pods, config()).default_backoff().map(Fact::Pod).boxed());
+    let pods = pods.into_iter().enumerate().map(|(watch, pods)| {
+        let events = watcher(pods, config()).default_backoff();
+        events.map(move |event| Fact::Pod(watch, event)).boxed()
+    });
     let all = futures::stream::select_all(std::iter::once(nodes).chain(pods));
     follow(&context, all).await;
 }
 
 enum Fact {
     Node(watcher::Result<Event<Node>>),
-    Pod(watcher::Result<Event<Pod>>),
+    /// With the watch that it came from.
+    Pod(usize, watcher::Result<Event<Pod>>),
 }
 
 async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) {
@@ -54,24 +55,28 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
             }
         };
         let changed = match fact {
-            Some(Fact::Node(Ok(event))) => context.world_mut().node(event),
-            Some(Fact::Pod(Ok(event))) => context.world_mut().pod(event, Timestamp::now()),
+            Some(Fact::Node(Ok(event))) => vec![context.world_mut().node(event)],
+            Some(Fact::Pod(watch, Ok(event))) => {
+                context.world_mut().pod(watch, event, Timestamp::now())
+            }
             Some(Fact::Node(Err(error))) => missed("nodes", &error),
-            Some(Fact::Pod(Err(error))) => missed("pods", &error),
+            Some(Fact::Pod(_, Err(error))) => missed("pods", &error),
             None => return,
         };
-        if let Some(island) = &changed.island {
-            context.again(island);
+        for changed in changed {
+            if let Some(island) = &changed.island {
+                context.again(island);
+            }
+            capacity |= changed.capacity;
+            foreign |= changed.foreign;
         }
-        capacity |= changed.capacity;
-        foreign |= changed.foreign;
     }
 }
 
 /// A watch that broke begins again by itself.
-fn missed(what: &str, error: &watcher::Error) -> Changed {
+fn missed(what: &str, error: &watcher::Error) -> Vec<Changed> {
     tracing::warn!(%error, "The watch of {what} is broken; it begins anew.");
-    Changed::default()
+    vec![]
 }
 
 /// Islands that wait for cards may find them; islands whose cards are gone have to know, and those

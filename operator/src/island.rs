@@ -44,6 +44,8 @@ use crate::names::Key;
 
 /// A reconcile that changed something is followed by the next one at once.
 const AT_ONCE: Duration = Duration::from_millis(20);
+/// How long an island lets older ones be planned first.
+const QUEUED: Duration = Duration::from_secs(30);
 /// Pods that were refused are tried again after so long.
 const REFUSED: Duration = Duration::from_secs(15);
 /// However quiet it is, an island is looked at so often.
@@ -68,13 +70,14 @@ pub(crate) async fn reconcile(island: &ComputeIsland, context: &Context) -> Resu
         context.ledger().forget(&key);
         return Ok(Action::await_change());
     }
-    if !context.world().is_complete() {
+    if !context.is_primed() {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
-    let seen = observe::observe(context, &key, island);
+    let seen = observe::observe(context, &key, island, now);
     if seen.elsewhere {
         return Ok(Action::await_change());
     }
+    apply::forget_pods(context, &key, &seen.overdue).await?;
     let decision = decide(&seen.observed(now));
     tracing::debug!(%key, step = ?decision.step, why = decision.why, "An island was looked at.");
     let outcome = act(context, &key, island, &seen, decision, now).await?;
@@ -124,10 +127,20 @@ async fn act(
             outcome(Some(plan), decision, SOMETIMES)
         }
         (Step::Start, Some(plan)) => {
-            match apply::start(context, key, island, seen, plan, now).await? {
-                Some(plan) => outcome(Some(plan), decision, AT_ONCE),
-                // What was planned is not known any more: plan again.
-                None => outcome(None, decision, AT_ONCE),
+            match apply::start(context, key, island, seen, plan.clone(), now).await {
+                Ok(Some(plan)) => outcome(Some(plan), decision, AT_ONCE),
+                // What was planned is not known any more: plan again, the epoch goes on.
+                Ok(None) => {
+                    let plan = PlanStatus { failures: 0, ..entered(plan, PlanPhase::Waiting, now) };
+                    outcome(Some(plan), decision, AT_ONCE)
+                }
+                Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
+                    let why = error.sentence();
+                    apply::warn(context, island, "ObjectsRefused", &why).await;
+                    let decision = Decision { reason: "ObjectsRefused", why, ..decision };
+                    outcome(Some(plan), decision, REFUSED)
+                }
+                Err(error) => return Err(error),
             }
         }
         (Step::Create(ranks), Some(plan)) => {
@@ -152,8 +165,9 @@ async fn act(
             outcome(Some(plan), decision, AT_ONCE)
         }
         (Step::Break { for_good }, Some(plan)) => {
-            // Cards that somebody else needs, and other wishes, are no failures.
-            let blameless = ["SpecChanged", "CardsLost", "RanksLost"].contains(&decision.reason);
+            // Other wishes are no failure. Lost cards count, so that whoever deletes pods again and
+            // again does not make epochs without end.
+            let blameless = decision.reason == "SpecChanged";
             let failures = if blameless { 0 } else { plan.failures.saturating_add(1) };
             let plan = PlanStatus { failures, ..broken(plan, for_good, now) };
             say(context, island, &plan, &decision).await;
@@ -184,7 +198,10 @@ async fn plan_or_refuse(
 ) -> Result<Outcome, Error> {
     let runs = before.as_ref().is_some_and(|plan| plan.phase == PlanPhase::Running);
     let _turn = context.planning.lock().await;
-    if let Some(older) = place::older(context, key, island) {
+    let older = place::older(context, key, island);
+    // One that is never looked at, for whatever reason, is not waited for without end.
+    let older = older.filter(|_| context.ledger().queued(key) < QUEUED);
+    if let Some(older) = older {
         let why = format!("island {older} is older and is planned first");
         let decision = Decision { step: Step::Plan, reason: "Queued", why };
         let next = Duration::from_millis(200);
@@ -198,14 +215,19 @@ async fn plan_or_refuse(
         }
         Ok(Placed { plan, devices }) => {
             let index = context.ledger().place(&seen.run_key, key);
-            let last = before.map_or((0, 0), |plan| (plan.epoch, plan.failures));
+            let last =
+                before.map_or((seen.first_epoch(island), 0), |plan| (plan.epoch, plan.failures));
             let generation = island.metadata.generation.unwrap_or_default();
-            let status = planned::status(&plan, last, generation, index, now);
+            let generations = (generation, seen.run_generation);
+            let status = planned::status(&plan, last, generations, index, now);
             let spec = Some(Arc::new(plan.spec));
             let promise = Promise { run: seen.run_key.clone(), plan: status.clone(), spec };
             {
                 let mut ledger = context.ledger();
-                ledger.promise(key, promise);
+                // It may have been deleted while it was planned.
+                if context.has_island(key, island.metadata.uid.as_deref()) {
+                    ledger.promise(key, promise);
+                }
                 ledger.tried(key, false);
             }
             say(context, island, &status, &decision).await;

@@ -49,9 +49,12 @@ impl Leadership {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(RENEW_DEADLINE, self.renew()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return,
+            // From before the request: the others count from when it was written.
+            let asked = Instant::now();
+            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.renew()).await {
+                Ok(Ok(true)) => renewed = asked,
+                // Somebody else wrote at the same time, or holds it: the next look tells.
+                Ok(Ok(false)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "The Lease could not be renewed."),
                 Err(_) => tracing::warn!("The Lease could not be renewed in time."),
             }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::island::{ComputeIsland, PlanPhase, PlanStatus};
 use plan::spec::IslandSpec;
@@ -32,6 +33,8 @@ pub(crate) struct Ledger {
     waiting: BTreeSet<Key>,
     /// A hash of the idle cards that a running island last looked at.
     looks: BTreeMap<Key, u64>,
+    /// Since when islands let older ones go first.
+    queued: BTreeMap<Key, Instant>,
 }
 
 impl Ledger {
@@ -70,6 +73,11 @@ impl Ledger {
         self.promises.remove(key);
     }
 
+    /// How long an island has let older ones go first.
+    pub(crate) fn queued(&mut self, key: &Key) -> Duration {
+        self.queued.entry(key.clone()).or_insert_with(Instant::now).elapsed()
+    }
+
     /// Whether an island did not see these idle cards before.
     pub(crate) fn first_look(&mut self, key: &Key, cards: u64) -> bool {
         self.looks.insert(key.clone(), cards) != Some(cards)
@@ -82,6 +90,7 @@ impl Ledger {
         self.tried.remove(key);
         self.waiting.remove(key);
         self.looks.remove(key);
+        self.queued.remove(key);
     }
 
     fn take_back(&mut self, key: &Key) {
@@ -104,6 +113,7 @@ impl Ledger {
 
     /// Takes note that an island was planned or refused; whether it waits for cards.
     pub(crate) fn tried(&mut self, key: &Key, waits: bool) {
+        self.queued.remove(key);
         self.tried.insert(key.clone());
         if waits {
             self.waiting.insert(key.clone());
@@ -137,6 +147,10 @@ impl Ledger {
     pub(crate) fn place(&self, run: &Key, key: &Key) -> u32 {
         let others = self.of_run(run).filter(|(other, _)| *other != key);
         let taken: BTreeSet<u32> = others.map(|(_, plan)| plan.index).collect();
+        let own = self.promises.get(key).map(|promise| promise.plan.index);
+        if let Some(own) = own.filter(|own| !taken.contains(own)) {
+            return own;
+        }
         (0..).find(|index| !taken.contains(index)).unwrap_or_default()
     }
 }
@@ -167,6 +181,7 @@ mod tests {
         let plan = PlanStatus {
             epoch: 1,
             generation: 1,
+            run_generation: 1,
             phase,
             since: String::new(),
             failures: 0,

@@ -64,7 +64,13 @@ pub(crate) fn plan(island: &str, epoch: u64) -> String {
 
 /// The coordinator's objects of a run.
 pub(crate) fn coordinator(run: &str) -> String {
-    limited(run, "-coordinator")
+    let digit = run.starts_with(|first: char| first.is_ascii_digit());
+    // The name of a Service begins with a letter.
+    if digit {
+        limited(&format!("run-{run}"), "-coordinator")
+    } else {
+        limited(run, "-coordinator")
+    }
 }
 
 /// The ConfigMap with what a run's islands agree on.
@@ -111,6 +117,11 @@ pub(crate) fn labels(component: &str, run: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_begins_with_a_letter() {
+        assert_eq!(coordinator("7b"), "run-7b-coordinator");
+    }
 
     #[test]
     fn names_are_dns_labels_and_differ_where_their_owners_do() {

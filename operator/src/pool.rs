@@ -40,7 +40,7 @@ pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Ac
     if pool.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    if !context.world().is_complete() {
+    if !context.is_primed() {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let run = context.run(&Key::new(key.namespace.as_str(), pool.spec.run_ref.name.as_str()));
@@ -146,7 +146,8 @@ fn nodes(context: &Context, pool: &IslandPool) -> (Vec<Node>, BTreeMap<String, S
         if let Some(hostname) = facts.labels.get(api::nodes::HOSTNAME) {
             hostnames.insert(name.to_owned(), hostname.clone());
         }
-        nodes.push(facts.machine.clone());
+        // One that is cordoned or away for a while stays where it is.
+        nodes.push(facts.nominal.clone());
     }
     (nodes, hostnames)
 }

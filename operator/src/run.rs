@@ -25,7 +25,7 @@ use serde_json::json;
 
 use self::status::Facts;
 use crate::context::{Begun, Context};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::fault;
 use crate::island::{apply, params, tell, warn};
 use crate::names::{self, Key};
@@ -73,19 +73,30 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
     let now = Timestamp::now();
     let key = key_of(run);
     if run.metadata.deletion_timestamp.is_some() {
-        context.begun().remove(&key);
-        context.views().remove(&key);
+        context.forget_run(&key);
         return Ok(Action::await_change());
     }
     if run.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGED_BY) {
         return Ok(Action::await_change());
+    }
+    if !context.is_primed() {
+        return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let islands = context.islands_of(&key);
     let islands: Vec<&ComputeIsland> =
         islands.iter().filter_map(|island| island.0.as_ref().ok()).collect();
     let request = request(run);
     let (begun, waits) = match &request {
-        Ok(request) => begin(context, &key, run, request, &islands, now).await?,
+        Ok(request) => match begin(context, &key, run, request, &islands, now).await {
+            Ok(begun) => begun,
+            // A quota, a policy, a right that lacks: somebody has to know.
+            Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
+                let why = error.sentence();
+                warn(context, run, "ObjectsRefused", &why).await;
+                (None, Some(("ObjectsRefused", why)))
+            }
+            Err(error) => return Err(error),
+        },
         Err(problem) => {
             warn(context, run, "InvalidRun", problem).await;
             (None, Some(("InvalidRun", problem.clone())))
@@ -125,10 +136,12 @@ async fn begin(
 ) -> Result<(Option<Arc<Begun>>, Option<(&'static str, String)>), Error> {
     let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     let name = names::record(&key.name);
-    let known = context.begun().get(key).cloned();
+    let uid = run.metadata.uid.clone();
+    let known = context.begun().get(key).filter(|begun| begun.uid == uid).cloned();
     let record = match &known {
         Some(begun) => begun.record.clone(),
         None => match configs.get_opt(&name).await.map_err(Error::api("read a run's record"))? {
+            Some(config) if !is_own(&config, run) => return Ok((None, Some(replacing()))),
             Some(config) => read(&config)?,
             None => match first_record(context, key, run, request, islands, now) {
                 Ok(record) => {
@@ -144,11 +157,17 @@ async fn begin(
         },
     };
     let members = islands.len();
-    let address = coordinator(context, key, run, request, (&record, members)).await?;
-    let Some(address) = address else {
-        return Ok((None, Some(("NoAddress", "its Service has no address yet".into()))));
+    let objects = build::coordinator(run, request, &record, members, &context.args);
+    let objects = objects.map_err(bad("a coordinator"))?;
+    let hash = objects.hash();
+    let address = match known.as_ref().filter(|begun| begun.objects == hash) {
+        Some(begun) => begun.coordinator.clone(),
+        None => match coordinator(context, key, run, objects).await? {
+            Ok(address) => address,
+            Err(waits) => return Ok((None, Some(waits))),
+        },
     };
-    let begun = Arc::new(Begun { record, coordinator: address });
+    let begun = Arc::new(Begun { record, uid, objects: hash, coordinator: address });
     if known.as_ref() != Some(&begun) {
         context.begun().insert(key.clone(), Arc::clone(&begun));
         for island in islands {
@@ -172,6 +191,8 @@ fn first_record(
         return Err(("NoIslands", why));
     }
     let created = run.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    // An operator that just started has looked at none of them yet.
+    let created = created.map(|created| created.max(context.started));
     let age = created.and_then(|then| Duration::try_from(now.duration_since(then)).ok());
     let ledger = context.ledger();
     let untried = islands
@@ -202,38 +223,54 @@ fn first_record(
     Ok(Record::new(&beginning))
 }
 
-/// Applies the coordinator's objects; its address, once it has one.
+/// Whether an object is of this run, and not of one of the same name that is gone.
+fn is_own<K: Resource<DynamicType = ()>>(object: &K, run: &TrainingRun) -> bool {
+    let uid = run.metadata.uid.as_deref();
+    object.meta().owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
+}
+
+fn replacing() -> (&'static str, String) {
+    ("Replacing", "what is left of an earlier run of this name is being deleted".into())
+}
+
+/// Applies the coordinator's objects; its address, or what it waits for.
 async fn coordinator(
     context: &Context,
     key: &Key,
     run: &TrainingRun,
-    request: &RunRequest,
-    (record, islands): (&Record, usize),
-) -> Result<Option<String>, Error> {
+    objects: build::Coordinator,
+) -> Result<Result<String, (&'static str, String)>, Error> {
     let client = || context.client.clone();
     let configs: Api<ConfigMap> = Api::namespaced(client(), &key.namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client(), &key.namespace);
     let deployments: Api<Deployment> = Api::namespaced(client(), &key.namespace);
     let services: Api<Service> = Api::namespaced(client(), &key.namespace);
-    let objects = build::coordinator(run, request, record, islands, &context.args);
     // In this order: each needs those before it.
-    let build::Coordinator { config, claim, service, deployment } =
-        objects.map_err(bad("a coordinator"))?;
+    let build::Coordinator { config, claim, service, deployment } = objects;
     fault::point("run.coordinator");
-    if configs.get_opt(&config.name_any()).await.map_err(Error::api("read a ConfigMap"))?.is_none()
-    {
-        // The rules of a run stay as they were when it began.
-        apply(&configs, &config, "apply a coordinator's ConfigMap").await?;
+    // The rules of a run and its volume stay as they were when it began.
+    let name = config.name_any();
+    match configs.get_opt(&name).await.map_err(Error::api("read a ConfigMap"))? {
+        None => drop(apply(&configs, &config, "apply a coordinator's ConfigMap").await?),
+        Some(there) if !is_own(&there, run) => return Ok(Err(replacing())),
+        Some(_) => {}
     }
-    apply(&claims, &claim, "apply a coordinator's PersistentVolumeClaim").await?;
+    match claims.get_opt(&name).await.map_err(Error::api("read a PersistentVolumeClaim"))? {
+        None => {
+            drop(apply(&claims, &claim, "apply a coordinator's PersistentVolumeClaim").await?);
+        }
+        Some(there) if !is_own(&there, run) => return Ok(Err(replacing())),
+        Some(_) => {}
+    }
     let service = apply(&services, &service, "apply a coordinator's Service").await?;
     fault::point("run.deployment");
     apply(&deployments, &deployment, "apply a coordinator's Deployment").await?;
     let address = service.spec.and_then(|spec| spec.cluster_ip).filter(|ip| !ip.is_empty());
-    Ok(address.map(|ip| {
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
-        format!("http://{host}:{}", names::COORDINATOR_PORT)
-    }))
+    let Some(ip) = address else {
+        return Ok(Err(("NoAddress", "its Service has no address yet".into())));
+    };
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
+    Ok(Ok(format!("http://{host}:{}", names::COORDINATOR_PORT)))
 }
 
 /// What the coordinator says now; where it is silent, what it said last, and why.

@@ -25,9 +25,17 @@ pub(crate) struct World {
     held: BTreeMap<String, Held>,
     /// Pods of each island.
     ranks: BTreeMap<Key, BTreeSet<Key>>,
-    /// Objects of a list that is being read: the others are gone when it ends.
-    listed: [Option<BTreeSet<Key>>; 2],
-    complete: [bool; 2],
+    nodes_listed: Listing,
+    /// By watched namespace, each with its list.
+    pods_listed: Vec<(Option<String>, Listing)>,
+}
+
+/// Objects of a list that is being read: the others are gone when it ends.
+#[derive(Debug, Default)]
+struct Listing {
+    seen: Option<BTreeSet<Key>>,
+    /// Whether it was read once.
+    complete: bool,
 }
 
 /// Who holds cards of a node.
@@ -52,19 +60,29 @@ pub(crate) struct Changed {
 }
 
 impl World {
-    /// Whether both lists were read.
+    /// Of pods in these namespaces; `None` is all.
+    pub(crate) fn new(places: Vec<Option<String>>) -> Self {
+        let pods_listed = places.into_iter().map(|place| (place, Listing::default())).collect();
+        Self { pods_listed, ..Self::default() }
+    }
+
+    /// Whether all lists were read.
     pub(crate) fn is_complete(&self) -> bool {
-        self.complete == [true, true]
+        self.nodes_listed.complete && self.pods_complete()
+    }
+
+    fn pods_complete(&self) -> bool {
+        self.pods_listed.iter().all(|(_, listing)| listing.complete)
     }
 
     /// Takes note of what happened to a node.
     pub(crate) fn node(&mut self, event: Event<Node>) -> Changed {
         let mut capacity = false;
         match event {
-            Event::Init => self.listed[0] = Some(BTreeSet::new()),
+            Event::Init => self.nodes_listed.seen = Some(BTreeSet::new()),
             Event::InitApply(node) | Event::Apply(node) => {
                 let name = node.metadata.name.clone().unwrap_or_default();
-                if let Some(listed) = &mut self.listed[0] {
+                if let Some(listed) = &mut self.nodes_listed.seen {
                     listed.insert(Key::new("", name.as_str()));
                 }
                 capacity = match NodeFacts::of(node) {
@@ -80,45 +98,49 @@ impl World {
                 capacity = self.nodes.remove(&name).is_some();
             }
             Event::InitDone => {
-                if let Some(listed) = self.listed[0].take() {
+                if let Some(listed) = self.nodes_listed.seen.take() {
                     let before = self.nodes.len();
                     self.nodes.retain(|name, _| listed.contains(&Key::new("", name.as_str())));
-                    capacity = before != self.nodes.len() || !self.complete[0];
+                    capacity = before != self.nodes.len() || !self.nodes_listed.complete;
                 }
-                self.complete[0] = true;
+                self.nodes_listed.complete = true;
             }
         }
         Changed { island: None, capacity, foreign: capacity }
     }
 
-    /// Takes note of what happened to a pod. (The list of pods that are gone when a watch begins
-    /// anew is made up for by [`World::is_complete`]'s reader: it asks again for every island.)
-    pub(crate) fn pod(&mut self, event: Event<Pod>, now: Timestamp) -> Changed {
+    /// Takes note of what happened to a pod in the watch of so many.
+    pub(crate) fn pod(&mut self, watch: usize, event: Event<Pod>, now: Timestamp) -> Vec<Changed> {
+        let Some((place, listing)) = self.pods_listed.get_mut(watch) else { return vec![] };
         match event {
             Event::Init => {
-                self.listed[1] = Some(BTreeSet::new());
-                Changed::default()
+                listing.seen = Some(BTreeSet::new());
+                vec![]
             }
             Event::InitApply(pod) | Event::Apply(pod) => {
-                let Some((key, facts)) = PodFacts::of(&pod) else { return Changed::default() };
-                if let Some(listed) = &mut self.listed[1] {
-                    listed.insert(key.clone());
+                let Some((key, facts)) = PodFacts::of(&pod) else { return vec![] };
+                if let Some(seen) = &mut listing.seen {
+                    seen.insert(key.clone());
                 }
-                self.put(key, Some(facts), now)
+                vec![self.put(key, Some(facts), now)]
             }
             Event::Delete(pod) => {
-                let Some((key, _)) = PodFacts::of(&pod) else { return Changed::default() };
-                self.put(key, None, now)
+                let Some((key, _)) = PodFacts::of(&pod) else { return vec![] };
+                vec![self.put(key, None, now)]
             }
             Event::InitDone => {
-                let listed = self.listed[1].take().unwrap_or_default();
-                let gone: Vec<Key> =
-                    self.pods.keys().filter(|key| !listed.contains(key)).cloned().collect();
-                for key in gone {
-                    self.put(key, None, now);
+                let seen = listing.seen.take().unwrap_or_default();
+                let place = place.clone();
+                let here = |key: &&Key| place.as_ref().is_none_or(|own| *own == key.namespace);
+                let gone = self.pods.keys().filter(here).filter(|key| !seen.contains(key));
+                let gone: Vec<Key> = gone.cloned().collect();
+                let mut changed: Vec<Changed> =
+                    gone.into_iter().map(|key| self.put(key, None, now)).collect();
+                if let Some((_, listing)) = self.pods_listed.get_mut(watch) {
+                    listing.complete = true;
                 }
-                self.complete[1] = true;
-                Changed { island: None, capacity: true, foreign: true }
+                changed.push(Changed { island: None, capacity: true, foreign: true });
+                changed
             }
         }
     }
@@ -157,7 +179,7 @@ impl World {
     }
 
     fn hold(&mut self, held: Option<Holding>, holds: Option<Holding>, now: Timestamp) {
-        let settled = self.complete[1];
+        let settled = self.pods_complete();
         for (holding, more) in [(held, false), (holds, true)] {
             let Some((node, island, cards)) = holding else { continue };
             let on = self.held.entry(node).or_default();
@@ -171,6 +193,10 @@ impl World {
             *count = if more { count.saturating_add(cards) } else { count.saturating_sub(cards) };
             on.islands.retain(|_, cards| *cards > 0);
         }
+        let nodes = &self.nodes;
+        self.held.retain(|node, held| {
+            nodes.contains_key(node) || held.foreign > 0 || !held.islands.is_empty()
+        });
     }
 
     /// Nodes with cards, by name.

@@ -6,6 +6,10 @@
 {{- with .Values.watchNamespaces }}
 - name: HETEROLOCO_WATCH_NAMESPACES
   value: {{ join "," . | quote }}
+{{- if $.Values.idle.watchAllPods }}
+- name: HETEROLOCO_WATCH_ALL_PODS
+  value: "true"
+{{- end }}
 {{- end }}
 - name: HETEROLOCO_COORDINATOR_IMAGE
   value: {{ include "heteroloco.operatorImage" . | quote }}

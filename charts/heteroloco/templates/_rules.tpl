@@ -28,12 +28,9 @@
   verbs: [create, patch]
 {{- end }}
 
-{{- /* What has no namespace: nodes, and the devices that drivers publish, where there are any. */}}
+{{- /* What has no namespace. */}}
 {{- define "heteroloco.clusterRules" -}}
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [get, list, watch]
-- apiGroups: [resource.k8s.io]
-  resources: [resourceslices]
   verbs: [get, list, watch]
 {{- end }}

@@ -1,5 +1,6 @@
 //! The controllers of each watched namespace.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -62,10 +63,17 @@ pub(super) async fn start(
         check(&found).await?;
     }
     let (again, _) = broadcast::channel(AGAIN);
-    let context =
-        Context::new(client.clone(), args.clone(), metrics.clone(), stores, again.clone());
+    let pod_places = if args.watch_all_pods { vec![None] } else { places.clone() };
+    let named = pod_places.iter().map(|place| place.map(str::to_owned)).collect();
+    let caches = (named, again.clone());
+    let context = Context::new(client.clone(), args.clone(), metrics.clone(), stores, caches);
     let mut tasks = JoinSet::new();
-    let pods: Vec<Api<Pod>> = places.iter().map(|place| api(client, *place)).collect();
+    let pods: Vec<Api<Pod>> = pod_places.iter().map(|place| api(client, *place)).collect();
+    let primed = Arc::clone(&context);
+    tasks.spawn(until(stop, async move {
+        primed.prime().await;
+        std::future::pending().await
+    }));
     tasks.spawn(until(stop, feed::feed(Arc::clone(&context), pods)));
     tasks.spawn(until(stop, count(Arc::clone(&context))));
     let lists = places.iter().zip(islands).zip(runs);
@@ -149,13 +157,26 @@ fn forget(context: &Arc<Context>) -> impl Fn(&Event<Guarded<ComputeIsland>>) + S
 /// A run that changed concerns its islands.
 fn tell_islands(context: &Arc<Context>) -> impl Fn(&Event<Guarded<TrainingRun>>) + Send + 'static {
     let context = Arc::clone(context);
+    let known = std::sync::Mutex::new(BTreeMap::new());
     move |event| {
         let (Event::Apply(run) | Event::Delete(run)) = event else { return };
         let key = object_key(run);
-        if matches!(event, Event::Delete(_)) {
-            context.begun().remove(&key);
-            context.views().remove(&key);
+        let gone = matches!(event, Event::Delete(_));
+        if gone {
+            context.forget_run(&key);
         }
+        // Its status is written every few seconds, which is no concern of theirs.
+        let complete = run.0.as_ref().is_ok_and(crate::run::is_complete);
+        let now = (!gone).then_some((run.meta().generation, complete));
+        let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = match now {
+            Some(now) => known.insert(key.clone(), now),
+            None => known.remove(&key),
+        };
+        if !gone && before == now {
+            return;
+        }
+        drop(known);
         for island in context.islands_of(&key) {
             context.again(&object_key(island.as_ref()));
         }

@@ -42,7 +42,6 @@ pub(super) async fn start(
 ) -> Result<Option<PlanStatus>, Error> {
     let (Some(run), Some(begun)) = (&seen.run, &seen.begun) else { return Ok(Some(plan)) };
     let Some(spec) = seen.promise.as_ref().and_then(|promise| promise.spec.clone()) else {
-        context.ledger().forget(key);
         return Ok(None);
     };
     let plan = PlanStatus { epoch: plan.epoch + 1, ..entered(plan, PlanPhase::Starting, now) };
@@ -60,11 +59,7 @@ pub(super) async fn start(
     let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     fault::point("island.config");
     apply(&configs, &config, "apply the ConfigMap of an epoch").await?;
-    if let Some(budget) = epoch.budget() {
-        let budgets: Api<PodDisruptionBudget> =
-            Api::namespaced(context.client.clone(), &key.namespace);
-        apply(&budgets, &budget, "apply a PodDisruptionBudget").await?;
-    }
+    budget(context, key, island, epoch.budget()).await?;
     let last = names::plan(&key.name, plan.epoch.unsigned_abs().saturating_sub(1));
     match configs.delete(&last, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -78,6 +73,30 @@ pub(super) async fn start(
         ledger.promise(key, Promise { plan: plan.clone(), spec, ..promise });
     }
     Ok(Some(plan))
+}
+
+/// Applies an epoch's budget of disruptions, or deletes that of an earlier one.
+async fn budget(
+    context: &Context,
+    key: &Key,
+    island: &ComputeIsland,
+    budget: Option<PodDisruptionBudget>,
+) -> Result<(), Error> {
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(context.client.clone(), &key.namespace);
+    if let Some(budget) = budget {
+        return apply(&budgets, &budget, "apply a PodDisruptionBudget").await.map(drop);
+    }
+    let there = budgets.get_opt(&key.name).await;
+    let there = there.map_err(Error::api("read a PodDisruptionBudget"))?;
+    let uid = island.metadata.uid.as_deref();
+    let own = there.is_some_and(|budget| {
+        budget.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid)
+    });
+    if own {
+        let deleted = budgets.delete(&key.name, &DeleteParams::default()).await;
+        deleted.map_err(Error::api("delete a PodDisruptionBudget"))?;
+    }
+    Ok(())
 }
 
 /// Makes the pods of these ranks. Whether that is possible: what they are told is known.
@@ -116,6 +135,22 @@ async fn told(
     let found = configs.get_opt(&name).await.map_err(Error::api("read a plan's ConfigMap"))?;
     let spec = found.and_then(|config| build::read(&config).ok());
     Ok(spec.map(|spec| Arc::new(spec.island)))
+}
+
+/// Deletes pods of nodes that do not answer: nobody is left to say that they are gone.
+pub(super) async fn forget_pods(
+    context: &Context,
+    key: &Key,
+    names: &[String],
+) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    for name in names {
+        match pods.delete(name, &DeleteParams::default().grace_period(0)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.map_err(Error::api("delete a lost rank's pod"))?),
+        }
+    }
+    Ok(())
 }
 
 /// Deletes pods; those that are gone already are no error.

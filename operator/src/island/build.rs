@@ -107,6 +107,7 @@ impl Epoch<'_> {
                 "imagePullSecrets": secrets(self.args),
                 "securityContext": {
                     "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                    "fsGroupChangePolicy": "OnRootMismatch",
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 // Not spec.nodeName: the scheduler has to know of it, for priority and preemption.

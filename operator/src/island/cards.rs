@@ -103,13 +103,20 @@ fn wants(island: &ComputeIsland, product: &str) -> bool {
     island.spec.devices.iter().any(|device| gpu::matches(&device.product, product))
 }
 
-/// Whether two islands could want the same card.
-pub(crate) fn meet(world: &World, a: &ComputeIsland, b: &ComputeIsland) -> bool {
-    world.nodes().any(|(_, facts)| {
-        let both = |product: &str| wants(a, product) && wants(b, product);
-        selects(a, facts)
-            && selects(b, facts)
-            && facts.machine.cards.iter().any(|card| both(&card.product))
+/// Nodes whose cards an island could use.
+pub(crate) fn selected<'a>(world: &'a World, island: &ComputeIsland) -> Vec<&'a NodeFacts> {
+    let own = world.nodes().filter(|(_, facts)| {
+        selects(island, facts)
+            && facts.machine.cards.iter().any(|card| wants(island, &card.product))
+    });
+    own.map(|(_, facts)| facts).collect()
+}
+
+/// Whether another island could want a card of these nodes that this one could use.
+pub(crate) fn meet(nodes: &[&NodeFacts], own: &ComputeIsland, other: &ComputeIsland) -> bool {
+    nodes.iter().any(|facts| {
+        let both = |product: &str| wants(own, product) && wants(other, product);
+        selects(other, facts) && facts.machine.cards.iter().any(|card| both(&card.product))
     })
 }
 

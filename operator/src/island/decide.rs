@@ -27,6 +27,8 @@ pub(crate) struct Observed<'a> {
     pub rests: Option<(&'static str, String)>,
     /// Generation of its spec.
     pub generation: i64,
+    /// Generation of its run's spec.
+    pub run_generation: i64,
     /// The plan in force, as it was last written.
     pub plan: Option<&'a PlanStatus>,
     /// Its pods, of all epochs.
@@ -83,9 +85,11 @@ fn decide_to(step: Step, reason: &'static str, why: impl Into<String>) -> Decisi
 /// Decides.
 pub(crate) fn decide(seen: &Observed<'_>) -> Decision {
     if let Some((reason, why)) = &seen.rests {
-        let left = names(seen.ranks.iter().filter(|rank| !rank.leaving));
+        let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
         let holds = seen.plan.is_some_and(|plan| {
-            !matches!(plan.phase, PlanPhase::Waiting | PlanPhase::Done | PlanPhase::Failed)
+            // What is done is done for this run only.
+            let over = matches!(plan.phase, PlanPhase::Done | PlanPhase::Failed);
+            plan.phase != PlanPhase::Waiting && (!over || *reason == "RunNotFound")
         });
         let step = match (left.is_empty(), holds) {
             (false, _) => Step::Clear(left),
@@ -98,7 +102,13 @@ pub(crate) fn decide(seen: &Observed<'_>) -> Decision {
         return decide_to(Step::Plan, "Planning", "there is no plan yet");
     };
     let strays = seen.ranks.iter().filter(|rank| i64::try_from(rank.epoch) != Ok(plan.epoch));
-    let strays = names(strays);
+    let (leaving, strays): (Vec<&Rank>, Vec<&Rank>) =
+        strays.partition(|rank| rank.leaving.is_some());
+    if !leaving.is_empty() && plan.phase == PlanPhase::Planned {
+        let why = "pods of an older epoch are leaving";
+        return decide_to(Step::Keep(None), "ClearingEpoch", why);
+    }
+    let strays = names(strays.into_iter());
     if !strays.is_empty() && plan.phase != PlanPhase::Stopping {
         return decide_to(Step::Clear(strays), "ClearingEpoch", "pods of an older epoch are there");
     }
@@ -190,6 +200,10 @@ fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
 fn broken(own: &[&Rank], now: Timestamp) -> Option<Decision> {
     let mut lost = None;
     for rank in own {
+        if rank.state == RankState::Stopped {
+            let why = format!("rank {} was asked to end", rank.rank);
+            return Some(decide_to(Step::Break { for_good: false }, "RanksLost", why));
+        }
         let RankState::Failed { code, said, at } = &rank.state else { continue };
         let why = match (code, said.as_str()) {
             (Some(code), "") => format!("rank {} ended with code {code}", rank.rank),
@@ -218,7 +232,7 @@ fn broken(own: &[&Rank], now: Timestamp) -> Option<Decision> {
 }
 
 fn stopping(seen: &Observed<'_>) -> Decision {
-    let left = names(seen.ranks.iter().filter(|rank| !rank.leaving));
+    let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
     if !left.is_empty() {
         return decide_to(Step::Clear(left), "Stopping", "its ranks are being deleted");
     }
@@ -240,7 +254,7 @@ fn waiting(seen: &Observed<'_>, plan: &PlanStatus) -> Decision {
 
 /// Ranks that still run are deleted; what has ended stays for its logs.
 fn failed(seen: &Observed<'_>, plan: &PlanStatus) -> Decision {
-    let changed = plan.generation != seen.generation;
+    let changed = plan.generation != seen.generation || plan.run_generation != seen.run_generation;
     let runs = |rank: &&Rank| !matches!(rank.state, RankState::Failed { .. });
     let left = names(seen.ranks.iter().filter(|rank| changed || runs(rank)));
     match (left.is_empty(), changed) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::island::{ComputeIsland, PlanPhase};
 use api::run::TrainingRun;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use plan::request::RunRequest;
 
@@ -18,6 +19,9 @@ use crate::world::Rank;
 /// How long all pods may take to run, where an island does not say it.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 
+/// A pod that is not gone so long after it should be is not waited for any more.
+const OVERDUE: Duration = Duration::from_secs(60);
+
 /// What is known of an island.
 pub(crate) struct Seen {
     pub run_key: Key,
@@ -26,7 +30,12 @@ pub(crate) struct Seen {
     pub request: Option<RunRequest>,
     pub begun: Option<Arc<Begun>>,
     pub promise: Option<Promise>,
+    /// Its pods, but for those that are overdue.
     pub ranks: Vec<Rank>,
+    /// Pods that should be gone long since: their nodes do not answer. The coordinator refuses what
+    /// may still run of them, by their epoch.
+    pub overdue: Vec<String>,
+    pub run_generation: i64,
     /// Whether somebody else looks after the run.
     pub elsewhere: bool,
     rests: Option<(&'static str, String)>,
@@ -35,9 +44,16 @@ pub(crate) struct Seen {
     start_deadline: Duration,
 }
 
-pub(super) fn observe(context: &Context, key: &Key, island: &ComputeIsland) -> Seen {
+pub(super) fn observe(
+    context: &Context,
+    key: &Key,
+    island: &ComputeIsland,
+    now: Timestamp,
+) -> Seen {
     let run_key = Key::new(key.namespace.as_str(), island.spec.run_ref.name.as_str());
     let found = context.run(&run_key);
+    // One that was not understood is there all the same.
+    let unread = found.as_ref().is_some_and(|run| run.0.is_err());
     let run = found.as_ref().and_then(|run| run.0.as_ref().ok());
     let run = run.filter(|run| run.metadata.deletion_timestamp.is_none()).cloned();
     let request = run.as_ref().map(crate::run::request);
@@ -47,6 +63,8 @@ pub(super) fn observe(context: &Context, key: &Key, island: &ComputeIsland) -> S
         let lost = promise.as_ref().and_then(|promise| cards::lost(&world, &promise.plan));
         (world.ranks(key), lost)
     };
+    let (overdue, ranks): (Vec<Rank>, Vec<Rank>) =
+        ranks.into_iter().partition(|rank| is_overdue(rank, now));
     let managed_by = run.as_ref().and_then(|run| run.spec.managed_by.as_deref());
     let phase = promise.as_ref().map(|promise| promise.plan.phase);
     let rests = rests(island, run.as_ref(), phase).or_else(|| match &request {
@@ -55,7 +73,9 @@ pub(super) fn observe(context: &Context, key: &Key, island: &ComputeIsland) -> S
     });
     let start_deadline = island.spec.start_deadline.as_ref().and_then(|text| text.parse().ok());
     Seen {
-        elsewhere: managed_by.is_some_and(|manager| manager != crate::run::MANAGED_BY),
+        elsewhere: unread || managed_by.is_some_and(|manager| manager != crate::run::MANAGED_BY),
+        run_generation: run.as_ref().and_then(|run| run.metadata.generation).unwrap_or_default(),
+        overdue: overdue.into_iter().map(|rank| rank.pod).collect(),
         begun: context.begun().get(&run_key).cloned(),
         request: request.and_then(Result::ok),
         run_key,
@@ -67,6 +87,13 @@ pub(super) fn observe(context: &Context, key: &Key, island: &ComputeIsland) -> S
         generation: island.metadata.generation.unwrap_or_default(),
         start_deadline: start_deadline.unwrap_or(START_DEADLINE),
     }
+}
+
+/// Whether a pod should be gone long since.
+fn is_overdue(rank: &Rank, now: Timestamp) -> bool {
+    rank.leaving.is_some_and(|by| {
+        Duration::try_from(now.duration_since(by)).is_ok_and(|late| late >= OVERDUE)
+    })
 }
 
 /// What keeps an island from running.
@@ -94,12 +121,23 @@ fn rests(
 }
 
 impl Seen {
+    /// The epoch before an island's first one. An island of this name may have been there before,
+    /// and its epochs are refused; each of them took two seconds at least.
+    pub(super) fn first_epoch(&self, island: &ComputeIsland) -> i64 {
+        let second = |time: Option<&Time>| time.map(|time| time.0.as_second());
+        let run =
+            self.run.as_ref().and_then(|run| second(run.metadata.creation_timestamp.as_ref()));
+        let own = second(island.metadata.creation_timestamp.as_ref());
+        own.zip(run).map_or(0, |(own, run)| (own - run).max(0) / 2)
+    }
+
     /// What is decided over.
     pub(super) fn observed(&self, now: Timestamp) -> Observed<'_> {
         let plan = self.promise.as_ref().map(|promise| &promise.plan);
         Observed {
             rests: self.rests.clone(),
             generation: self.generation,
+            run_generation: self.run_generation,
             plan,
             ranks: &self.ranks,
             world: plan.map_or(0, |plan| plan.ranks.len()),

@@ -16,6 +16,7 @@ use super::planned;
 use super::status::Refused;
 use crate::context::Context;
 use crate::names::Key;
+use crate::world::NodeFacts;
 
 /// In which time a move to a better plan has to pay, seconds.
 const HORIZON: f64 = 6.0 * 3600.0;
@@ -141,13 +142,22 @@ pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Opt
         };
         all.filter(untried).collect()
     };
+    if untried.is_empty() {
+        return None;
+    }
     let world = context.world();
+    let nodes: Vec<&NodeFacts> = cards::selected(&world, island);
     let runs = |other: &ComputeIsland| {
         let namespace = other.metadata.namespace.clone().unwrap_or_default();
         let run = context.run(&Key::new(namespace, other.spec.run_ref.name.as_str()));
-        run.is_some_and(|run| run.0.as_ref().is_ok_and(|run| !run.spec.suspend))
+        run.is_some_and(|run| {
+            run.0.as_ref().is_ok_and(|run| {
+                let own = |manager: &String| manager == crate::run::MANAGED_BY;
+                !run.spec.suspend && run.spec.managed_by.as_ref().is_none_or(own)
+            })
+        })
     };
-    let first = untried.into_iter().find(|other| runs(other) && cards::meet(&world, island, other));
+    let first = untried.into_iter().find(|other| cards::meet(&nodes, island, other) && runs(other));
     first.map(key_of).filter(|other| other != key)
 }
 
@@ -169,11 +179,14 @@ pub(super) fn has_more(
         let (world, ledger) = (context.world(), context.ledger());
         cards::idle(&world, &ledger, (key, island), now)
     };
+    let most = island
+        .request()
+        .map_or(0, |request| request.devices.iter().map(|device| device.max as usize).sum());
     let wanted = |product: &str| {
         island.spec.devices.iter().any(|device| plan::gpu::matches(&device.product, product))
     };
     let cards = idle.nodes.iter().flat_map(|node| &node.cards);
-    let count = cards.filter(|card| wanted(&card.product)).count();
+    let count = cards.filter(|card| wanted(&card.product)).count().min(most);
     let mut hasher = DefaultHasher::new();
     for node in &idle.nodes {
         (&node.name, node.cards.len()).hash(&mut hasher);

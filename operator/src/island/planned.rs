@@ -22,7 +22,7 @@ const LAYERS_MAX: usize = 256;
 pub(crate) fn status(
     plan: &IslandPlan,
     (epoch, failures): (i64, u32),
-    generation: i64,
+    (generation, run_generation): (i64, i64),
     index: u32,
     now: Timestamp,
 ) -> PlanStatus {
@@ -32,6 +32,7 @@ pub(crate) fn status(
     PlanStatus {
         epoch,
         generation,
+        run_generation,
         phase: PlanPhase::Planned,
         since: seconds(now),
         failures,

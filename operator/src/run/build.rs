@@ -1,5 +1,7 @@
 //! The objects of a run, complete.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use api::run::TrainingRun;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
@@ -27,6 +29,19 @@ pub(super) struct Coordinator {
     pub claim: PersistentVolumeClaim,
     pub service: Service,
     pub deployment: Deployment,
+}
+
+impl Coordinator {
+    /// A hash of all of them, by which a change is known.
+    pub(super) fn hash(&self) -> u64 {
+        let Self { config, claim, service, deployment } = self;
+        let mut hasher = DefaultHasher::new();
+        // Plain objects always have a text.
+        serde_json::to_string(&(config, claim, service, deployment))
+            .unwrap_or_default()
+            .hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 fn object<T: DeserializeOwned>(

@@ -97,7 +97,9 @@ fn words(seconds: u64) -> String {
 
 fn said(facts: &Facts<'_>, ready: usize) -> Vec<Said> {
     let all = facts.islands.len();
-    let complete = facts.view.is_some_and(|view| view.phase == Phase::Done);
+    // Once complete, whatever becomes of the coordinator.
+    let complete =
+        facts.view.is_some_and(|view| view.phase == Phase::Done) || super::is_complete(facts.run);
     let mut said = Vec::new();
     said.push(match (&facts.waits, facts.view) {
         (Some((reason, why)), _) => Said::no("Ready", reason, why.as_str()),

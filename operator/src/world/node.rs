@@ -13,6 +13,8 @@ const PRODUCT: &str = "nvidia.com/gpu.product";
 pub(crate) struct NodeFacts {
     /// Its cards, all that are allocatable.
     pub machine: Machine,
+    /// The same while it is cordoned or not ready.
+    pub nominal: Machine,
     /// Why its cards cannot be used, a clause: then the machine has none.
     pub unusable: Option<String>,
     pub labels: BTreeMap<String, String>,
@@ -20,10 +22,22 @@ pub(crate) struct NodeFacts {
     pub taints: Vec<(String, String, String)>,
 }
 
+/// A node as it is when nothing is wrong with it.
+fn nominal(mut node: Node) -> Option<Machine> {
+    if let Some(spec) = &mut node.spec {
+        spec.unschedulable = None;
+    }
+    if let Some(status) = &mut node.status {
+        status.conditions = None;
+    }
+    api::nodes::of_object(node).ok().map(|(machine, _)| machine)
+}
+
 impl NodeFacts {
     /// `None` of a node without GPUs. A node that is cordoned or not ready has none that can be
     /// used.
     pub(crate) fn of(node: Node) -> Option<Self> {
+        let nominal = nominal(node.clone());
         let own = node.metadata.labels.clone().unwrap_or_default();
         if !own.contains_key(PRODUCT) {
             return None;
@@ -40,7 +54,8 @@ impl NodeFacts {
         let keeps_away = |taint: &Taint| taint.effect != "PreferNoSchedule";
         let taint = |taint: Taint| (taint.key, taint.value.unwrap_or_default(), taint.effect);
         let taints = taints.into_iter().filter(keeps_away).map(taint).collect();
-        Some(Self { machine, unusable, labels, taints })
+        let nominal = nominal.unwrap_or_else(|| machine.clone());
+        Some(Self { machine, nominal, unusable, labels, taints })
     }
 
     /// Whether pods with these tolerations may be there.

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
+use plan::event::{Ending, WorkerEvent};
 
 use crate::names::{EPOCH, GPU, ISLAND, Key, MANAGED_BY, MANAGER, RANK};
 
@@ -23,8 +24,8 @@ pub(crate) struct Rank {
     pub epoch: u64,
     pub rank: u32,
     pub state: RankState,
-    /// Whether somebody asked it to end.
-    pub leaving: bool,
+    /// By when it has to be gone, where somebody asked it to end.
+    pub leaving: Option<Timestamp>,
 }
 
 /// How a rank fares.
@@ -34,8 +35,10 @@ pub(crate) enum RankState {
     Pending { why: Option<String> },
     /// It runs.
     Running,
-    /// It ended well.
+    /// It ended well: the run is complete.
     Succeeded,
+    /// It ended because somebody asked it to.
+    Stopped,
     /// It ended badly: its exit code where it had one, what it said last, and when.
     Failed { code: Option<i32>, said: String, at: Option<Timestamp> },
 }
@@ -47,7 +50,10 @@ impl PodFacts {
         let over = matches!(phase, Some("Succeeded" | "Failed"));
         let spec = pod.spec.as_ref();
         let facts = Self {
-            node: spec.and_then(|spec| spec.node_name.clone()),
+            // Of one that preempts others, the node whose cards are being freed for it.
+            node: spec.and_then(|spec| spec.node_name.clone()).or_else(|| {
+                pod.status.as_ref().and_then(|status| status.nominated_node_name.clone())
+            }),
             cards: spec.map_or(0, cards),
             over,
             rank: rank(pod, &key, phase),
@@ -95,17 +101,22 @@ fn rank(pod: &Pod, key: &Key, phase: Option<&str>) -> Option<Rank> {
         epoch: labels.get(EPOCH)?.parse().ok()?,
         rank: labels.get(RANK)?.parse().ok()?,
         state: state(pod, phase),
-        leaving: pod.metadata.deletion_timestamp.is_some(),
+        leaving: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
     })
 }
 
 fn state(pod: &Pod, phase: Option<&str>) -> RankState {
     let status = pod.status.as_ref();
     let container = status.and_then(|status| status.container_statuses.as_ref()?.first());
+    let ended = container.and_then(|it| it.state.as_ref()?.terminated.as_ref());
     match phase {
-        Some("Succeeded") => RankState::Succeeded,
+        Some("Succeeded") => match ended.and_then(|ended| ended.message.as_deref()).map(ending) {
+            Some(Some(Ending::Complete | Ending::Missed)) => RankState::Succeeded,
+            Some(Some(Ending::Stopped)) => RankState::Stopped,
+            _ if pod.metadata.deletion_timestamp.is_some() => RankState::Stopped,
+            _ => RankState::Succeeded,
+        },
         Some("Failed") => {
-            let ended = container.and_then(|it| it.state.as_ref()?.terminated.as_ref());
             let said = ended.and_then(|ended| ended.message.clone());
             let said = said.or_else(|| status.and_then(|status| status.message.clone()));
             let said = said.or_else(|| status.and_then(|status| status.reason.clone()));
@@ -120,10 +131,18 @@ fn state(pod: &Pod, phase: Option<&str>) -> RankState {
     }
 }
 
+/// How a worker says that it ended.
+fn ending(said: &str) -> Option<Ending> {
+    match serde_json::from_str(said) {
+        Ok(WorkerEvent::Finished { ending }) => Some(ending),
+        _ => None,
+    }
+}
+
 /// What a worker wrote as its last event, or the text as it is.
 fn last_words(said: &str) -> String {
     match serde_json::from_str(said) {
-        Ok(plan::event::WorkerEvent::Failed { error }) => error,
+        Ok(WorkerEvent::Failed { error }) => error,
         _ => said.trim().to_owned(),
     }
 }

@@ -40,50 +40,51 @@ fn pod(name: &str, node: &str, cards: u32, phase: &str, island: Option<(&str, u6
 
 #[test]
 fn cards_are_held_by_pods_until_these_have_ended() {
-    let mut world = World::default();
-    world.pod(Event::Init, at(0));
-    world.pod(Event::InitApply(pod("old", "a", 1, "Running", None)), at(0));
-    world.pod(Event::InitDone, at(0));
+    let mut world = World::new(vec![None]);
+    world.pod(0, Event::Init, at(0));
+    world.pod(0, Event::InitApply(pod("old", "a", 1, "Running", None)), at(0));
+    world.pod(0, Event::InitDone, at(0));
     assert_eq!((world.foreign("a"), world.changed("a")), (1, None));
 
     let other = pod("other", "a", 2, "Running", None);
-    assert!(world.pod(Event::Apply(other.clone()), at(5)).capacity);
-    assert_eq!(world.pod(Event::Apply(other), at(6)), Changed::default());
+    assert!(world.pod(0, Event::Apply(other.clone()), at(5))[0].capacity);
+    assert_eq!(world.pod(0, Event::Apply(other), at(6)), [Changed::default()]);
     assert_eq!((world.foreign("a"), world.changed("a")), (3, Some(at(5))));
 
-    world.pod(Event::Apply(pod("other", "a", 2, "Succeeded", None)), at(7));
+    world.pod(0, Event::Apply(pod("other", "a", 2, "Succeeded", None)), at(7));
     assert_eq!((world.foreign("a"), world.changed("a")), (1, Some(at(7))));
-    world.pod(Event::Delete(pod("old", "a", 1, "Running", None)), at(8));
+    world.pod(0, Event::Delete(pod("old", "a", 1, "Running", None)), at(8));
     assert_eq!(world.foreign("a"), 0);
 }
 
 #[test]
 fn ranks_are_known_by_their_island() {
-    let mut world = World::default();
+    let mut world = World::new(vec![None]);
     let lab = Key::new("ml", "lab");
-    let changed = world.pod(Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
-    assert_eq!(changed, Changed { island: Some(lab.clone()), capacity: true, foreign: false });
+    let changed =
+        world.pod(0, Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
+    assert_eq!(changed, [Changed { island: Some(lab.clone()), capacity: true, foreign: false }]);
     assert_eq!(world.islands("a").collect::<Vec<_>>(), [(&lab, 4)]);
     assert_eq!(world.foreign("a"), 0);
-    world.pod(Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));
+    world.pod(0, Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));
     assert_eq!(world.islands("a").count(), 0);
     let ranks = world.ranks(&lab);
     assert_eq!(ranks.len(), 1);
     assert_eq!(ranks[0].state, RankState::Failed { code: None, said: String::new(), at: None });
-    world.pod(Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
+    world.pod(0, Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
     assert!(world.ranks(&lab).is_empty());
 }
 
 #[test]
 fn what_is_not_in_a_new_list_is_gone() {
-    let mut world = World::default();
+    let mut world = World::new(vec![None]);
     world.node(Event::Init);
     world.node(Event::InitApply(node("a", 8)));
     world.node(Event::InitApply(node("b", 8)));
     assert!(!world.is_complete());
     world.node(Event::InitDone);
-    world.pod(Event::Init, at(0));
-    world.pod(Event::InitDone, at(0));
+    world.pod(0, Event::Init, at(0));
+    world.pod(0, Event::InitDone, at(0));
     assert!(world.is_complete());
     assert!(!world.node(Event::Apply(node("a", 8))).capacity, "nothing changed");
     assert!(world.node(Event::Apply(node("a", 4))).capacity);
@@ -120,4 +121,45 @@ fn a_rank_that_waits_or_failed_says_why() {
         rank(failed),
         RankState::Failed { code: Some(4), said: "out of memory".into(), at: None }
     );
+}
+
+#[test]
+fn lists_of_several_namespaces_do_not_wipe_each_other() {
+    let mut world = World::new(vec![Some("ml".into()), Some("other".into())]);
+    let mut elsewhere = pod("theirs", "a", 1, "Running", None);
+    elsewhere.metadata.namespace = Some("other".into());
+    world.pod(0, Event::Init, at(0));
+    world.pod(1, Event::Init, at(0));
+    world.pod(0, Event::InitApply(pod("ours", "a", 1, "Running", None)), at(0));
+    world.pod(1, Event::InitApply(elsewhere), at(0));
+    world.pod(0, Event::InitDone, at(0));
+    assert!(!world.pods_complete());
+    world.pod(1, Event::InitDone, at(0));
+    assert!(world.pods_complete());
+    assert_eq!(world.foreign("a"), 2);
+    world.pod(0, Event::Init, at(1));
+    world.pod(0, Event::InitDone, at(1));
+    assert_eq!(world.foreign("a"), 1);
+}
+
+#[test]
+fn a_rank_that_was_asked_to_end_did_not_complete() {
+    let rank = |said: Option<&str>, leaving: bool| {
+        let mut pod = pod("r0", "a", 1, "Succeeded", Some(("lab", 1, 0)));
+        let ended = json!({"phase": "Succeeded", "containerStatuses": [{
+            "name": "worker", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": {"terminated": {"exitCode": 0, "message": said}},
+        }]});
+        pod.status = serde_json::from_value(ended).expect("a status");
+        if leaving {
+            let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(9));
+            pod.metadata.deletion_timestamp = Some(time);
+        }
+        PodFacts::of(&pod).and_then(|(_, facts)| facts.rank).expect("a rank").state
+    };
+    let word = |ending: &str| format!(r#"{{"event":"finished","ending":"{ending}"}}"#);
+    assert_eq!(rank(Some(&word("complete")), true), RankState::Succeeded);
+    assert_eq!(rank(Some(&word("stopped")), false), RankState::Stopped);
+    assert_eq!(rank(None, true), RankState::Stopped);
+    assert_eq!(rank(None, false), RankState::Succeeded);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod cluster;
 mod linking;
 mod papers;
 mod protocol;

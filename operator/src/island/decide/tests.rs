@@ -7,6 +7,7 @@ fn plan(phase: PlanPhase, failures: u32) -> PlanStatus {
     PlanStatus {
         epoch: 3,
         generation: 1,
+        run_generation: 1,
         phase,
         since: "1970-01-01T00:01:40Z".into(),
         failures,
@@ -29,7 +30,7 @@ fn rank(epoch: u64, rank: u32, state: RankState) -> Rank {
         epoch,
         rank,
         state,
-        leaving: false,
+        leaving: None,
     }
 }
 
@@ -46,6 +47,7 @@ fn seen<'a>(plan: Option<&'a PlanStatus>, ranks: &'a [Rank]) -> Observed<'a> {
     Observed {
         rests: None,
         generation: 1,
+        run_generation: 1,
         plan,
         ranks,
         world: 2,
@@ -92,6 +94,8 @@ fn one_lost_rank_breaks_the_epoch() {
     check(&seen(Some(&running), &[rank(3, 0, RUNS)]), BREAK, "RanksLost");
     let killed = [rank(3, 0, RUNS), rank(3, 1, failed(137, ""))];
     check(&seen(Some(&running), &killed), BREAK, "RankFailed");
+    let asked = [rank(3, 0, RankState::Stopped), rank(3, 1, RankState::Stopped)];
+    check(&seen(Some(&running), &asked), BREAK, "RanksLost");
     let wrong = [rank(3, 0, failed(EXIT_CONFIG, "no data")), rank(3, 1, RUNS)];
     let decision = decide(&seen(Some(&running), &wrong));
     assert_eq!(decision.step, Step::Break { for_good: true });
@@ -130,7 +134,7 @@ fn a_broken_epoch_is_cleared_waited_for_and_planned_anew() {
     let stopping = plan(PlanPhase::Stopping, 2);
     let mut left = [rank(3, 0, RUNS)];
     check(&seen(Some(&stopping), &left), Step::Clear(vec!["lab-e3-r0".into()]), "Stopping");
-    left[0].leaving = true;
+    left[0].leaving = Some(at(99));
     check(&seen(Some(&stopping), &left), Step::Keep(None), "Stopping");
     check(&seen(Some(&stopping), &[]), Step::Enter(PlanPhase::Waiting), "Waiting");
     let waiting = plan(PlanPhase::Waiting, 2);

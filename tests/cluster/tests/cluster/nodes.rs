@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use test_cluster::{
-    Cluster, ClusterError, ControlPlane, Image, Kwok, Node, NodeOptions, Options, build_image,
+    Cluster, ClusterError, ControlPlane, Image, Kwok, Node, NodeOptions, Options, Recipe,
+    build_image,
 };
 
 use crate::look::{cgroups, processes_of};
@@ -16,7 +17,8 @@ async fn image() -> Image {
     let text = "FROM docker.io/library/debian:bookworm-slim\nCOPY greeting /greeting\n";
     fs::write(&dockerfile, text).unwrap();
     fs::write(context.path().join("greeting"), "hello from an image\n").unwrap();
-    build_image(&dockerfile, context.path(), "localhost/test-cluster:test").await.unwrap()
+    let recipe = Recipe::new(&dockerfile, context.path());
+    build_image(recipe, "localhost/test-cluster:test").await.unwrap()
 }
 
 /// Asks a pod of the other node, its service, and the API server as pods know it.

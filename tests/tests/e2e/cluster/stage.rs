@@ -1,0 +1,247 @@
+//! A cluster of two nodes with the project's images, and what a run needs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use test_cluster::{Cluster, Image, Recipe, build_image, gpu_nodes};
+
+/// Longest wait for anything; only a defect reaches it.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+const RELEASE: &str = "heteroloco";
+/// The namespace of the run.
+const NAMESPACE: &str = "ml";
+
+/// A cluster, and a folder that its nodes share.
+pub(super) struct Stage {
+    cluster: Cluster,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Pods are no root.
+        open(folder.path());
+        let images = images(folder.path()).await;
+        let cluster = Cluster::start(None, gpu_nodes(2)).await.unwrap();
+        for node in &cluster.nodes {
+            for image in &images {
+                node.load_image(image).await.unwrap();
+            }
+        }
+        for name in ["checkpoints", "coordinator"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            open(&folder.path().join(name));
+        }
+        let source = e2e::root().join("plan/src");
+        let prepared = Command::new(e2e::program("heteroloco"))
+            .args(["data", "prepare", "--tokenizer", "byte", "--validation", "5%", "--out"])
+            .arg(folder.path().join("corpus"))
+            .arg("--input")
+            .arg(source)
+            .output()
+            .unwrap();
+        assert!(prepared.status.success(), "{prepared:?}");
+        open(&folder.path().join("corpus"));
+        cluster.plane.kubectl(&["create", "namespace", NAMESPACE]).await.unwrap();
+        Self { cluster, folder }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Installs the chart as it stands in the tree.
+    pub(super) async fn install(&self) {
+        self.helm("install", "8").await;
+    }
+
+    /// The same with another value, so that the operator starts anew.
+    pub(super) async fn upgrade(&self) {
+        self.helm("upgrade", "4").await;
+    }
+
+    async fn helm(&self, command: &str, concurrency: &str) {
+        let chart = e2e::root().join("charts/heteroloco");
+        let concurrency = format!("concurrency={concurrency}");
+        let values = [
+            "image.repository=localhost/heteroloco",
+            "image.tag=test",
+            "image.pullPolicy=Never",
+            "worker.image.repository=localhost/heteroloco-worker",
+            "worker.image.tag=test",
+            "worker.cpuImage.repository=localhost/heteroloco-worker",
+            "worker.cpuImage.tag=test",
+            "emulate=true",
+            &concurrency,
+        ];
+        let chart = chart.to_str().unwrap();
+        let mut arguments =
+            vec![command, RELEASE, chart, "--namespace", RELEASE, "--wait", "--timeout", "5m"];
+        if command == "install" {
+            arguments.push("--create-namespace");
+        }
+        for value in values {
+            arguments.extend(["--set", value]);
+        }
+        self.cluster.plane.helm(&arguments).await.unwrap();
+    }
+
+    pub(super) async fn uninstall(&self) {
+        let arguments = ["uninstall", RELEASE, "--namespace", RELEASE, "--wait"];
+        self.cluster.plane.helm(&arguments).await.unwrap();
+    }
+
+    /// A run of a small model, and the volume of its coordinator.
+    pub(super) fn run(&self, name: &str, tokens: u64) -> [Value; 2] {
+        let folder = |name: &str| json!({"hostPath": self.path(name)});
+        [
+            json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "coordinator"},
+                "spec": {
+                    "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": "test",
+                    "hostPath": {"path": self.path("coordinator")},
+                },
+            }),
+            json!({
+                "apiVersion": "heteroloco.dev/v1alpha1", "kind": "TrainingRun",
+                "metadata": {"name": name},
+                "spec": {
+                    "model": {"preset": "llama-demo"},
+                    "data": {"path": "/data", "volume": folder("corpus")},
+                    "tokens": tokens,
+                    "batch": {"sequences": 8},
+                    "optimizer": {"learningRate": "2e-3", "warmupSteps": 20},
+                    "sparseLoCo": {"innerSteps": 4},
+                    "rounds": {"quorum": "50%", "grace": "20s", "deadline": "5m"},
+                    "evaluation": {"everyRounds": 1000, "sequences": 8},
+                    "checkpoint": {
+                        "path": "/checkpoints", "everyRounds": 5, "volume": folder("checkpoints"),
+                    },
+                    "coordinator": {"storage": "1Gi", "storageClassName": "test"},
+                },
+            }),
+        ]
+    }
+
+    /// Somebody's ordinary pod that needs so many cards of the second node.
+    pub(super) fn colleague(&self, cards: u32) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "colleague"},
+            "spec": {
+                "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-4090"},
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "main", "image": "localhost/heteroloco:test",
+                    "imagePullPolicy": "Never", "command": ["sleep", "infinity"],
+                    "resources": {"limits": {"nvidia.com/gpu": cards}},
+                }],
+            },
+        })
+    }
+
+    pub(super) async fn apply(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let input = serde_json::to_vec(&list).unwrap();
+        let arguments = ["-n", NAMESPACE, "apply", "-f", "-"];
+        self.cluster.plane.kubectl_with(&arguments, &input).await.unwrap();
+    }
+
+    pub(super) async fn kubectl(&self, arguments: &[&str]) -> String {
+        let all: Vec<&str> = ["-n", NAMESPACE].iter().chain(arguments).copied().collect();
+        self.cluster.plane.kubectl(&all).await.unwrap()
+    }
+
+    /// An object, or null where there is none.
+    pub(super) async fn get(&self, kind: &str, name: &str) -> Value {
+        let arguments = ["-n", NAMESPACE, "get", kind, name, "-o", "json", "--ignore-not-found"];
+        let Ok(text) = self.cluster.plane.kubectl(&arguments).await else { return Value::Null };
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Waits until an object is as wished.
+    pub(super) async fn wait(
+        &self,
+        kind: &str,
+        name: &str,
+        wish: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let object = self.get(kind, name).await;
+            if wish(&object) {
+                return object;
+            }
+            if begun.elapsed() >= PATIENCE {
+                panic!("{kind} {name} never became as wished: {object}\n{}", self.told().await);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What there is to be seen when something went wrong.
+    async fn told(&self) -> String {
+        let mut text = String::new();
+        for arguments in [
+            &["get", "pods", "-A", "-o", "wide"][..],
+            &["-n", NAMESPACE, "get", "events"],
+            &["-n", RELEASE, "logs", "deployment/heteroloco", "--tail=100"],
+            &["-n", NAMESPACE, "logs", "deployment/mini-coordinator", "--tail=30"],
+        ] {
+            let said = self.cluster.plane.kubectl(arguments).await;
+            text += &said.unwrap_or_else(|error| error.to_string());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The status of a condition.
+pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
+    let conditions = object["status"]["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
+    found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+}
+
+/// Lets everybody read, write and enter a folder and what is in it.
+fn open(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+/// The project's images, of the programs that were built with the tests.
+async fn images(folder: &Path) -> [Image; 2] {
+    let root = e2e::root();
+    let context = folder.join("image");
+    let programs = context.join("target/release");
+    fs::create_dir_all(&programs).unwrap();
+    fs::copy(root.join("LICENSE"), context.join("LICENSE")).unwrap();
+    let names =
+        ["heteroloco", "heteroloco-coordinator", "heteroloco-operator", "heteroloco-worker"];
+    for name in names {
+        fs::copy(e2e::program(name), programs.join(name)).unwrap();
+    }
+    let libtorch = std::env::var_os("LIBTORCH").expect("LIBTORCH is set by `make test`");
+    let contexts = [("libtorch", Path::new(&libtorch))];
+    let build = async |file: &str, tag: &str| {
+        let dockerfile = root.join("docker").join(file);
+        let recipe = Recipe {
+            target: Some("prebuilt"),
+            contexts: &contexts,
+            ..Recipe::new(&dockerfile, &context)
+        };
+        build_image(recipe, tag).await.unwrap()
+    };
+    let images = [
+        build("operator.Dockerfile", "localhost/heteroloco:test").await,
+        build("worker-cpu.Dockerfile", "localhost/heteroloco-worker:test").await,
+    ];
+    fs::remove_dir_all(&context).unwrap();
+    images
+}
