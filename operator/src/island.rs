@@ -183,7 +183,7 @@ async fn plan_or_refuse(
     now: Timestamp,
 ) -> Result<Outcome, Error> {
     let runs = before.as_ref().is_some_and(|plan| plan.phase == PlanPhase::Running);
-    let _turn = context.planning.lock().await;
+    let turn = context.planning.lock().await;
     if let Some(older) = place::older(context, key, island) {
         let why = format!("island {older} is older and is planned first");
         let decision = Decision { step: Step::Plan, reason: "Queued", why };
@@ -208,6 +208,8 @@ async fn plan_or_refuse(
                 ledger.promise(key, promise);
                 ledger.tried(key, false);
             }
+            // What follows asks the API server: the next island does not wait for that.
+            drop(turn);
             say(context, island, &status, &decision).await;
             context.run_again(&seen.run_key);
             let (plan, devices) = (Some(status), Some(devices));
@@ -215,6 +217,7 @@ async fn plan_or_refuse(
         }
         Err((refused, devices)) => {
             context.ledger().tried(key, refused.for_cards);
+            drop(turn);
             apply::warn(context, island, refused.reason, &refused.why).await;
             context.run_again(&seen.run_key);
             let (refused, devices) = (Some(refused), Some(devices));

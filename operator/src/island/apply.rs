@@ -65,10 +65,13 @@ pub(super) async fn start(
             Api::namespaced(context.client.clone(), &key.namespace);
         apply(&budgets, &budget, "apply a PodDisruptionBudget").await?;
     }
-    let last = names::plan(&key.name, plan.epoch.unsigned_abs().saturating_sub(1));
-    match configs.delete(&last, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        other => drop(other.map_err(Error::api("delete an older epoch's ConfigMap"))?),
+    // Epochs count from 1: most islands never have an older one.
+    if let Some(last) = plan.epoch.unsigned_abs().checked_sub(1).filter(|last| *last > 0) {
+        let last = names::plan(&key.name, last);
+        match configs.delete(&last, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.map_err(Error::api("delete an older epoch's ConfigMap"))?),
+        }
     }
     fault::point("island.start");
     let plan = PlanStatus { inner_steps: Some(inner_steps), ..plan };

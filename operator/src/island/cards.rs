@@ -103,13 +103,19 @@ fn wants(island: &ComputeIsland, product: &str) -> bool {
     island.spec.devices.iter().any(|device| gpu::matches(&device.product, product))
 }
 
-/// Whether two islands could want the same card.
-pub(crate) fn meet(world: &World, a: &ComputeIsland, b: &ComputeIsland) -> bool {
-    world.nodes().any(|(_, facts)| {
-        let both = |product: &str| wants(a, product) && wants(b, product);
-        selects(a, facts)
-            && selects(b, facts)
-            && facts.machine.cards.iter().any(|card| both(&card.product))
+/// The nodes that an island selects and that have a card that it could use.
+pub(crate) fn wanted<'a>(world: &'a World, island: &ComputeIsland) -> Vec<&'a NodeFacts> {
+    let wanted = |facts: &&NodeFacts| {
+        selects(island, facts) && facts.machine.cards.iter().any(|it| wants(island, &it.product))
+    };
+    world.nodes().map(|(_, facts)| facts).filter(wanted).collect()
+}
+
+/// Whether two islands could want the same card, of the nodes that are [`wanted`] by the first.
+pub(crate) fn meet(nodes: &[&NodeFacts], a: &ComputeIsland, b: &ComputeIsland) -> bool {
+    let both = |product: &str| wants(a, product) && wants(b, product);
+    nodes.iter().any(|facts| {
+        selects(b, facts) && facts.machine.cards.iter().any(|card| both(&card.product))
     })
 }
 

@@ -122,10 +122,6 @@ fn others(idle: &Idle) -> String {
 /// An older island that wants some of the same cards and was not looked at yet: of several, the
 /// oldest is planned first.
 pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Option<Key> {
-    let age = |island: &ComputeIsland| {
-        let time = island.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (time, island.metadata.namespace.clone(), island.metadata.name.clone())
-    };
     let own = age(island);
     let islands = context.islands();
     let untried: Vec<&ComputeIsland> = {
@@ -141,14 +137,26 @@ pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Opt
         };
         all.filter(untried).collect()
     };
+    if untried.is_empty() {
+        return None;
+    }
     let world = context.world();
+    // Looked for once: there may be thousands of nodes, and of islands.
+    let nodes = cards::wanted(&world, island);
     let runs = |other: &ComputeIsland| {
         let namespace = other.metadata.namespace.clone().unwrap_or_default();
         let run = context.run(&Key::new(namespace, other.spec.run_ref.name.as_str()));
         run.is_some_and(|run| run.0.as_ref().is_ok_and(|run| !run.spec.suspend))
     };
-    let first = untried.into_iter().find(|other| runs(other) && cards::meet(&world, island, other));
+    let first = untried.into_iter().find(|other| cards::meet(&nodes, island, other) && runs(other));
     first.map(key_of).filter(|other| other != key)
+}
+
+/// By which islands are ordered: of one second the name decides.
+fn age(island: &ComputeIsland) -> (Option<Timestamp>, Option<&str>, Option<&str>) {
+    let metadata = &island.metadata;
+    let time = metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (time, metadata.namespace.as_deref(), metadata.name.as_deref())
 }
 
 pub(crate) fn key_of(island: &ComputeIsland) -> Key {
