@@ -111,7 +111,7 @@ cluster-down: ## End it
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench
-bench: $(addprefix bench-,planner codec allreduce step sharding evaluation convergence) ## Run every benchmark
+bench: $(addprefix bench-,planner codec allreduce step sharding evaluation operator convergence) ## Run every benchmark
 
 .PHONY: bench-planner
 bench-planner: ## The planner against one that looks at everything, against plans by hand, and the clock
@@ -155,6 +155,11 @@ bench-evaluation: build bench-venv ## Scores of `heteroloco eval` against lm-eva
 	cargo build --locked --release -p bench-training --bin random-checkpoint
 	@rm -rf runs/evaluation
 	"$(VENV)/bin/python" bench/evaluation.py --programs "$(TARGET)/release" --out runs/evaluation
+
+.PHONY: bench-operator
+bench-operator: ## The operator with ISLANDS=1000 on NODES=10000 fake nodes of a real control plane
+	cargo build --locked --release -p operator -p bench-operator
+	"$(TARGET)/release/operator-bench" --nodes $(or $(NODES),10000) --islands $(or $(ISLANDS),1000)
 
 .PHONY: bench-convergence
 bench-convergence: data ## Held-out loss of SparseLoCo, DiLoCo and AdamW at equal tokens (hours)

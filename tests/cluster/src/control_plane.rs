@@ -247,6 +247,9 @@ impl ControlPlane {
             command.arg("--kubeconfig").arg(self.path(&format!("{name}.kubeconfig")));
             // No port to race for, and nobody to elect against.
             command.args(["--secure-port=0", "--leader-elect=false"]).args(flags);
+            // By default they hold themselves to 20 and 50 requests a second, which is what would
+            // be measured where thousands of nodes and pods are made.
+            command.args(["--kube-api-qps=2000", "--kube-api-burst=4000"]);
             let log = self.path(&format!("kube-{name}.log"));
             self.others.insert(0, Process::start(&format!("kube-{name}"), command, &log)?);
         }

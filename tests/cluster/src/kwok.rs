@@ -1,6 +1,7 @@
 //! Nodes by the hundred that only say that they run pods.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,11 @@ use crate::{ClusterError, ControlPlane, NodeOptions};
 const FAKE: &str = "kwok.x-k8s.io/node";
 /// The label of these nodes.
 const LABEL: &str = "type=kwok";
+/// What the API server may take for each node of many, on a busy machine.
+const NODE: Duration = Duration::from_millis(50);
+/// Every node renews its lease four times in this time, and counts as lost 50 s after it did not:
+/// the longest that leaves room, because ten thousand nodes renew a lot.
+const LEASE_SECONDS: u32 = 120;
 const STAGES: &str = include_str!("stages.yaml");
 
 /// A running kwok; when it is dropped its nodes stop saying that they live.
@@ -35,7 +41,8 @@ impl Kwok {
         command.arg("--config").arg(stages).arg("--kubeconfig").arg(plane.kubeconfig());
         command.arg(format!("--manage-nodes-with-annotation-selector={FAKE}=fake"));
         // No port to race for: its nodes have no logs to give.
-        command.args(["--node-lease-duration-seconds=40", "--node-port=0"]);
+        command.arg("--node-port=0");
+        command.arg(format!("--node-lease-duration-seconds={LEASE_SECONDS}"));
         let process = Process::start("kwok", command, &plane.dir().join("kwok.log"))?;
         Ok(Self { process })
     }
@@ -53,7 +60,8 @@ impl Kwok {
         let items: Vec<_> = nodes.iter().map(object).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         plane.kubectl_with(&["create", "--filename=-"], list.as_bytes()).await?;
-        let added = until("fake nodes without taints", READY, async || {
+        let bound = READY + NODE * u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let added = until("fake nodes without taints", bound, async || {
             self.process.check()?;
             let taints = "--output=jsonpath={.items[*].spec.taints[*].key}";
             let taints = plane.kubectl(&["get", "nodes", "--selector", LABEL, taints]).await?;
