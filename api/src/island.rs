@@ -320,7 +320,8 @@ pub struct ComputeIslandStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Planned`: there is a plan. `CapacitySatisfied`: the cards that the island asks for are
-    /// there. `Joined`: the run counts it as a member. `Degraded`: it goes on, but not as it should.
+    /// there. `Joined`: the run counts it as a member. `Degraded`: it goes on, but not as it
+    /// should.
     /// `Ready`: it trains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]

@@ -15,8 +15,8 @@ use crate::selector::NodeSelector;
 use crate::status::{Condition, conditions};
 use crate::text::Quantity;
 
-/// Nodes whose cards are grouped into islands: what has fast links inside goes together. The islands
-/// follow the nodes as these come and go.
+/// Nodes whose cards are grouped into islands: what has fast links inside goes together. The
+/// islands follow the nodes as these come and go.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "heteroloco.dev",
@@ -58,7 +58,8 @@ pub struct IslandPoolSpec {
     #[schemars(schema_with = "products")]
     pub products: Vec<String>,
     /// `Topology`: nodes of one NVLink domain, rack or zone go together, with whatever cards.
-    /// `Product`: only nodes with cards of the same product go together, of these again by topology.
+    /// `Product`: only nodes with cards of the same product go together, of these again by
+    /// topology.
     #[serde(default)]
     pub group_by: GroupBy,
     /// Least memory of an island over all its cards.

@@ -461,8 +461,8 @@ pub struct TrainingRunStatus {
     /// The generation of the spec that this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Coordinated`: the coordinator answers. `Ready`: enough islands train. `Complete`: all tokens
-    /// are trained on.
+    /// `Coordinated`: the coordinator answers. `Ready`: enough islands train. `Complete`: all
+    /// tokens are trained on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,5 @@
-//! Conditions, as `metav1.Condition` has them: one of each type, whose time changes with its status.
+//! Conditions, as `metav1.Condition` has them: one of each type, whose time changes with its
+//! status.
 
 use api::status::{Condition, ConditionStatus};
 use k8s_openapi::jiff::Timestamp;

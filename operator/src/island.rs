@@ -157,25 +157,32 @@ async fn act(
                 Err(error) => return Err(error),
             }
         }
-        (Step::Enter(phase), Some(plan)) => {
-            let proven = plan.phase == phase;
-            let failures = if proven { 0 } else { plan.failures };
-            let plan = PlanStatus { failures, ..entered(plan, phase, now) };
-            say(context, island, &plan, &decision).await;
-            outcome(Some(plan), decision, AT_ONCE)
-        }
-        (Step::Break { for_good }, Some(plan)) => {
-            // Other wishes are no failure. Lost cards count, so that whoever deletes pods again and
-            // again does not make epochs without end.
-            let blameless = decision.reason == "SpecChanged";
-            let failures = if blameless { 0 } else { plan.failures.saturating_add(1) };
-            let plan = PlanStatus { failures, ..broken(plan, for_good, now) };
+        (Step::Enter(_) | Step::Break { .. }, Some(plan)) => {
+            let plan = turned(&decision, plan, now);
             say(context, island, &plan, &decision).await;
             outcome(Some(plan), decision, AT_ONCE)
         }
         // Without a plan there is nothing to start, make or break.
         (_, None) => outcome(None, decision, AT_ONCE),
     })
+}
+
+/// The plan in the phase that was decided on.
+fn turned(decision: &Decision, plan: PlanStatus, now: Timestamp) -> PlanStatus {
+    match decision.step {
+        Step::Enter(phase) => {
+            let failures = if plan.phase == phase { 0 } else { plan.failures };
+            PlanStatus { failures, ..entered(plan, phase, now) }
+        }
+        Step::Break { for_good } => {
+            // Other wishes are no failure. Lost cards count, so that whoever deletes pods again and
+            // again does not make epochs without end.
+            let blameless = decision.reason == "SpecChanged";
+            let failures = if blameless { 0 } else { plan.failures.saturating_add(1) };
+            PlanStatus { failures, ..broken(plan, for_good, now) }
+        }
+        _ => plan,
+    }
 }
 
 fn entered(plan: PlanStatus, phase: PlanPhase, now: Timestamp) -> PlanStatus {

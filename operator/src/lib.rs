@@ -1,4 +1,5 @@
-//! The operator: makes a cluster look as its `ComputeIsland`s, `TrainingRun`s and `IslandPool`s say.
+//! The operator: makes a cluster look as its `ComputeIsland`s, `TrainingRun`s and `IslandPool`s
+//! say.
 //!
 //! Each controller is a pipeline: observe → validate → plan → build → apply → status. Only its ends
 //! have a client; what is between is pure, and is told the time.

@@ -51,8 +51,8 @@ pub enum IslandCommand {
     ///
     /// Idle is what nodes offer less what pods hold and what plans have set aside; cards of the
     /// planned islands themselves count as idle. What the files lack is taken from the cluster: the
-    /// run, or the islands of it. Nothing is written. Exit codes: 0 there is a plan, 2 something was
-    /// refused, with the smallest change that would do.
+    /// run, or the islands of it. Nothing is written. Exit codes: 0 there is a plan, 2
+    /// something was refused, with the smallest change that would do.
     Plan(ClusterPlanArgs),
     /// Say why an island is planned as it is, why it is not ready, and what happened lately.
     Explain(NamedIsland),
@@ -73,8 +73,8 @@ pub enum IslandCommand {
     Run(RunCommand),
     /// Print what the ranks of an island say, each line with its rank and node.
     ///
-    /// Without `--follow` ranks are read a few at a time. Pods are deleted when their epoch ends, and
-    /// their logs with them: earlier ones are only where the cluster collects logs.
+    /// Without `--follow` ranks are read a few at a time. Pods are deleted when their epoch ends,
+    /// and their logs with them: earlier ones are only where the cluster collects logs.
     Logs(LogsArgs),
 }
 

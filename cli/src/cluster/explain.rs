@@ -77,8 +77,8 @@ fn head(island: &ComputeIsland, status: &ComputeIslandStatus, now: Timestamp) ->
     {
         let _ = writeln!(
             text,
-            "  what follows is of generation {seen} of its spec, which is at {of} now: the operator \
-             has not looked yet"
+            "  what follows is of generation {seen} of its spec, which is at {of} now: the \
+             operator has not looked yet"
         );
     }
     text

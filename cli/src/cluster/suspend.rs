@@ -45,7 +45,8 @@ pub(super) async fn drain(cluster: &Cluster, args: &DrainArgs) -> Result<String,
     Ok(format!("island {name} rests: its pods are gone\n"))
 }
 
-/// Why an island does not rest yet. As long as the operator has not seen the change it may make pods,
+/// Why an island does not rest yet. As long as the operator has not seen the change it may make
+/// pods,
 /// so that none is not enough.
 async fn left(cluster: &Cluster, island: &ComputeIsland) -> Result<Option<String>, ClusterError> {
     let pods = pods::of(cluster, island).await?.len();

@@ -36,6 +36,14 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often metrics count islands.
 const COUNTED: Duration = Duration::from_secs(5);
 
+/// Objects of a kind as they change.
+trait Changes<K>: Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static {}
+
+impl<K, S> Changes<K> for S where
+    S: Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static
+{
+}
+
 /// Starts everything; what is in the set runs until `stop` says true.
 ///
 /// # Errors
@@ -235,7 +243,7 @@ impl Kit<'_> {
 
     fn islands(
         &self,
-        changes: impl Stream<Item = Result<Guarded<ComputeIsland>, watcher::Error>> + Send + 'static,
+        changes: impl Changes<ComputeIsland>,
         reader: store::Store<Guarded<ComputeIsland>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let again = self.again(|again| match again {
@@ -262,7 +270,7 @@ impl Kit<'_> {
 
     fn runs(
         &self,
-        changes: impl Stream<Item = Result<Guarded<TrainingRun>, watcher::Error>> + Send + 'static,
+        changes: impl Changes<TrainingRun>,
         reader: store::Store<Guarded<TrainingRun>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let again = self.again(|again| match again {
@@ -288,7 +296,7 @@ impl Kit<'_> {
 
     fn pools(
         &self,
-        changes: impl Stream<Item = Result<Guarded<IslandPool>, watcher::Error>> + Send + 'static,
+        changes: impl Changes<IslandPool>,
         reader: store::Store<Guarded<IslandPool>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let controller = Controller::for_stream(changes, reader)
@@ -349,7 +357,8 @@ where
 {
     let key = object_key(object.as_ref());
     let failures = context.failed(controller, key.clone());
-    tracing::warn!(controller, object = %key, failures, error = error.sentence(), "It is tried again.");
+    let error_text = error.sentence();
+    tracing::warn!(controller, object = %key, failures, error = error_text, "It is tried again.");
     error.retry(failures)
 }
 

@@ -129,8 +129,8 @@ impl Epoch<'_> {
         let cards = self.spec.ranks[rank as usize].devices.len().to_string();
         let mut environment: Vec<Value> =
             ENVIRONMENT.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-        let own = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-        environment.push(own("POD_IP", "status.podIP"));
+        let address = json!({"fieldRef": {"fieldPath": "status.podIP"}});
+        environment.push(json!({"name": "POD_IP", "valueFrom": address}));
         json!({
             "name": "worker",
             "image": image,
@@ -188,8 +188,8 @@ impl Epoch<'_> {
     }
 
     /// No more than one rank of a dedicated island is evicted at a time: that ends the epoch, so
-    /// that the others are deleted in order. (Of pods whose owner cannot be scaled, Kubernetes counts
-    /// only what has to be left.)
+    /// that the others are deleted in order. (Of pods whose owner cannot be scaled, Kubernetes
+    /// counts only what has to be left.)
     pub(crate) fn budget(&self) -> Option<PodDisruptionBudget> {
         let harvests = |idle: &api::island::Idle| idle.policy == IdlePolicy::Harvest;
         let left = self.spec.ranks.len().saturating_sub(1);

@@ -61,7 +61,7 @@ impl NodeFacts {
     /// Whether pods with these tolerations may be there.
     pub(crate) fn admits(&self, tolerations: &[api::island::Toleration]) -> bool {
         self.taints.iter().all(|(key, value, effect)| {
-            // The device plugin's own taint, which Kubernetes lets pods tolerate that ask for cards.
+            // The device plugin's own taint, which pods tolerate that ask for cards.
             key == crate::names::GPU
                 || tolerations.iter().any(|it| it.tolerates(key, value, effect))
         })

@@ -25,7 +25,10 @@ async fn every_rule_refuses_its_bad_object_with_its_message() {
         "apiVersion": "heteroloco.dev/v1alpha1", "kind": "IslandPool", "metadata": {"name": "all"},
         "spec": {"runRef": {"name": "mini"}},
     });
-    let expression = |operator: &str, values: Value| json!([{"key": "zone", "operator": operator, "values": values}]);
+    let expression = |operator: &str, values: Value| {
+        let requirement = json!({"key": "zone", "operator": operator, "values": values});
+        json!([requirement])
+    };
     let twice = json!([{"product": "NVIDIA-L4"}, {"product": "NVIDIA-L4"}]);
     let table = [
         (

@@ -43,7 +43,8 @@ impl<'a> Recipe<'a> {
     }
 }
 
-/// Builds an image and names it `tag`, such as `localhost/heteroloco:test`. Its base can be `docker.io/library/debian:bookworm-slim`, which is
+/// Builds an image and names it `tag`, such as `localhost/heteroloco:test`. Its base can be
+/// `docker.io/library/debian:bookworm-slim`, which is
 /// made here, an image that was built before, or `scratch`. Steps whose files and commands are the
 /// same as last time are not done again.
 ///

@@ -98,8 +98,8 @@ fn a_plan_is_shown_rank_by_rank_with_its_reasons() {
         &text(&runs, &[], now()),
         &[
             "ready for 5m, Running: all ranks run",
-            "plan of epoch 4: 1×2×2 (data × pipeline × tensor) over 4 cards with 96.0 GiB, Running for \
-         30s",
+            "plan of epoch 4: 1×2×2 (data × pipeline × tensor) over 4 cards with 96.0 GiB, \
+         Running for 30s",
             "  H 30, 1.5 s a step expected, 21,845 tokens/s",
             "  in round 7, 40.0% of the run's tokens",
             "  1 epoch broke in a row",
