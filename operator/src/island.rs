@@ -122,18 +122,12 @@ async fn act(
             apply::delete_pods(context, key, &pods).await?;
             outcome(plan, decision, SOMETIMES)
         }
-        (Step::Rest, Some(plan)) => {
-            let plan = PlanStatus { failures: 0, ..entered(plan, PlanPhase::Waiting, now) };
-            outcome(Some(plan), decision, SOMETIMES)
-        }
+        (Step::Rest, Some(plan)) => outcome(Some(rested(plan, now)), decision, SOMETIMES),
         (Step::Start, Some(plan)) => {
             match apply::start(context, key, island, seen, plan.clone(), now).await {
                 Ok(Some(plan)) => outcome(Some(plan), decision, AT_ONCE),
                 // What was planned is not known any more: plan again, the epoch goes on.
-                Ok(None) => {
-                    let plan = PlanStatus { failures: 0, ..entered(plan, PlanPhase::Waiting, now) };
-                    outcome(Some(plan), decision, AT_ONCE)
-                }
+                Ok(None) => outcome(Some(rested(plan, now)), decision, AT_ONCE),
                 Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
                     let why = error.sentence();
                     apply::warn(context, island, "ObjectsRefused", &why).await;
@@ -183,6 +177,10 @@ fn turned(decision: &Decision, plan: PlanStatus, now: Timestamp) -> PlanStatus {
         }
         _ => plan,
     }
+}
+
+fn rested(plan: PlanStatus, now: Timestamp) -> PlanStatus {
+    PlanStatus { failures: 0, ..entered(plan, PlanPhase::Waiting, now) }
 }
 
 fn entered(plan: PlanStatus, phase: PlanPhase, now: Timestamp) -> PlanStatus {
