@@ -26,19 +26,20 @@ const PAGE: u32 = 500;
 pub(crate) async fn feed(context: Arc<Context>, pods: Vec<Api<Pod>>) {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let config = || watcher::Config::default().page_size(PAGE);
-    let nodes = watcher(nodes, config()).default_backoff().map(Fact::Node).boxed();
+    let nodes =
+        watcher(nodes, config()).default_backoff().map(|event| Fact::Node(Box::new(event))).boxed();
     let pods = pods.into_iter().enumerate().map(|(watch, pods)| {
         let events = watcher(pods, config()).default_backoff();
-        events.map(move |event| Fact::Pod(watch, event)).boxed()
+        events.map(move |event| Fact::Pod(watch, Box::new(event))).boxed()
     });
     let all = futures::stream::select_all(std::iter::once(nodes).chain(pods));
     follow(&context, all).await;
 }
 
 enum Fact {
-    Node(watcher::Result<Event<Node>>),
+    Node(Box<watcher::Result<Event<Node>>>),
     /// With the watch that it came from.
-    Pod(usize, watcher::Result<Event<Pod>>),
+    Pod(usize, Box<watcher::Result<Event<Pod>>>),
 }
 
 async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) {
@@ -55,12 +56,14 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
             }
         };
         let changed = match fact {
-            Some(Fact::Node(Ok(event))) => vec![context.world_mut().node(event)],
-            Some(Fact::Pod(watch, Ok(event))) => {
-                context.world_mut().pod(watch, event, Timestamp::now())
-            }
-            Some(Fact::Node(Err(error))) => missed("nodes", &error),
-            Some(Fact::Pod(_, Err(error))) => missed("pods", &error),
+            Some(Fact::Node(event)) => match *event {
+                Ok(event) => vec![context.world_mut().node(event)],
+                Err(error) => missed("nodes", &error),
+            },
+            Some(Fact::Pod(watch, event)) => match *event {
+                Ok(event) => context.world_mut().pod(watch, event, Timestamp::now()),
+                Err(error) => missed("pods", &error),
+            },
             None => return,
         };
         for changed in changed {

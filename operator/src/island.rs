@@ -80,7 +80,7 @@ pub(crate) async fn reconcile(island: &ComputeIsland, context: &Context) -> Resu
     apply::forget_pods(context, &key, &seen.overdue).await?;
     let decision = decide(&seen.observed(now));
     tracing::debug!(%key, step = ?decision.step, why = decision.why, "An island was looked at.");
-    let outcome = act(context, &key, island, &seen, decision, now).await?;
+    let outcome = act(context, island, &seen, decision, now).await?;
     let view = context.views().get(&seen.run_key).cloned();
     let status = status::status(Facts {
         island,
@@ -97,22 +97,20 @@ pub(crate) async fn reconcile(island: &ComputeIsland, context: &Context) -> Resu
 
 async fn act(
     context: &Context,
-    key: &Key,
     island: &ComputeIsland,
     seen: &Seen,
     decision: Decision,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
+    let key = &key_of(island);
     let plan = seen.promise.as_ref().map(|promise| promise.plan.clone());
     let outcome =
         |plan, decision, next| Outcome { plan, refused: None, devices: None, decision, next };
     let step = decision.step.clone();
     Ok(match (step, plan) {
-        (Step::Plan, plan) => {
-            plan_or_refuse(context, key, island, seen, (plan, decision), now).await?
-        }
+        (Step::Plan, plan) => plan_or_refuse(context, island, seen, (plan, decision), now).await?,
         (Step::Keep(None), Some(plan)) if plan.phase == PlanPhase::Running => {
-            grow(context, key, island, seen, (plan, decision), now).await?
+            grow(context, island, seen, (plan, decision), now).await?
         }
         (Step::Keep(wait), plan) => {
             let next = wait.map_or(SOMETIMES, |wait| wait.clamp(AT_ONCE, SOMETIMES));
@@ -124,7 +122,7 @@ async fn act(
         }
         (Step::Rest, Some(plan)) => outcome(Some(rested(plan, now)), decision, SOMETIMES),
         (Step::Start, Some(plan)) => {
-            match apply::start(context, key, island, seen, plan.clone(), now).await {
+            match apply::start(context, island, seen, plan.clone(), now).await {
                 Ok(Some(plan)) => outcome(Some(plan), decision, AT_ONCE),
                 // What was planned is not known any more: plan again, the epoch goes on.
                 Ok(None) => outcome(Some(rested(plan, now)), decision, AT_ONCE),
@@ -195,12 +193,12 @@ fn broken(plan: PlanStatus, for_good: bool, now: Timestamp) -> PlanStatus {
 /// Plans an island, whose cards then are its own; a running plan goes on where it is refused.
 async fn plan_or_refuse(
     context: &Context,
-    key: &Key,
     island: &ComputeIsland,
     seen: &Seen,
     (before, decision): (Option<PlanStatus>, Decision),
     now: Timestamp,
 ) -> Result<Outcome, Error> {
+    let key = &key_of(island);
     let runs = before.as_ref().is_some_and(|plan| plan.phase == PlanPhase::Running);
     let _turn = context.planning.lock().await;
     let older = place::older(context, key, island);
@@ -253,12 +251,12 @@ async fn plan_or_refuse(
 /// Leaves a running plan for one that is so much better that moving pays.
 async fn grow(
     context: &Context,
-    key: &Key,
     island: &ComputeIsland,
     seen: &Seen,
     (plan, decision): (PlanStatus, Decision),
     now: Timestamp,
 ) -> Result<Outcome, Error> {
+    let key = &key_of(island);
     let keep = |plan, decision| Outcome {
         plan: Some(plan),
         refused: None,

@@ -87,7 +87,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         islands.iter().filter_map(|island| island.0.as_ref().ok()).collect();
     let request = request(run);
     let (begun, waits) = match &request {
-        Ok(request) => match begin(context, &key, run, request, &islands, now).await {
+        Ok(request) => match Box::pin(begin(context, run, request, &islands, now)).await {
             Ok(begun) => begun,
             // A quota, a policy, a right that lacks: somebody has to know.
             Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
@@ -128,12 +128,12 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
 /// The run's record and coordinator, made when its islands are planned; or what it waits for.
 async fn begin(
     context: &Context,
-    key: &Key,
     run: &TrainingRun,
     request: &RunRequest,
     islands: &[&ComputeIsland],
     now: Timestamp,
 ) -> Result<(Option<Arc<Begun>>, Option<(&'static str, String)>), Error> {
+    let key = &key_of(run);
     let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     let name = names::record(&key.name);
     let uid = run.metadata.uid.clone();
@@ -143,7 +143,7 @@ async fn begin(
         None => match configs.get_opt(&name).await.map_err(Error::api("read a run's record"))? {
             Some(config) if !is_own(&config, run) => return Ok((None, Some(replacing()))),
             Some(config) => read(&config)?,
-            None => match first_record(context, key, run, request, islands, now) {
+            None => match first_record(context, run, request, islands, now) {
                 Ok(record) => {
                     let config = build::record(run, &record).map_err(bad("a record"))?;
                     fault::point("run.record");
@@ -162,7 +162,7 @@ async fn begin(
     let hash = objects.hash();
     let address = match known.as_ref().filter(|begun| begun.objects == hash) {
         Some(begun) => begun.coordinator.clone(),
-        None => match coordinator(context, key, run, objects).await? {
+        None => match Box::pin(coordinator(context, key, run, objects)).await? {
             Ok(address) => address,
             Err(waits) => return Ok((None, Some(waits))),
         },
@@ -180,12 +180,12 @@ async fn begin(
 /// What the islands agree on, when those that can be planned are.
 fn first_record(
     context: &Context,
-    key: &Key,
     run: &TrainingRun,
     request: &RunRequest,
     islands: &[&ComputeIsland],
     now: Timestamp,
 ) -> Result<Record, (&'static str, String)> {
+    let key = &key_of(run);
     if islands.is_empty() {
         let why = format!("no ComputeIsland names it: apply one with runRef.name {}", key.name);
         return Err(("NoIslands", why));

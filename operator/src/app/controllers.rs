@@ -256,8 +256,8 @@ impl Kit<'_> {
             .graceful_shutdown_on(self.stopped());
         let reconcile = |object: Arc<Guarded<ComputeIsland>>, context: Arc<Context>| async move {
             let Ok(island) = &object.0 else { return not_understood(object.as_ref()) };
-            timed("island", &context, island::key_of(island), island::reconcile(island, &context))
-                .await
+            let reconcile = Box::pin(island::reconcile(island, &context));
+            timed("island", &context, island::key_of(island), reconcile).await
         };
         controller
             .run(
@@ -283,7 +283,8 @@ impl Kit<'_> {
             .graceful_shutdown_on(self.stopped());
         let reconcile = |object: Arc<Guarded<TrainingRun>>, context: Arc<Context>| async move {
             let Ok(run) = &object.0 else { return not_understood(object.as_ref()) };
-            timed("run", &context, run::key_of(run), run::reconcile(run, &context)).await
+            let reconcile = Box::pin(run::reconcile(run, &context));
+            timed("run", &context, run::key_of(run), reconcile).await
         };
         controller
             .run(

@@ -34,12 +34,12 @@ pub(crate) fn params() -> PatchParams {
 /// was planned is not known: an operator that is gone planned it.
 pub(super) async fn start(
     context: &Context,
-    key: &Key,
     island: &ComputeIsland,
     seen: &Seen,
     plan: PlanStatus,
     now: Timestamp,
 ) -> Result<Option<PlanStatus>, Error> {
+    let key = &super::key_of(island);
     let (Some(run), Some(begun)) = (&seen.run, &seen.begun) else { return Ok(Some(plan)) };
     let Some(spec) = seen.promise.as_ref().and_then(|promise| promise.spec.clone()) else {
         return Ok(None);

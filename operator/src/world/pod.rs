@@ -93,10 +93,11 @@ fn rank(pod: &Pod, key: &Key, phase: Option<&str>) -> Option<Rank> {
         return None;
     }
     let owner = pod.metadata.owner_references.iter().flatten();
-    let owner = owner.filter(|owner| owner.kind == "ComputeIsland").map(|owner| owner.name.clone());
+    let mut owner =
+        owner.filter(|owner| owner.kind == "ComputeIsland").map(|owner| owner.name.clone());
     Some(Rank {
         // A label's value may be a shortened name.
-        island: Key::new(key.namespace.as_str(), owner.last().or(labels.get(ISLAND).cloned())?),
+        island: Key::new(key.namespace.as_str(), owner.next().or(labels.get(ISLAND).cloned())?),
         pod: key.name.clone(),
         epoch: labels.get(EPOCH)?.parse().ok()?,
         rank: labels.get(RANK)?.parse().ok()?,
