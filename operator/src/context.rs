@@ -1,7 +1,7 @@
 //! What every reconcile has at hand.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api::island::ComputeIsland;
@@ -61,7 +61,8 @@ pub(crate) struct Context {
     runs: Vec<Store<Guarded<TrainingRun>>>,
     /// When this operator started.
     pub started: Timestamp,
-    primed: AtomicBool,
+    /// Caches of islands and runs that were not read yet.
+    unread: AtomicUsize,
     world: RwLock<World>,
     ledger: Mutex<Ledger>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
@@ -90,11 +91,11 @@ impl Context {
             client,
             args,
             metrics,
+            unread: AtomicUsize::new(stores.islands.len() + stores.runs.len()),
             islands: stores.islands,
             runs: stores.runs,
             failures: Mutex::default(),
             started: Timestamp::now(),
-            primed: AtomicBool::new(false),
             world: RwLock::new(World::new(places)),
             ledger: Mutex::default(),
             begun: Mutex::default(),
@@ -108,27 +109,24 @@ impl Context {
     /// Whether all that decisions are made of has been read once. Before that nothing is decided: a
     /// run that was not read yet would look like one that is gone.
     pub(crate) fn is_primed(&self) -> bool {
-        self.primed.load(Ordering::Relaxed) && self.world().is_complete()
+        self.unread.load(Ordering::Acquire) == 0 && self.world().is_complete()
     }
 
-    /// Waits for all caches, and takes note of what status promised to islands before anything is
-    /// promised anew.
-    pub(crate) async fn prime(&self) {
-        let islands = self.islands.iter().map(Store::wait_until_ready);
-        let runs = self.runs.iter().map(Store::wait_until_ready);
-        let (islands, runs) =
-            futures::join!(futures::future::join_all(islands), futures::future::join_all(runs));
-        if islands.into_iter().chain(runs).any(|ready| ready.is_err()) {
-            // The operator ends.
-            return;
-        }
-        let mut ledger = self.ledger();
-        for island in self.islands() {
-            if let Ok(island) = &island.0 {
-                ledger.look(&crate::island::key_of(island), island);
+    /// A cache of islands or runs was read for the first time. What status promised to islands is
+    /// taken note of before anything is promised anew.
+    ///
+    /// Said by whoever fills the cache: `Store::wait_until_ready` wakes only one of those that wait,
+    /// and the controllers do.
+    pub(crate) fn read(&self) {
+        {
+            let mut ledger = self.ledger();
+            for island in self.islands() {
+                if let Ok(island) = &island.0 {
+                    ledger.look(&crate::island::key_of(island), island);
+                }
             }
         }
-        self.primed.store(true, Ordering::Relaxed);
+        self.unread.fetch_sub(1, Ordering::Release);
     }
 
     /// Whether an island is there still, and no other of its name.

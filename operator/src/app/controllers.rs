@@ -77,19 +77,16 @@ pub(super) async fn start(
     let context = Context::new(client.clone(), args.clone(), metrics.clone(), stores, caches);
     let mut tasks = JoinSet::new();
     let pods: Vec<Api<Pod>> = pod_places.iter().map(|place| api(client, *place)).collect();
-    let primed = Arc::clone(&context);
-    tasks.spawn(until(stop, async move {
-        primed.prime().await;
-        std::future::pending().await
-    }));
     tasks.spawn(until(stop, feed::feed(Arc::clone(&context), pods)));
     tasks.spawn(until(stop, count(Arc::clone(&context))));
     let lists = places.iter().zip(islands).zip(runs);
     for ((place, (island_reader, island_writer)), (run_reader, run_writer)) in lists {
         let kit = Kit { context: &context, stop, again: &again };
-        let changes = watched(api(client, *place), island_writer, forget(&context));
+        let look = first_read(&context, forget(&context));
+        let changes = watched(api(client, *place), island_writer, look);
         tasks.spawn(kit.islands(changes, island_reader));
-        let changes = watched(api(client, *place), run_writer, tell_islands(&context));
+        let look = first_read(&context, tell_islands(&context));
+        let changes = watched(api(client, *place), run_writer, look);
         tasks.spawn(kit.runs(changes, run_reader));
         let (reader, writer) = store();
         let changes = watched(api(client, *place), writer, |_: &Event<Guarded<IslandPool>>| {});
@@ -125,7 +122,7 @@ async fn check(islands: &Api<Guarded<ComputeIsland>>) -> anyhow::Result<()> {
 fn watched<K>(
     api: Api<Guarded<K>>,
     writer: store::Writer<Guarded<K>>,
-    look: impl Fn(&Event<Guarded<K>>) + Send + 'static,
+    look: impl FnMut(&Event<Guarded<K>>) + Send + 'static,
 ) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -137,6 +134,22 @@ where
         .inspect_ok(look)
         .applied_objects()
         .predicate_filter(spec, PredicateConfig::default())
+}
+
+/// Says when a cache was read for the first time.
+fn first_read<K>(
+    context: &Arc<Context>,
+    look: impl Fn(&Event<K>) + Send + 'static,
+) -> impl FnMut(&Event<K>) + Send + 'static {
+    let context = Arc::clone(context);
+    let mut unread = true;
+    move |event| {
+        look(event);
+        if unread && matches!(event, Event::InitDone) {
+            unread = false;
+            context.read();
+        }
+    }
 }
 
 /// An island that is gone gives its cards back.

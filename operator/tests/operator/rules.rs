@@ -12,7 +12,7 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
 }
 
 async fn refused(site: &Site, object: Value, message: &str) {
-    let result = site.try_apply(&[object.clone()]).await;
+    let result = site.try_apply(std::slice::from_ref(&object)).await;
     let error = result.expect_err(&object.to_string());
     assert!(error.contains(message), "{object}: {error}");
 }
