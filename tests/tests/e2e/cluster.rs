@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stage::{Stage, condition};
 
 /// So many rounds that the run goes on while things happen to it.
-const TOKENS: u64 = 1_500_000;
+const TOKENS: u64 = 1_200_000;
 
 fn island(name: &str, product: &str, most: u32, idle: Value) -> Value {
     json!({

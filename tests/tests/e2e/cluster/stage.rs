@@ -117,7 +117,8 @@ impl Stage {
                     "model": {"preset": "llama-demo"},
                     "data": {"path": "/data", "volume": folder("corpus")},
                     "tokens": tokens,
-                    "batch": {"sequences": 8},
+                    // So many that two cards are worth more than one to the planner.
+                    "batch": {"sequences": 32},
                     "optimizer": {"learningRate": "2e-3", "warmupSteps": 20},
                     "sparseLoCo": {"innerSteps": 4},
                     "rounds": {"quorum": "50%", "grace": "20s", "deadline": "5m"},
