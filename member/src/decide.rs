@@ -159,6 +159,7 @@ mod tests {
             ranks: vec![],
             round,
             offered: false,
+            tokens: 0,
         };
         RunView {
             version: 1,

@@ -415,6 +415,7 @@ mod tests {
             ranks: vec![],
             round: 0,
             offered: true,
+            tokens: 0,
         };
         let members = [member("a"), member("b"), member("c")];
         let order: Vec<&str> =

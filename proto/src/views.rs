@@ -63,6 +63,7 @@ impl TryFrom<v1::Member> for MemberView {
             ranks: bounds::list("ranks", wire.ranks, RANKS_MAX)?,
             round: wire.round,
             offered: wire.offered,
+            tokens: wire.tokens,
         })
     }
 }
@@ -76,6 +77,7 @@ impl From<MemberView> for v1::Member {
             ranks: member.ranks.into_iter().map(Into::into).collect(),
             round: member.round,
             offered: member.offered,
+            tokens: member.tokens,
         }
     }
 }

@@ -322,6 +322,10 @@ impl State {
         let (set, dropped): (Vec<_>, Vec<_>) =
             closed.into_iter().partition(|contribution| self.is_obtainable(contribution));
         let tokens = set.iter().fold(self.tokens(), |sum, c| sum.saturating_add(c.tokens));
+        for contribution in &set {
+            let given = self.saved.given.entry(contribution.island.clone()).or_default();
+            *given = given.saturating_add(contribution.tokens);
+        }
         let mut reason = format!("round {round} committed with {} contributions", set.len());
         if !dropped.is_empty() {
             let dropped = names(dropped.iter().map(|contribution| &contribution.island));

@@ -54,6 +54,9 @@ pub struct Saved {
     pub(crate) layout: Option<LayoutId>,
     /// Newest epoch seen, by island.
     pub(crate) epochs: BTreeMap<String, u64>,
+    /// Tokens of each island in all rounds that were ever committed.
+    #[serde(default)]
+    pub(crate) given: BTreeMap<String, u64>,
     pub(crate) members: BTreeMap<String, Member>,
     /// Offers of the round in progress, by island; they outlive a lost lease.
     pub(crate) offers: BTreeMap<String, Contribution>,
@@ -173,6 +176,7 @@ impl State {
             highest: 0,
             layout: None,
             epochs: BTreeMap::new(),
+            given: BTreeMap::new(),
             members: BTreeMap::new(),
             offers: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -257,6 +261,7 @@ impl State {
             ranks: member.ranks.clone(),
             round: member.round,
             offered: self.offer_of(island, member.epoch).is_some(),
+            tokens: self.saved.given.get(island).copied().unwrap_or(0),
         }
     }
 

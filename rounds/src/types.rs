@@ -93,6 +93,9 @@ pub struct MemberView {
     pub round: u64,
     /// Whether it has offered in the round in progress.
     pub offered: bool,
+    /// Tokens that it gave in all rounds that were ever committed, of all its epochs; rounds that
+    /// were lost afterwards count.
+    pub tokens: u64,
 }
 
 /// What an island offers in a round: the commitment comes before the bytes.

@@ -117,6 +117,9 @@ pub struct Member {
     pub round: u64,
     #[prost(bool, tag = "6")]
     pub offered: bool,
+    /// Tokens that it gave in all rounds that were ever committed.
+    #[prost(uint64, tag = "7")]
+    pub tokens: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Contribution {

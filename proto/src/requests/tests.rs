@@ -54,6 +54,7 @@ fn view() -> RunView {
             ranks: vec![rank(0, 9)],
             round: 5,
             offered: true,
+            tokens: 70,
         }],
         closed: vec![contribution()],
         commits: vec![Commit { round: 4, set: vec![], record_hash: Digest([4; 32]) }],

@@ -43,6 +43,7 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
         ranks: Vec::new(),
         round: 0,
         offered: false,
+        tokens: 0,
     };
     RunView {
         version: 1,
