@@ -43,7 +43,13 @@ use crate::text::{Decimal, DurationText, Quantity};
     printcolumn(name = "Memory", type_ = "string", json_path = ".status.plan.memory"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".status.plan.layout"),
     printcolumn(name = "Round", type_ = "integer", json_path = ".status.round"),
-    printcolumn(name = "Tok/s", type_ = "integer", json_path = ".status.plan.tokensPerSecond"),
+    printcolumn(name = "Tok/s", type_ = "integer", json_path = ".status.tokensPerSecond"),
+    printcolumn(
+        name = "Planned Tok/s",
+        type_ = "integer",
+        json_path = ".status.plan.tokensPerSecond",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     selectable = ".spec.runRef.name"
 )]
@@ -336,9 +342,13 @@ pub struct ComputeIslandStatus {
     /// The round that the island is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<i64>,
-    /// Tokens that the island has given to the run.
+    /// Tokens that the island has given to the run, in all rounds that were ever committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
+    /// Tokens per second that it has given since its ranks last started, to two digits: measured,
+    /// with exchanges and waits. `plan.tokensPerSecond` is what was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<i64>,
     /// Its share of the run's tokens, a percentage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]

@@ -9,7 +9,9 @@ use plan::gpu;
 use plan::grouping::{Proposal, Wishes};
 use plan::planner::MOST_CARDS;
 
-use crate::island::{ComputeIsland, ComputeIslandSpec, Count, Device, RunRef};
+use crate::island::{
+    ComputeIsland, ComputeIslandSpec, Count, CountRange, Device, IdlePolicy, RunRef,
+};
 use crate::nodes::HOSTNAME;
 use crate::pool::IslandTemplate;
 use crate::selector::{NodeOperator, NodeRequirement, NodeSelector};
@@ -59,7 +61,7 @@ pub fn island(
     of_template(proposal, run, wishes, hostnames, &IslandTemplate::default())
 }
 
-/// The same, with what a pool's islands say.
+/// The same, with what a pool's islands say: those that harvest take what there is of these cards.
 ///
 /// # Errors
 /// When no island may have as many cards or products.
@@ -73,7 +75,7 @@ pub fn of_template(
     let spec = ComputeIslandSpec {
         run_ref: RunRef { name: run.to_owned() },
         objective: template.objective,
-        devices: devices(proposal)?,
+        devices: devices(proposal, template)?,
         min_memory: wishes.min_memory.map(Into::into),
         node_selector: Some(selector(&proposal.nodes, hostnames)),
         uplink: None,
@@ -87,7 +89,8 @@ pub fn of_template(
     Ok(ComputeIsland::new(&proposal.name, spec))
 }
 
-fn devices(proposal: &Proposal) -> Result<Vec<Device>, ProposalError> {
+fn devices(proposal: &Proposal, template: &IslandTemplate) -> Result<Vec<Device>, ProposalError> {
+    let harvests = template.idle.as_ref().is_some_and(|idle| idle.policy == IdlePolicy::Harvest);
     let Proposal { name, products, .. } = proposal;
     let cards: u64 = products.iter().map(|(_, count)| u64::from(*count)).sum();
     if cards > MOST_CARDS as u64 {
@@ -99,7 +102,10 @@ fn devices(proposal: &Proposal) -> Result<Vec<Device>, ProposalError> {
     }
     let device = |(product, count): &(String, u32)| Device {
         product: product.clone(),
-        count: Count::Exactly(*count),
+        count: match harvests {
+            true => Count::Between(CountRange { min: 0, max: *count }),
+            false => Count::Exactly(*count),
+        },
         memory: None,
         tflops: None,
         cost_per_hour: None,

@@ -490,8 +490,4 @@ pub struct TrainingRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub eta: Option<String>,
-    /// The last complete checkpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub checkpoint: Option<String>,
 }

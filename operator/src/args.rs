@@ -51,6 +51,10 @@ pub struct Args {
     /// Let a CPU thread stand in for each card: for trials without GPUs.
     #[arg(long, env = "HETEROLOCO_EMULATE")]
     pub emulate: bool,
+    /// Let runs mount folders of nodes (`hostPath`). Whoever may make runs then reads and writes
+    /// what user 65532 may on every node.
+    #[arg(long, env = "HETEROLOCO_ALLOW_HOST_PATH")]
+    pub allow_host_path: bool,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "HETEROLOCO_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

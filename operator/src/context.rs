@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use api::island::ComputeIsland;
 use api::run::TrainingRun;
@@ -19,6 +20,7 @@ use crate::args::Args;
 use crate::ledger::Ledger;
 use crate::names::{Key, MANAGER};
 use crate::record::Record;
+use crate::speeds::Speeds;
 use crate::world::World;
 
 /// An object, or why it was not understood: one that is malformed does not stop the others.
@@ -39,13 +41,15 @@ pub(crate) struct Stores {
 }
 
 /// A run that has begun.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Begun {
     pub record: Record,
     /// The run's own uid: another of the same name is another run.
     pub uid: Option<String>,
     /// A hash of the coordinator's objects as they were applied.
     pub objects: u64,
+    /// When they were: somebody may delete or change them.
+    pub applied: Instant,
     /// `http://host:port` of its coordinator.
     pub coordinator: String,
 }
@@ -67,8 +71,7 @@ pub(crate) struct Context {
     ledger: Mutex<Ledger>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
     views: Mutex<BTreeMap<Key, Arc<RunView>>>,
-    /// When a run's coordinator was first heard, and the tokens that the run had then.
-    heard: Mutex<BTreeMap<Key, (Timestamp, u64)>>,
+    speeds: Mutex<Speeds>,
     /// Failures in a row, by kind and object.
     failures: Mutex<BTreeMap<(&'static str, Key), u32>>,
     /// What is to be looked at again.
@@ -100,7 +103,7 @@ impl Context {
             ledger: Mutex::default(),
             begun: Mutex::default(),
             views: Mutex::default(),
-            heard: Mutex::default(),
+            speeds: Mutex::default(),
             again,
             planning: tokio::sync::Mutex::default(),
         })
@@ -161,18 +164,9 @@ impl Context {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tokens a second of a run since this operator first heard of it; `None` before the first
-    /// round.
-    pub(crate) fn speed(&self, key: &Key, tokens: u64, now: Timestamp) -> Option<f64> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, first) = *heard.entry(key.clone()).or_insert((now, tokens));
-        if tokens < first {
-            // The run went back, or is another of the same name.
-            heard.insert(key.clone(), (now, tokens));
-            return None;
-        }
-        let seconds = now.duration_since(since).as_secs_f64();
-        (tokens > first && seconds > 0.0).then(|| (tokens - first) as f64 / seconds)
+    /// How fast runs and islands are.
+    pub(crate) fn speeds(&self) -> MutexGuard<'_, Speeds> {
+        self.speeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has an island looked at again. A queue that is full loses nothing for good: everything is
@@ -218,7 +212,7 @@ impl Context {
     pub(crate) fn forget_run(&self, key: &Key) {
         self.begun().remove(key);
         self.views().remove(key);
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.speeds().forget(key);
     }
 
     /// A run.

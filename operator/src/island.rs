@@ -26,7 +26,6 @@ use api::island::{ComputeIsland, ComputeIslandStatus, PlanPhase, PlanStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-pub(crate) use apply::{apply, params, tell, warn};
 pub(crate) use build::{owners, secrets};
 pub(crate) use cards::lost;
 pub(crate) use place::key_of;
@@ -41,6 +40,7 @@ use crate::error::{Class, Error};
 use crate::fault;
 use crate::ledger::Promise;
 use crate::names::Key;
+use crate::write::{self, tell, warn};
 
 /// A reconcile that changed something is followed by the next one at once.
 const AT_ONCE: Duration = Duration::from_millis(20);
@@ -89,9 +89,10 @@ pub(crate) async fn reconcile(island: &ComputeIsland, context: &Context) -> Resu
         refused: outcome.refused.as_ref(),
         devices: outcome.devices,
         view: view.as_deref(),
+        speed: context.speeds().of_island(&seen.run_key, &key.name),
         now,
     });
-    write(context, &key, island, status).await?;
+    remember(context, &key, island, status).await?;
     Ok(Action::requeue(outcome.next))
 }
 
@@ -128,7 +129,7 @@ async fn act(
                 Ok(None) => outcome(Some(rested(plan, now)), decision, AT_ONCE),
                 Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
                     let why = error.sentence();
-                    apply::warn(context, island, "ObjectsRefused", &why).await;
+                    warn(context, island, "ObjectsRefused", &why).await;
                     let decision = Decision { reason: "ObjectsRefused", why, ..decision };
                     outcome(Some(plan), decision, REFUSED)
                 }
@@ -142,7 +143,7 @@ async fn act(
                 // A quota, a policy, a right that lacks: somebody has to know.
                 Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
                     let why = error.sentence();
-                    apply::warn(context, island, "PodsRefused", &why).await;
+                    warn(context, island, "PodsRefused", &why).await;
                     let decision = Decision { reason: "PodsRefused", why, ..decision };
                     outcome(Some(plan), decision, REFUSED)
                 }
@@ -150,8 +151,11 @@ async fn act(
             }
         }
         (Step::Enter(_) | Step::Break { .. }, Some(plan)) => {
+            let before = plan.phase;
             let plan = turned(&decision, plan, now);
-            say(context, island, &plan, &decision).await;
+            if plan.phase != before {
+                say(context, island, &plan, &decision).await;
+            }
             outcome(Some(plan), decision, AT_ONCE)
         }
         // Without a plan there is nothing to start, make or break.
@@ -163,7 +167,9 @@ async fn act(
 fn turned(decision: &Decision, plan: PlanStatus, now: Timestamp) -> PlanStatus {
     match decision.step {
         Step::Enter(phase) => {
-            let failures = if plan.phase == phase { 0 } else { plan.failures };
+            // It has run for a while.
+            let proven = (plan.phase, phase) == (PlanPhase::Running, PlanPhase::Running);
+            let failures = if proven { 0 } else { plan.failures };
             PlanStatus { failures, ..entered(plan, phase, now) }
         }
         Step::Break { for_good } => {
@@ -240,7 +246,7 @@ async fn plan_or_refuse(
         }
         Err((refused, devices)) => {
             context.ledger().tried(key, refused.for_cards);
-            apply::warn(context, island, refused.reason, &refused.why).await;
+            warn(context, island, refused.reason, &refused.why).await;
             context.run_again(&seen.run_key);
             let (refused, devices) = (Some(refused), Some(devices));
             Ok(Outcome { plan: before, refused, devices, decision, next: SOMETIMES })
@@ -293,14 +299,14 @@ async fn say(context: &Context, island: &ComputeIsland, plan: &PlanStatus, decis
     let bad = matches!(plan.phase, PlanPhase::Stopping | PlanPhase::Failed);
     let note = format!("{:?}, epoch {}: {}", plan.phase, plan.epoch, decision.why);
     if bad {
-        apply::warn(context, island, decision.reason, &note).await;
+        warn(context, island, decision.reason, &note).await;
     } else {
-        apply::tell(context, island, decision.reason, &note).await;
+        tell(context, island, decision.reason, &note).await;
     }
 }
 
 /// Writes status where it changed, and remembers what was written.
-async fn write(
+async fn remember(
     context: &Context,
     key: &Key,
     island: &ComputeIsland,
@@ -308,7 +314,8 @@ async fn write(
 ) -> Result<(), Error> {
     fault::point("island.status");
     if island.status.as_ref() != Some(&status) {
-        apply::status(context, key, &status).await?;
+        let operation = "write an island's status";
+        write::status::<ComputeIsland>(context, key, &status, operation).await?;
     }
     fault::point("island.remember");
     let mut ledger = context.ledger();

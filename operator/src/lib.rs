@@ -30,4 +30,6 @@ mod names;
 mod pool;
 mod record;
 mod run;
+mod speeds;
 mod world;
+mod write;

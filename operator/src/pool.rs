@@ -1,5 +1,7 @@
 //! The controller of `IslandPool`s: keeps an island for every group of nodes.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,21 +9,21 @@ use api::island::ComputeIsland;
 use api::pool::{GroupBy, IslandPool, IslandPoolStatus};
 use api::proposal;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, ListParams, Patch};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
 use plan::cluster::Node;
 use plan::grouping::{self, Grouping, Proposal, Wishes};
 use plan::planner;
 use plan::request::RunRequest;
-use serde_json::json;
 
 use crate::conditions::{Said, conditions, shortened};
 use crate::context::Context;
 use crate::error::Error;
 use crate::fault;
-use crate::island::{apply, owners, params, tell};
+use crate::island::owners;
 use crate::names::{self, Key, MANAGED_BY, MANAGER, POOL};
+use crate::write::{self, apply, tell};
 
 /// However quiet it is, a pool is looked at so often: nodes come and go.
 const SOMETIMES: Duration = Duration::from_secs(30);
@@ -45,7 +47,7 @@ pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Ac
     }
     let run = context.run(&Key::new(key.namespace.as_str(), pool.spec.run_ref.name.as_str()));
     let run = run.as_ref().and_then(|run| run.0.as_ref().ok());
-    let request = run.map(crate::run::request);
+    let request = run.map(|run| crate::run::request(run, &context.args));
     let status = match (pool.wishes(), request) {
         (Err(problems), _) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -59,7 +61,7 @@ pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Ac
         (Ok(wishes), Some(Ok(run))) => keep(context, &key, pool, (wishes, run), now).await?,
     };
     if pool.status.as_ref() != Some(&status) {
-        write(context, &key, &status).await?;
+        write::status::<IslandPool>(context, &key, &status, "write a pool's status").await?;
     }
     Ok(Action::requeue(SOMETIMES))
 }
@@ -113,7 +115,9 @@ async fn keep(
     }
     let cards = grouping.proposals.iter().flat_map(|it| &it.products).map(|(_, count)| count);
     let (islands, cards) = (wanted.len() as u32, cards.sum());
-    make(context, key, pool, wanted).await?;
+    let there = of_pool(context, key).await?;
+    kept::names(&mut wanted, &there);
+    make(context, key, pool, wanted, &there).await?;
     let generation = pool.metadata.generation;
     let before = pool.status.clone().unwrap_or_default();
     let said = match (islands, left_out.first()) {
@@ -203,23 +207,27 @@ fn owned(pool: &IslandPool, mut island: ComputeIsland, proposal: &Proposal) -> C
     island
 }
 
+/// The islands that a pool made.
+async fn of_pool(context: &Context, key: &Key) -> Result<Vec<ComputeIsland>, Error> {
+    let islands: Api<ComputeIsland> = Api::namespaced(context.client.clone(), &key.namespace);
+    let label = format!("{POOL}={}", names::label(&key.name));
+    let there = islands.list(&ListParams::default().labels(&label)).await;
+    Ok(there.map_err(Error::api("list a pool's islands"))?.items)
+}
+
 /// Applies the islands, and deletes those that the pool made and does not want any more.
 async fn make(
     context: &Context,
     key: &Key,
     pool: &IslandPool,
     wanted: Vec<ComputeIsland>,
+    there: &[ComputeIsland],
 ) -> Result<(), Error> {
     let islands: Api<ComputeIsland> = Api::namespaced(context.client.clone(), &key.namespace);
-    let label = format!("{POOL}={}", names::label(&key.name));
-    let there = islands.list(&ListParams::default().labels(&label)).await;
-    let there = there.map_err(Error::api("list a pool's islands"))?;
     let names: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
     for island in &wanted {
-        let same = there
-            .items
-            .iter()
-            .any(|old| old.name_any() == island.name_any() && old.spec == island.spec);
+        let same =
+            there.iter().any(|old| old.name_any() == island.name_any() && old.spec == island.spec);
         if !same {
             fault::point("pool.island");
             apply(&islands, island, "apply a pool's island").await?;
@@ -227,30 +235,15 @@ async fn make(
         }
     }
     let uid = pool.metadata.uid.as_deref();
-    for old in there.items.iter().filter(|old| !names.contains(&old.name_any())) {
+    for old in there.iter().filter(|old| !names.contains(&old.name_any())) {
         let own = old.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid);
         if own && old.metadata.deletion_timestamp.is_none() {
-            let deleted = islands.delete(&old.name_any(), &DeleteParams::default()).await;
-            match deleted {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                other => drop(other.map_err(Error::api("delete a pool's island"))?),
-            }
+            let name = old.name_any();
+            let operation = "delete a pool's island";
+            write::delete(&islands, &name, &DeleteParams::default(), operation).await?;
             let note = format!("island {} is not wanted any more", old.name_any());
             tell(context, pool, "Regrouped", &note).await;
         }
     }
     Ok(())
-}
-
-async fn write(context: &Context, key: &Key, status: &IslandPoolStatus) -> Result<(), Error> {
-    let pools: Api<IslandPool> = Api::namespaced(context.client.clone(), &key.namespace);
-    let patch = json!({
-        "apiVersion": IslandPool::api_version(&()),
-        "kind": IslandPool::kind(&()),
-        "status": status,
-    });
-    match pools.patch_status(&key.name, &params(), &Patch::Apply(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map(drop).map_err(Error::api("write a pool's status")),
-    }
 }

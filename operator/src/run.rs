@@ -6,7 +6,7 @@ mod build;
 mod status;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::island::ComputeIsland;
 use api::run::TrainingRun;
@@ -14,22 +14,22 @@ use api::status::ConditionStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch};
+use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use plan::outer::Participant;
 use plan::planner;
 use plan::request::RunRequest;
 use rounds::types::{Phase, RunView};
-use serde_json::json;
 
 use self::status::Facts;
+use crate::args::Args;
 use crate::context::{Begun, Context};
 use crate::error::{Class, Error};
 use crate::fault;
-use crate::island::{apply, params, tell, warn};
 use crate::names::{self, Key};
 use crate::record::{self, Record};
+use crate::write::{self, apply, damaged, tell, warn};
 
 /// Who looks after runs that name nobody else.
 pub(crate) const MANAGED_BY: &str = "heteroloco.dev/operator";
@@ -38,20 +38,30 @@ pub(crate) const MANAGED_BY: &str = "heteroloco.dev/operator";
 const ASKED: Duration = Duration::from_secs(10);
 /// A run begins without the islands that were not looked at for so long after it was made.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// However quiet it is, a run is looked at so often.
+/// However quiet it is, a run and what was made for it are looked at so often.
 const SOMETIMES: Duration = Duration::from_secs(60);
 
 /// The run as the planner takes it.
 ///
 /// # Errors
 /// What is wrong with its spec, a sentence.
-pub(crate) fn request(run: &TrainingRun) -> Result<RunRequest, String> {
+pub(crate) fn request(run: &TrainingRun, args: &Args) -> Result<RunRequest, String> {
     // The folder of a model is on a volume, which the operator does not mount.
     let unread = |folder: &std::path::Path| {
         Err(format!("{} is not read in a cluster: give preset or config", folder.display()))
     };
     if run.spec.data.volume.is_none() {
         return Err("spec.data.volume: missing: say where the data's folder lies".into());
+    }
+    let volumes = [("data", &run.spec.data.volume), ("checkpoint", &run.spec.checkpoint.volume)];
+    for (field, volume) in volumes {
+        if volume.as_ref().is_some_and(|volume| volume.host_path.is_some()) && !args.allow_host_path
+        {
+            return Err(format!(
+                "spec.{field}.volume.hostPath: not allowed here: use claimName, or have the \
+                 operator's allowHostPath set"
+            ));
+        }
     }
     run.request(&unread)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -85,7 +95,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
     let islands = context.islands_of(&key);
     let islands: Vec<&ComputeIsland> =
         islands.iter().filter_map(|island| island.0.as_ref().ok()).collect();
-    let request = request(run);
+    let request = request(run, &context.args);
     let (begun, waits) = match &request {
         Ok(request) => match Box::pin(begin(context, run, request, &islands, now)).await {
             Ok(begun) => begun,
@@ -106,7 +116,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         Some(begun) => ask(context, &key, begun).await,
         None => (None, None),
     };
-    let speed = view.as_ref().and_then(|view| context.speed(&key, view.tokens, now));
+    let speed = context.speeds().of_run(&key);
     let status = status::status(Facts {
         run,
         islands: &islands,
@@ -119,7 +129,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
     });
     fault::point("run.status");
     if run.status.as_ref() != Some(&status) {
-        write(context, &key, &status).await?;
+        write::status::<TrainingRun>(context, &key, &status, "write a run's status").await?;
     }
     let over = view.as_ref().is_some_and(|view| view.phase == Phase::Done);
     Ok(Action::requeue(if begun.is_some() && !over { ASKED } else { SOMETIMES }))
@@ -138,38 +148,44 @@ async fn begin(
     let name = names::record(&key.name);
     let uid = run.metadata.uid.clone();
     let known = context.begun().get(key).filter(|begun| begun.uid == uid).cloned();
-    let record = match &known {
-        Some(begun) => begun.record.clone(),
-        None => match configs.get_opt(&name).await.map_err(Error::api("read a run's record"))? {
-            Some(config) if !is_own(&config, run) => return Ok((None, Some(replacing()))),
-            Some(config) => read(&config)?,
-            None => match first_record(context, run, request, islands, now) {
-                Ok(record) => {
-                    let config = build::record(run, &record).map_err(bad("a record"))?;
-                    fault::point("run.record");
-                    apply(&configs, &config, "apply a run's record").await?;
-                    let note = format!("H × seconds of a step is {:.1}", record.compute_seconds);
-                    tell(context, run, "Begun", &note).await;
-                    record
-                }
-                Err(waits) => return Ok((None, Some(waits))),
-            },
-        },
-    };
     let members = islands.len();
-    let objects = build::coordinator(run, request, &record, members, &context.args);
-    let objects = objects.map_err(bad("a coordinator"))?;
-    let hash = objects.hash();
-    let address = match known.as_ref().filter(|begun| begun.objects == hash) {
-        Some(begun) => begun.coordinator.clone(),
-        None => match Box::pin(coordinator(context, key, run, objects)).await? {
-            Ok(address) => address,
+    if let Some(begun) = &known
+        && begun.applied.elapsed() < SOMETIMES
+    {
+        let objects = build::coordinator(run, request, &begun.record, members, &context.args);
+        if objects.map_err(damaged("a coordinator"))?.hash() == begun.objects {
+            return Ok((known, None));
+        }
+    }
+    let there = configs.get_opt(&name).await.map_err(Error::api("read a run's record"))?;
+    let record = match (&known, &there) {
+        (_, Some(config)) if !is_own(config, run) => return Ok((None, Some(replacing()))),
+        (Some(begun), _) => begun.record.clone(),
+        (None, Some(config)) => read(config)?,
+        (None, None) => match first_record(context, run, request, islands, now) {
+            Ok(record) => record,
             Err(waits) => return Ok((None, Some(waits))),
         },
     };
-    let begun = Arc::new(Begun { record, uid, objects: hash, coordinator: address });
-    if known.as_ref() != Some(&begun) {
-        context.begun().insert(key.clone(), Arc::clone(&begun));
+    if there.is_none() {
+        let config = build::record(run, &record).map_err(damaged("a record"))?;
+        fault::point("run.record");
+        apply(&configs, &config, "apply a run's record").await?;
+        let note = format!("H × seconds of a step is {:.1}", record.compute_seconds);
+        tell(context, run, "Begun", &note).await;
+    }
+    let objects = build::coordinator(run, request, &record, members, &context.args);
+    let objects = objects.map_err(damaged("a coordinator"))?;
+    let hash = objects.hash();
+    let address = match Box::pin(coordinator(context, key, run, objects)).await? {
+        Ok(address) => address,
+        Err(waits) => return Ok((None, Some(waits))),
+    };
+    let changed = known.as_ref().is_none_or(|begun| begun.coordinator != address);
+    let begun = Begun { record, uid, objects: hash, applied: Instant::now(), coordinator: address };
+    let begun = Arc::new(begun);
+    context.begun().insert(key.clone(), Arc::clone(&begun));
+    if changed {
         for island in islands {
             context.again(&crate::island::key_of(island));
         }
@@ -283,6 +299,7 @@ async fn ask(
     let mut views = context.views();
     match asked {
         Ok(view) => {
+            context.speeds().hear(key, &view, Timestamp::now());
             let view = Arc::new(view);
             views.insert(key.clone(), Arc::clone(&view));
             (Some(view), None)
@@ -293,31 +310,10 @@ async fn ask(
 
 fn read(config: &ConfigMap) -> Result<Record, Error> {
     let text = config.data.as_ref().and_then(|data| data.get(record::KEY));
-    let damaged = |problem: String| Error::Damaged {
+    let unread = |problem: String| Error::Damaged {
         object: format!("ConfigMap {}", config.name_any()),
         problem,
     };
-    let text = text.ok_or_else(|| damaged(format!("it has no key {}", record::KEY)))?;
-    serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
-}
-
-fn bad(object: &'static str) -> impl FnOnce(serde_json::Error) -> Error {
-    move |error| Error::Damaged { object: object.to_owned(), problem: error.to_string() }
-}
-
-async fn write(
-    context: &Context,
-    key: &Key,
-    status: &api::run::TrainingRunStatus,
-) -> Result<(), Error> {
-    let runs: Api<TrainingRun> = Api::namespaced(context.client.clone(), &key.namespace);
-    let patch = json!({
-        "apiVersion": TrainingRun::api_version(&()),
-        "kind": TrainingRun::kind(&()),
-        "status": status,
-    });
-    match runs.patch_status(&key.name, &params(), &Patch::Apply(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map(drop).map_err(Error::api("write a run's status")),
-    }
+    let text = text.ok_or_else(|| unread(format!("it has no key {}", record::KEY)))?;
+    serde_json::from_str(text).map_err(|error| unread(error.to_string()))
 }

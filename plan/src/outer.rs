@@ -31,8 +31,8 @@ pub const AUTO_INNER_STEPS: u32 = 30;
 pub const MOST_INNER_STEPS: u32 = 250;
 /// The largest H of any island.
 const MOST_STEPS: u32 = 100_000;
-/// The most islands of a plan: what a coordinator takes unless told otherwise.
-pub const MOST_ISLANDS: usize = 256;
+/// The most islands of a plan: as many as a coordinator takes.
+pub const MOST_ISLANDS: usize = 1024;
 
 /// Relative gain from which leaving an island out is worth saying: less is within the estimate.
 const SLOWING: f64 = 0.01;

@@ -35,7 +35,9 @@ impl Operator {
         let file = File::create(&log).context("failed to make the operator's log")?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(&program);
-        command.args(["--emulate", "--listen", &address]).env("KUBECONFIG", config);
+        command
+            .args(["--emulate", "--allow-host-path", "--listen", &address])
+            .env("KUBECONFIG", config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = command.kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("failed to start {}", program.display()))?;

@@ -33,6 +33,10 @@
 - name: HETEROLOCO_EMULATE
   value: "true"
 {{- end }}
+{{- if .Values.allowHostPath }}
+- name: HETEROLOCO_ALLOW_HOST_PATH
+  value: "true"
+{{- end }}
 - name: HETEROLOCO_LISTEN
   value: 0.0.0.0:8080
 - name: HETEROLOCO_LEADER_ELECTION

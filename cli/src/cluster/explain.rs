@@ -100,7 +100,10 @@ fn planned(plan: &PlanStatus, status: &ComputeIslandStatus, now: Timestamp) -> S
     let _ = writeln!(text, "{speed} tokens/s");
     if status.round.is_some() || status.share.is_some() {
         let (round, share) = (or_dash(status.round), or_dash(status.share.as_ref()));
-        let _ = writeln!(text, "  in round {round}, {share} of the run's tokens");
+        let _ = write!(text, "  in round {round}, {share} of the run's tokens");
+        let measured = status.tokens_per_second.and_then(|speed| u64::try_from(speed).ok());
+        let measured = measured.map(|speed| format!(", {} tokens/s measured", grouped(speed)));
+        let _ = writeln!(text, "{}", measured.unwrap_or_default());
     }
     if plan.failures > 0 {
         let _ = writeln!(text, "  {} broke in a row", counted(plan.failures as usize, "epoch"));

@@ -1,34 +1,24 @@
-//! Writes to the API server: the one place of the island's controller with a client.
+//! What an island's epoch is made of, written to the API server.
 
 use std::sync::Arc;
 
-use api::island::{ComputeIsland, ComputeIslandStatus, PlanPhase, PlanStatus};
+use api::island::{ComputeIsland, PlanPhase, PlanStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams};
 use plan::spec::IslandSpec;
-use serde_json::json;
 
 use super::build::{self, Epoch};
 use super::observe::Seen;
 use super::{entered, planned};
-use crate::conditions::shortened;
 use crate::context::Context;
 use crate::error::Error;
 use crate::fault;
 use crate::ledger::Promise;
-use crate::names::{self, Key, MANAGER};
-
-/// Longest note of an event, bytes.
-const NOTE_MAX: usize = 1024;
-
-/// How everything is written: by one field manager, which wins.
-pub(crate) fn params() -> PatchParams {
-    PatchParams::apply(MANAGER).force()
-}
+use crate::names::{self, Key};
+use crate::write::{self, apply, damaged};
 
 /// Writes what the ranks of the next epoch are told; the plan as it stands then. `None` where what
 /// was planned is not known: an operator that is gone planned it.
@@ -61,10 +51,8 @@ pub(super) async fn start(
     apply(&configs, &config, "apply the ConfigMap of an epoch").await?;
     budget(context, key, island, epoch.budget()).await?;
     let last = names::plan(&key.name, plan.epoch.unsigned_abs().saturating_sub(1));
-    match configs.delete(&last, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        other => drop(other.map_err(Error::api("delete an older epoch's ConfigMap"))?),
-    }
+    let operation = "delete an older epoch's ConfigMap";
+    write::delete(&configs, &last, &DeleteParams::default(), operation).await?;
     fault::point("island.start");
     let plan = PlanStatus { inner_steps: Some(inner_steps), ..plan };
     let mut ledger = context.ledger();
@@ -93,8 +81,8 @@ async fn budget(
         budget.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid)
     });
     if own {
-        let deleted = budgets.delete(&key.name, &DeleteParams::default()).await;
-        deleted.map_err(Error::api("delete a PodDisruptionBudget"))?;
+        let operation = "delete a PodDisruptionBudget";
+        write::delete(&budgets, &key.name, &DeleteParams::default(), operation).await?;
     }
     Ok(())
 }
@@ -144,16 +132,14 @@ pub(super) async fn forget_pods(
     names: &[String],
 ) -> Result<(), Error> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let at_once = DeleteParams::default().grace_period(0);
     for name in names {
-        match pods.delete(name, &DeleteParams::default().grace_period(0)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other.map_err(Error::api("delete a lost rank's pod"))?),
-        }
+        write::delete(&pods, name, &at_once, "delete a lost rank's pod").await?;
     }
     Ok(())
 }
 
-/// Deletes pods; those that are gone already are no error.
+/// Deletes pods.
 pub(super) async fn delete_pods(
     context: &Context,
     key: &Key,
@@ -162,80 +148,7 @@ pub(super) async fn delete_pods(
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
     for name in names {
         fault::point("island.delete");
-        match pods.delete(name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other.map_err(Error::api("delete a rank's pod"))?),
-        }
+        write::delete(&pods, name, &DeleteParams::default(), "delete a rank's pod").await?;
     }
     Ok(())
-}
-
-/// Writes status.
-pub(super) async fn status(
-    context: &Context,
-    key: &Key,
-    status: &ComputeIslandStatus,
-) -> Result<(), Error> {
-    let islands: Api<ComputeIsland> = Api::namespaced(context.client.clone(), &key.namespace);
-    let patch = json!({
-        "apiVersion": ComputeIsland::api_version(&()),
-        "kind": ComputeIsland::kind(&()),
-        "status": status,
-    });
-    let patched = islands.patch_status(&key.name, &params(), &Patch::Apply(patch)).await;
-    match patched {
-        // It was deleted in the meantime.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map(drop).map_err(Error::api("write an island's status")),
-    }
-}
-
-/// Server-side apply of a whole object.
-pub(crate) async fn apply<K>(api: &Api<K>, object: &K, operation: &'static str) -> Result<K, Error>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize,
-    K: serde::de::DeserializeOwned,
-{
-    let name = object.name_any();
-    let mut value = serde_json::to_value(object).map_err(damaged("an object"))?;
-    value["apiVersion"] = K::api_version(&()).into();
-    value["kind"] = K::kind(&()).into();
-    api.patch(&name, &params(), &Patch::Apply(value)).await.map_err(Error::api(operation))
-}
-
-pub(crate) fn damaged(object: &'static str) -> impl FnOnce(serde_json::Error) -> Error {
-    move |error| Error::Damaged { object: object.to_owned(), problem: error.to_string() }
-}
-
-/// An event that all is well.
-pub(crate) async fn tell<K>(context: &Context, about: &K, reason: &'static str, note: &str)
-where
-    K: Resource<DynamicType = ()>,
-{
-    publish(context, about, EventType::Normal, (reason, note)).await;
-}
-
-/// An event that something is not.
-pub(crate) async fn warn<K>(context: &Context, about: &K, reason: &'static str, note: &str)
-where
-    K: Resource<DynamicType = ()>,
-{
-    publish(context, about, EventType::Warning, (reason, note)).await;
-}
-
-/// Events are help, not state: one that cannot be written is only logged.
-async fn publish<K>(context: &Context, about: &K, type_: EventType, (reason, note): (&str, &str))
-where
-    K: Resource<DynamicType = ()>,
-{
-    let event = Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(shortened(note.to_owned(), NOTE_MAX)),
-        action: "Reconcile".into(),
-        secondary: None,
-    };
-    if let Err(error) = context.recorder.publish(&event, &about.object_ref(&())).await {
-        tracing::warn!(%error, reason, "An event was not written.");
-    }
 }

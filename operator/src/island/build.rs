@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::Args;
-use crate::names::{self, EPOCH, GPU, ISLAND, QUEUE, RANK, WORKER_METRICS_PORT};
+use crate::names::{
+    self, EPOCH, GPU, ISLAND, POD_GROUP, POD_GROUP_COUNT, QUEUE, RANK, WORKER_METRICS_PORT,
+};
 use crate::record::Record;
 
 /// The key of what ranks are told, and the file that it becomes.
@@ -24,6 +26,8 @@ const SPEC_FOLDER: &str = "/etc/heteroloco";
 const CHECKPOINTS: &str = "/checkpoints";
 /// How long a rank that is asked to end may take: a commit and a checkpoint.
 const LEAVE_SECONDS: i64 = 120;
+/// How long a node may be silent until its ranks are given up. The others lost the round with them.
+const SILENT_SECONDS: i64 = 60;
 /// The user that ranks run as.
 const USER: i64 = 65_532;
 
@@ -86,8 +90,12 @@ impl Epoch<'_> {
         labels.insert(EPOCH.into(), self.spec.epoch.to_string());
         labels.insert(RANK.into(), rank.to_string());
         let queue = self.island.metadata.labels.as_ref().and_then(|labels| labels.get(QUEUE));
+        let mut annotations: BTreeMap<&str, String> = BTreeMap::new();
         if let Some(queue) = queue {
             labels.insert(QUEUE.into(), queue.clone());
+            // The queue lets all ranks of an epoch in, or none.
+            labels.insert(POD_GROUP.into(), names::plan(self.island_name(), self.spec.epoch));
+            annotations.insert(POD_GROUP_COUNT, self.spec.ranks.len().to_string());
         }
         let harvests = spec.idle.as_ref().is_some_and(|idle| idle.policy == IdlePolicy::Harvest);
         let priority = self.args.harvest_priority_class.as_ref().filter(|_| harvests);
@@ -96,6 +104,7 @@ impl Epoch<'_> {
                 "name": names::pod(self.island_name(), self.spec.epoch, rank as usize),
                 "namespace": self.island.metadata.namespace,
                 "labels": labels,
+                "annotations": annotations,
                 "ownerReferences": owners(self.island),
             },
             "spec": {
@@ -230,6 +239,14 @@ fn volume(name: &str, volume: Option<&Volume>) -> Value {
 
 fn tolerations(island: &ComputeIsland) -> Vec<Value> {
     let mut all: Vec<Value> = vec![json!({"key": GPU, "operator": "Exists"})];
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        if !island.spec.tolerations.iter().any(|it| it.tolerates(key, "", "NoExecute")) {
+            all.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": SILENT_SECONDS,
+            }));
+        }
+    }
     // A list of plain objects.
     all.extend(island.spec.tolerations.iter().filter_map(|it| serde_json::to_value(it).ok()));
     all

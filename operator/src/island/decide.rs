@@ -154,8 +154,12 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
     if up == seen.world {
         return decide_to(Step::Enter(PlanPhase::Running), "Running", "all ranks run");
     }
+    if own.len() == seen.world && own.iter().all(|rank| rank.state == RankState::Gated) {
+        return gated(elapsed, seen.start_deadline);
+    }
     let waits = own.iter().find_map(|rank| match &rank.state {
         RankState::Pending { why: Some(why) } => Some(format!("; rank {} waits: {why}", rank.rank)),
+        RankState::Gated => Some(format!("; rank {} waits for its queue", rank.rank)),
         _ => None,
     });
     let waits = waits.unwrap_or_default();
@@ -172,6 +176,18 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
         return decide_to(Step::Keep(Some(seen.start_deadline - elapsed)), "Starting", why);
     }
     decide_to(Step::Create(missing), "Starting", why)
+}
+
+/// Pods that wait for their queue hold no card, for however long. Their time to start is to count
+/// from when they are let in; the phase begins anew until then, so that at least half of it is left.
+fn gated(elapsed: Duration, start_deadline: Duration) -> Decision {
+    let why = "its pods wait to be let in by their queue";
+    let half = start_deadline / 2;
+    let step = match half.checked_sub(elapsed).filter(|left| !left.is_zero()) {
+        Some(left) => Step::Keep(Some(left)),
+        None => Step::Enter(PlanPhase::Starting),
+    };
+    decide_to(step, "Queued", why)
 }
 
 fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {

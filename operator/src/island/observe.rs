@@ -56,7 +56,7 @@ pub(super) fn observe(
     let unread = found.as_ref().is_some_and(|run| run.0.is_err());
     let run = found.as_ref().and_then(|run| run.0.as_ref().ok());
     let run = run.filter(|run| run.metadata.deletion_timestamp.is_none()).cloned();
-    let request = run.as_ref().map(crate::run::request);
+    let request = run.as_ref().map(|run| crate::run::request(run, &context.args));
     let promise = context.ledger().look(key, island);
     let (ranks, lost) = {
         let world = context.world();

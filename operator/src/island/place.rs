@@ -9,6 +9,7 @@ use plan::cluster::Curve;
 use plan::planner::{self, IslandPlan, Reason};
 use plan::request::Execution;
 use plan::stability::{self, Decision, MoveRules, Standing};
+use tracing::Instrument as _;
 
 use super::cards::{self, Idle};
 use super::observe::Seen;
@@ -70,12 +71,13 @@ pub(super) async fn place(
         return Err((Refused { reason: "NoNodes", why, for_cards: true }, devices));
     }
     let islands = context.islands_of(&seen.run_key).len().max(1);
+    let cards = idle.nodes.iter().map(|node| node.cards.len()).sum::<usize>();
     let execution = Execution::Cluster { nodes: idle.nodes.clone() };
     // The search computes for up to a second: not on a thread that others wait for.
     let planned = tokio::task::spawn_blocking(move || {
         planner::plan_island(&run, islands, &request, &execution)
     });
-    match planned.await {
+    match planned.instrument(tracing::info_span!("plan", cards)).await {
         Ok(Ok(plan)) => Ok(Placed { plan, devices }),
         Ok(Err(refusal)) => {
             let for_cards = matches!(

@@ -2,7 +2,7 @@
 
 use api::island::{ComputeIsland, ComputeIslandStatus, FoundDevice, PlanPhase, PlanStatus};
 use k8s_openapi::jiff::Timestamp;
-use rounds::types::{MemberState, RunView};
+use rounds::types::{MemberState, MemberView, RunView};
 
 use super::decide::Decision;
 use crate::conditions::{Said, conditions};
@@ -26,6 +26,8 @@ pub(crate) struct Facts<'a> {
     /// Cards that were looked at when it was planned; `None` leaves what status says.
     pub devices: Option<Vec<FoundDevice>>,
     pub view: Option<&'a RunView>,
+    /// Tokens a second that were measured.
+    pub speed: Option<i64>,
     pub now: Timestamp,
 }
 
@@ -42,18 +44,16 @@ pub(crate) fn status(facts: Facts<'_>) -> ComputeIslandStatus {
         devices: facts.devices.unwrap_or(before.devices),
         plan: facts.plan,
         round: member.map(|member| member.round as i64).or(before.round),
-        tokens: before.tokens,
-        share: facts.view.and_then(|view| share(view, name)).or(before.share),
+        tokens: member.map(|member| member.tokens as i64).or(before.tokens),
+        tokens_per_second: facts.speed,
+        share: facts.view.zip(member).and_then(share).or(before.share),
     }
 }
 
-/// The island's share of the tokens in the rounds that the coordinator still tells of.
-fn share(view: &RunView, name: &str) -> Option<String> {
-    let all = || view.commits.iter().flat_map(|commit| &commit.set);
-    let sum: u64 = all().map(|contribution| contribution.tokens).sum();
-    let own = all().filter(|contribution| contribution.island == name);
-    let own: u64 = own.map(|contribution| contribution.tokens).sum();
-    (sum > 0).then(|| format!("{:.1}%", 100.0 * own as f64 / sum as f64))
+/// A member's share of the run's tokens. Rounds that were lost count for it, but not for the run.
+fn share((view, member): (&RunView, &MemberView)) -> Option<String> {
+    let share = 100.0 * member.tokens as f64 / view.tokens as f64;
+    share.is_finite().then(|| format!("{:.1}%", share.min(100.0)))
 }
 
 fn said(facts: &Facts<'_>) -> Vec<Said> {

@@ -43,7 +43,6 @@ pub(super) fn status(facts: Facts<'_>) -> TrainingRunStatus {
         bytes_per_round: bytes.map(Into::into).or(before.bytes_per_round),
         utilisation: utilisation(&facts).or(before.utilisation),
         eta: eta(&facts).or(before.eta),
-        checkpoint: before.checkpoint,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Rank {
 pub(crate) enum RankState {
     /// It waits, for what where somebody said that.
     Pending { why: Option<String> },
+    /// A scheduling gate keeps it from holding cards: a queue, such as Kueue's, opens it.
+    Gated,
     /// It runs.
     Running,
     /// It ended well: the run is complete.
@@ -128,6 +130,7 @@ fn state(pod: &Pod, phase: Option<&str>) -> RankState {
             }
         }
         Some("Running") => RankState::Running,
+        _ if is_gated(pod) => RankState::Gated,
         _ => RankState::Pending { why: container.and_then(waits).or_else(|| unscheduled(pod)) },
     }
 }
@@ -157,6 +160,11 @@ fn waits(container: &ContainerStatus) -> Option<String> {
     }
     let message = waiting.message.as_deref().unwrap_or_default();
     Some(format!("{reason}: {message}"))
+}
+
+fn is_gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
 }
 
 fn unscheduled(pod: &Pod) -> Option<String> {

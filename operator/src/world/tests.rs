@@ -111,6 +111,12 @@ fn a_rank_that_waits_or_failed_says_why() {
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2",
     }]});
     assert_eq!(rank(full), RankState::Pending { why: Some("Unschedulable: 0/2".into()) });
+    let mut queued = pod("r0", "a", 1, "Pending", Some(("lab", 1, 0)));
+    let gate = json!([{"name": "kueue.x-k8s.io/admission"}]);
+    let spec = queued.spec.as_mut().expect("a spec");
+    spec.scheduling_gates = serde_json::from_value(gate).expect("gates");
+    let (_, facts) = PodFacts::of(&queued).expect("facts");
+    assert_eq!(facts.rank.expect("a rank").state, RankState::Gated);
     let failed = json!({"phase": "Failed", "containerStatuses": [{
         "name": "worker", "ready": false, "restartCount": 0, "image": "", "imageID": "",
         "state": {"terminated": {

@@ -1,7 +1,9 @@
 //! What becomes of islands and runs.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
-use test_cluster::Gpus;
+use test_cluster::{Collector, Gpus};
 
 use crate::site::{Plane, Site, is, island, message, reason, run};
 
@@ -41,6 +43,24 @@ async fn an_island_is_planned_started_and_runs() {
     site.kubectl(&["delete", "computeisland", "lab"]).await;
     site.wait("pod", "lab-e1-r0", Value::is_null).await;
     site.wait("configmap", "lab-e1", Value::is_null).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconcile_is_a_trace_with_the_plan_and_every_write() {
+    let collector = Collector::start().await.unwrap();
+    let mut site = Site::new(Plane::shared().await, "traces", &[Gpus::h100(1)]).await;
+    site.environment.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.clone()));
+    let operator = site.operate(&[], None);
+    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
+    site.island("lab", is("Running")).await;
+    // It exports what is left when it ends.
+    site.stop(operator).await;
+    let traces = collector.traces();
+    for spans in [["reconcile", "plan", "status"], ["reconcile", "apply", "status"]] {
+        let spans = spans.map(|span| format!("heteroloco-operator//{span}"));
+        let whole = |trace: &BTreeSet<String>| spans.iter().all(|span| trace.contains(span));
+        assert!(traces.iter().any(whole), "no trace has {spans:?}: {traces:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,8 @@ impl Plane {
 pub(crate) struct Site {
     pub(crate) plane: Arc<Plane>,
     pub(crate) name: String,
+    /// What operators have in their environment beside the test's.
+    pub(crate) environment: Vec<(&'static str, String)>,
     operators: Vec<Child>,
     logs: tempfile::TempDir,
 }
@@ -62,7 +64,7 @@ impl Site {
             plane.kwok.lock().await.add_nodes(&plane.control, &nodes).await.unwrap();
         }
         let logs = tempfile::tempdir().unwrap();
-        Self { plane, name: name.to_owned(), operators: Vec::new(), logs }
+        Self { plane, name: name.to_owned(), environment: Vec::new(), operators: Vec::new(), logs }
     }
 
     /// Starts an operator for the namespace; its index.
@@ -72,10 +74,12 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heteroloco-operator"));
         command
             .args(["--watch-namespace", &self.name, "--listen", "127.0.0.1:0", "--emulate"])
+            .arg("--allow-host-path")
             .args(["--namespace", &self.name])
             .args(arguments)
             .env("KUBECONFIG", self.plane.control.kubeconfig())
             .env("RUST_LOG", "info,operator=debug")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -11,6 +11,7 @@
 mod certificates;
 mod cgroups;
 mod cluster;
+mod collector;
 mod control_plane;
 mod error;
 mod image;
@@ -24,6 +25,7 @@ mod process;
 mod tools;
 
 pub use cluster::{Cluster, default_dir, gpu_nodes};
+pub use collector::Collector;
 pub use control_plane::{ControlPlane, Network, Options};
 pub use error::ClusterError;
 pub use image::{Image, Recipe, build_image};

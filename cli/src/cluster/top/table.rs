@@ -75,7 +75,7 @@ fn island(island: &ComputeIsland, now: Timestamp) -> Vec<String> {
         of(|plan| plan.memory.parse().map_or_else(|_| plan.memory.0.clone(), bytes)),
         or_dash(plan.and_then(|plan| plan.inner_steps)),
         or_dash(status.round),
-        of(|plan| show::count(plan.tokens_per_second as f64)),
+        or_dash(status.tokens_per_second.map(|speed| show::count(speed as f64))),
         or_dash(status.share.as_ref()),
         created(&island.metadata, now),
     ]
@@ -178,6 +178,7 @@ mod tests {
         island.metadata.name = Some("big".into());
         island.status = serde_json::from_value(json!({
             "conditions": ready("True", "Running"), "round": 12, "share": "61.2%",
+            "tokensPerSecond": 1_100_000,
             "plan": {
                 "epoch": 3, "generation": 1, "phase": "Running", "since": "2026-01-01T00:00:00Z",
                 "index": 0, "layout": "1×2×4", "cards": 8, "memory": "652472Mi",

@@ -130,6 +130,20 @@ fn no_rank_holds_a_card_for_longer_than_the_start_may_take() {
 }
 
 #[test]
+fn pods_that_wait_for_their_queue_hold_nothing_and_may_wait() {
+    let starting = plan(PlanPhase::Starting, 2);
+    let gated = [rank(3, 0, RankState::Gated), rank(3, 1, RankState::Gated)];
+    let half = Step::Keep(Some(Duration::from_secs(300)));
+    check(&seen(Some(&starting), &gated), half, "Queued");
+    let late = Observed { now: at(700), ..seen(Some(&starting), &gated) };
+    check(&late, Step::Enter(PlanPhase::Starting), "Queued");
+    // One that was let in holds a card while it waits for the other.
+    let half = [rank(3, 0, RUNS), rank(3, 1, RankState::Gated)];
+    let late = Observed { now: at(700), ..seen(Some(&starting), &half) };
+    check(&late, BREAK, "StartDeadline");
+}
+
+#[test]
 fn a_broken_epoch_is_cleared_waited_for_and_planned_anew() {
     let stopping = plan(PlanPhase::Stopping, 2);
     let mut left = [rank(3, 0, RUNS)];

@@ -57,19 +57,18 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// Installs the chart as it stands in the tree.
+    /// Installs the chart as it stands in the tree, with rights in the run's namespace alone.
     pub(super) async fn install(&self) {
-        self.helm("install", "8").await;
+        self.helm("install", &format!("watchNamespaces={{{NAMESPACE}}}")).await;
     }
 
-    /// The same with another value, so that the operator starts anew.
+    /// The same for all namespaces, so that the operator starts anew.
     pub(super) async fn upgrade(&self) {
-        self.helm("upgrade", "4").await;
+        self.helm("upgrade", "watchNamespaces=null").await;
     }
 
-    async fn helm(&self, command: &str, concurrency: &str) {
+    async fn helm(&self, command: &str, places: &str) {
         let chart = e2e::root().join("charts/heteroloco");
-        let concurrency = format!("concurrency={concurrency}");
         let values = [
             "image.repository=localhost/heteroloco",
             "image.tag=test",
@@ -79,7 +78,8 @@ impl Stage {
             "worker.cpuImage.repository=localhost/heteroloco-worker",
             "worker.cpuImage.tag=test",
             "emulate=true",
-            &concurrency,
+            "allowHostPath=true",
+            places,
         ];
         let chart = chart.to_str().unwrap();
         let mut arguments =
