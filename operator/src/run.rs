@@ -317,3 +317,34 @@ fn read(config: &ConfigMap) -> Result<Record, Error> {
     let text = text.ok_or_else(|| unread(format!("it has no key {}", record::KEY)))?;
     serde_json::from_str(text).map_err(|error| unread(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn folders_of_nodes_are_mounted_only_where_that_is_allowed() {
+        let run = |data: serde_json::Value, checkpoint: serde_json::Value| {
+            let spec = serde_json::json!({
+                "model": {"preset": "llama-demo"}, "tokens": 1000,
+                "data": {"path": "/data", "volume": data}, "checkpoint": {"volume": checkpoint},
+            });
+            TrainingRun::new("mini", serde_json::from_value(spec).unwrap())
+        };
+        let claim = || serde_json::json!({"claimName": "corpus"});
+        let folder = || serde_json::json!({"hostPath": "/corpus"});
+        let careful = Args::parse_from(["operator"]);
+        let trusting = Args::parse_from(["operator", "--allow-host-path"]);
+        assert!(request(&run(claim(), claim()), &careful).is_ok());
+        for (run, field) in [
+            (run(folder(), claim()), "spec.data.volume.hostPath"),
+            (run(claim(), folder()), "spec.checkpoint.volume.hostPath"),
+        ] {
+            let refused = request(&run, &careful).unwrap_err();
+            assert!(refused.starts_with(field), "{refused}");
+            assert!(request(&run, &trusting).is_ok());
+        }
+    }
+}

@@ -77,6 +77,24 @@ async fn a_lost_rank_starts_the_next_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_deleted_of_a_run_comes_back() {
+    let mut site = Site::new(Plane::shared().await, "healed", &[Gpus::h100(1)]).await;
+    site.operate(&[], None);
+    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
+    site.island("lab", is("Running")).await;
+    let record = site.get("configmap", "mini-record").await;
+    for object in ["configmap/mini-record", "deployment/mini-coordinator"] {
+        site.kubectl(&["delete", object]).await;
+    }
+    let there = |object: &Value| !object.is_null();
+    site.wait("deployment", "mini-coordinator", there).await;
+    let again = site.wait("configmap", "mini-record", there).await;
+    assert_eq!(again["data"], record["data"], "what the islands agreed on is as it was");
+    let lab = site.get("computeisland", "lab").await;
+    assert_eq!(lab["status"]["plan"]["epoch"], 1, "its ranks are no one's concern");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_suspended_holds_no_card_until_it_goes_on() {
     let mut site = Site::new(Plane::shared().await, "suspended", &[Gpus::h100(1)]).await;
     site.operate(&[], None);
