@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_cluster::{ControlPlane, Gpus, Kwok, NodeOptions, Options};
+use test_cluster::{ControlPlane, Gpus, Kwok, Namespace, NodeOptions, Options, condition};
 use tokio::sync::{Mutex, OnceCell};
 
 /// How long anything may take on a busy machine.
@@ -136,6 +136,10 @@ impl Site {
         all.collect::<Vec<_>>().join("\n")
     }
 
+    fn namespace(&self) -> Namespace<'_> {
+        self.plane.control.namespace(&self.name)
+    }
+
     /// Applies objects to the namespace.
     pub(crate) async fn apply(&self, objects: &[Value]) {
         self.try_apply(objects).await.unwrap();
@@ -143,31 +147,21 @@ impl Site {
 
     /// The same, where it may be refused: then with what the API server says.
     pub(crate) async fn try_apply(&self, objects: &[Value]) -> Result<String, String> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        let input = serde_json::to_vec(&list).unwrap();
-        let arguments = ["-n", &self.name, "apply", "-f", "-"];
-        let applied = self.plane.control.kubectl_with(&arguments, &input).await;
-        applied.map_err(|error| error.to_string())
+        self.namespace().apply(objects).await.map_err(|error| error.to_string())
     }
 
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
-        let all: Vec<&str> = ["-n", &self.name].iter().chain(arguments).copied().collect();
-        self.plane.control.kubectl(&all).await.unwrap()
+        self.namespace().kubectl(arguments).await.unwrap()
     }
 
     /// An object, or null where there is none.
     pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
-        let arguments = ["-n", &self.name, "get", kind, name, "-o", "json", "--ignore-not-found"];
-        let Ok(text) = self.plane.control.kubectl(&arguments).await else { return Value::Null };
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        self.namespace().get(kind, name).await
     }
 
     /// All objects of a kind.
     pub(crate) async fn list(&self, kind: &str) -> Vec<Value> {
-        let arguments = ["-n", &self.name, "get", kind, "-o", "json"];
-        let Ok(text) = self.plane.control.kubectl(&arguments).await else { return Vec::new() };
-        let list: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        list["items"].as_array().cloned().unwrap_or_default()
+        self.namespace().list(kind).await
     }
 
     /// Names of the islands' pods that are not being deleted.
@@ -192,18 +186,11 @@ impl Site {
         name: &str,
         wish: impl Fn(&Value) -> bool,
     ) -> Value {
-        let begun = Instant::now();
-        loop {
-            let object = self.get(kind, name).await;
-            if wish(&object) {
-                return object;
-            }
-            if begun.elapsed() >= PATIENCE {
-                let status = serde_json::to_string_pretty(&object["status"]).unwrap();
-                panic!("{kind} {name} never became as wished: {status}\n{}", self.told());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        let waited = self.namespace().wait((kind, name), PATIENCE, wish).await;
+        waited.unwrap_or_else(|object| {
+            let status = serde_json::to_string_pretty(&object["status"]).unwrap();
+            panic!("{kind} {name} never became as wished: {status}\n{}", self.told());
+        })
     }
 }
 
@@ -267,10 +254,4 @@ pub(crate) fn reason<'a>(object: &'a Value, kind: &str) -> &'a str {
 /// A condition's message.
 pub(crate) fn message<'a>(object: &'a Value, kind: &str) -> &'a str {
     condition(object, kind)["message"].as_str().unwrap_or_default()
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
-    found.unwrap_or(&Value::Null)
 }

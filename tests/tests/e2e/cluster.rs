@@ -4,8 +4,9 @@
 mod stage;
 
 use serde_json::{Value, json};
+use test_cluster::condition;
 
-use stage::{Stage, condition};
+use stage::Stage;
 
 /// So many rounds that the run goes on while things happen to it.
 const TOKENS: u64 = 1_200_000;
@@ -67,7 +68,7 @@ async fn a_run_installed_by_helm_trains_to_its_end_whatever_happens_to_its_islan
     assert_eq!((epoch(&big), epoch(&desk)), before);
     assert_eq!(before.0, 1, "what happens to one island is no other's concern: {big}");
 
-    let complete = |run: &Value| condition(run, "Complete") == "True";
+    let complete = |run: &Value| condition(run, "Complete")["status"] == "True";
     let run = stage.wait("trainingrun", "mini", complete).await;
     assert!(run["status"]["tokens"].as_u64() >= Some(TOKENS), "{run}");
     let last: f64 = run["status"]["loss"].as_str().unwrap().parse().unwrap();

@@ -4,15 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_cluster::{Cluster, Image, Recipe, build_image, gpu_nodes};
+use test_cluster::{Cluster, Image, Namespace, Recipe, build_image, gpu_nodes};
 
 /// Longest wait for anything; only a defect reaches it.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(500);
 const RELEASE: &str = "heteroloco";
 /// The namespace of the run.
 const NAMESPACE: &str = "ml";
@@ -148,23 +146,21 @@ impl Stage {
         })
     }
 
+    fn namespace(&self) -> Namespace<'_> {
+        self.cluster.plane.namespace(NAMESPACE)
+    }
+
     pub(super) async fn apply(&self, objects: &[Value]) {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        let input = serde_json::to_vec(&list).unwrap();
-        let arguments = ["-n", NAMESPACE, "apply", "-f", "-"];
-        self.cluster.plane.kubectl_with(&arguments, &input).await.unwrap();
+        self.namespace().apply(objects).await.unwrap();
     }
 
     pub(super) async fn kubectl(&self, arguments: &[&str]) -> String {
-        let all: Vec<&str> = ["-n", NAMESPACE].iter().chain(arguments).copied().collect();
-        self.cluster.plane.kubectl(&all).await.unwrap()
+        self.namespace().kubectl(arguments).await.unwrap()
     }
 
     /// An object, or null where there is none.
     pub(super) async fn get(&self, kind: &str, name: &str) -> Value {
-        let arguments = ["-n", NAMESPACE, "get", kind, name, "-o", "json", "--ignore-not-found"];
-        let Ok(text) = self.cluster.plane.kubectl(&arguments).await else { return Value::Null };
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        self.namespace().get(kind, name).await
     }
 
     /// Waits until an object is as wished.
@@ -174,16 +170,11 @@ impl Stage {
         name: &str,
         wish: impl Fn(&Value) -> bool,
     ) -> Value {
-        let begun = Instant::now();
-        loop {
-            let object = self.get(kind, name).await;
-            if wish(&object) {
-                return object;
+        match self.namespace().wait((kind, name), PATIENCE, wish).await {
+            Ok(object) => object,
+            Err(object) => {
+                panic!("{kind} {name} never became as wished: {object}\n{}", self.told().await)
             }
-            if begun.elapsed() >= PATIENCE {
-                panic!("{kind} {name} never became as wished: {object}\n{}", self.told().await);
-            }
-            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -202,13 +193,6 @@ impl Stage {
         }
         text
     }
-}
-
-/// The status of a condition.
-pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
-    found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
 }
 
 /// Lets everybody read, write and enter a folder and what is in it.
