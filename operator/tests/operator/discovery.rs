@@ -102,18 +102,20 @@ async fn what_slices_say_counts_before_labels() {
     assert_eq!(found(&lab), [&json!(H100), &json!(2), &json!("83Gi")]);
 }
 
+/// Has the device plugin offer so many cards, a string in JSON.
+async fn offer(site: &Site, cards: &str) {
+    let patch = format!(r#"{{"status": {{"allocatable": {{"nvidia.com/gpu": {cards}}}}}}}"#);
+    let node = ["patch", "node", "dra-0", "--subresource=status", "--type=merge", "-p", &patch];
+    site.kubectl(&node).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cards_that_only_dra_offers_are_refused_with_what_to_change() {
     let mut site = Site::new(Plane::shared().await, "dra", &[Gpus::h100(2)]).await;
     let labels = ["product", "memory", "count"].map(|label| format!("nvidia.com/gpu.{label}-"));
     let unlabel = ["label", "node", "dra-0", &labels[0], &labels[1], &labels[2]];
     site.kubectl(&unlabel).await;
-    let offer = async |cards: &str| {
-        let patch = format!(r#"{{"status": {{"allocatable": {{"nvidia.com/gpu": {cards}}}}}}}"#);
-        let node = ["patch", "node", "dra-0", "--subresource=status", "--type=merge"];
-        site.kubectl(&[&node[..], &["-p", &patch]].concat()).await;
-    };
-    offer("null").await;
+    offer(&site, "null").await;
     site.apply(&[slice("dra-0", 1, 81_559)]).await;
     site.apply(&[run("mini"), island(&site, "lab", H100, json!(2))]).await;
     site.operate(&[], None);
@@ -121,7 +123,7 @@ async fn cards_that_only_dra_offers_are_refused_with_what_to_change() {
     let text = message(&lab, "Ready");
     let why = "its cards are offered by DRA only: NVIDIA's device plugin has to offer nvidia.com";
     assert!(text.contains(why), "{text}");
-    offer(r#""2""#).await;
+    offer(&site, r#""2""#).await;
     let lab = site.island("lab", is("Running")).await;
     assert_eq!(found(&lab), [&json!(H100), &json!(2), &json!("81559Mi")]);
 }
