@@ -139,3 +139,36 @@ fn tell_of_capacity(context: &Context, foreign: bool) {
         context.again(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+
+    /// What an API server that always answers so is taken to have.
+    async fn served(code: u16) -> bool {
+        let kind = if code == 200 { "ResourceSliceList" } else { "Status" };
+        let body = serde_json::json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {}, "items": [],
+            "status": "Failure", "message": "no", "reason": "No", "code": code,
+        });
+        let answer = tower::service_fn(move |_: Request<Body>| {
+            let body = Body::from(body.to_string().into_bytes());
+            let response = Response::builder().status(code).body(body);
+            async move { Ok::<_, http::Error>(response?) }
+        });
+        are_served(&Api::all(Client::new(answer, "default"))).await
+    }
+
+    #[tokio::test]
+    async fn slices_that_are_not_there_or_not_shown_are_not_waited_for() {
+        for (code, expected) in [(200, true), (404, false), (403, false)] {
+            assert_eq!(served(code).await, expected, "{code}");
+        }
+        let patience = Duration::from_millis(200);
+        assert!(tokio::time::timeout(patience, served(503)).await.is_err(), "it is asked again");
+    }
+}
