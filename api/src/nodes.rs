@@ -1,8 +1,8 @@
 //! Nodes of a cluster, from what `kubectl get nodes -o yaml` or `-o json` prints.
 //!
-//! Cards are what the device plugin offers. What they are is measured, or what slices of NVIDIA's DRA
-//! driver say, or what GPU feature discovery labels, or what the catalogue has, the first that there
-//! is.
+//! Cards are what the device plugin offers. What they are is measured, or what slices of NVIDIA's
+//! DRA driver say, or what GPU feature discovery labels, or what the catalogue has, the first that
+//! there is.
 
 mod cards;
 mod measured;
@@ -94,7 +94,7 @@ pub struct Usable {
     pub notes: Vec<String>,
 }
 
-/// One node, with what its ResourceSlices say where they were read; or why its cards cannot be used.
+/// One node, with what its ResourceSlices say where they were read.
 ///
 /// # Errors
 /// Why there is none to plan with, a clause.

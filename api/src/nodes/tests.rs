@@ -302,7 +302,8 @@ fn a_record_that_says_nothing_of_the_cards_is_passed_over_with_a_note() {
         (of("NVIDIA-L4", 1), "it measured NVIDIA-L4 where the node has NVIDIA-H100-80GB-HBM3"),
         (of(H100, 0), "no card has 0 bytes"),
         (of(H100, u64::MAX), "no card has 18446744073709551615 bytes"),
-        (cpu.to_string(), "it measured none of the node's cards: probe where they are seen"),
+        (cpu.to_string(), "it measured none of the node's cards: probe this node, where"),
+        (of(&"\u{7}X".repeat(9999), 1), "it measured XX"),
     ];
     let plain = usable(&first(), None).expect("a node that can be used");
     for (record, why) in cases {
@@ -310,6 +311,7 @@ fn a_record_that_says_nothing_of_the_cards_is_passed_over_with_a_note() {
         assert_eq!((&found.node, &found.labels), (&plain.node, &plain.labels), "{record}");
         let note = format!("annotation {CAPABILITY} is passed over: {why}");
         assert!(matches!(&found.notes[..], [one] if one.starts_with(&note)), "{:?}", found.notes);
+        assert!(found.notes[0].len() < 350, "{:?}", found.notes);
     }
 }
 
