@@ -1,9 +1,13 @@
 //! Nodes of a cluster, from what `kubectl get nodes -o yaml` or `-o json` prints.
 //!
-//! Cards are what GPU feature discovery labels and the device plugin offers.
+//! Cards are what the device plugin offers. What they are is measured, or what slices of NVIDIA's
+//! DRA driver say, or what GPU feature discovery labels, or what the catalogue has, the first that
+//! there is.
 
 mod cards;
+mod measured;
 mod read;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +17,7 @@ use k8s_openapi::api::core::v1::Node as Object;
 use plan::cluster::{Links, Node, Topology};
 
 pub use read::NodesError;
+pub use slices::{DRIVER, Devices, Slice};
 
 /// Bytes of text that are read.
 const TEXT_MAX: usize = 64 << 20;
@@ -20,7 +25,11 @@ const TEXT_MAX: usize = 64 << 20;
 const NODES_MAX: usize = 10_000;
 /// Nodes that a note lists by name.
 const LISTED: usize = 3;
+/// More bytes than any card has, so that sums of cards do not overflow.
+const CARD_BYTES_MAX: u64 = 1 << 50;
 
+/// The annotation of a node with the record that `heteroloco probe` printed there.
+pub const CAPABILITY: &str = "heteroloco.dev/capability";
 /// The label that tells a node from others; not always its name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -63,47 +72,48 @@ pub fn nodes(text: &str) -> Result<FoundNodes, NodesError> {
         if !names.insert(name.clone()) {
             return Err(NodesError::Twice(name));
         }
-        nodes.extend(node(name, object, &mut notes));
+        match of_object(object, None) {
+            Ok(usable) => {
+                usable.notes.into_iter().for_each(|note| notes.put(note, &name));
+                nodes.push((usable.node, usable.labels));
+            }
+            Err(why) => notes.put(why, &name),
+        }
     }
     Ok(FoundNodes { nodes, notes: notes.sentences() })
 }
 
-/// One node with its labels, or why its cards cannot be used.
+/// A node with cards that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usable {
+    /// Its cards and its place.
+    pub node: Node,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is not as it should be, or not known, a clause each.
+    pub notes: Vec<String>,
+}
+
+/// One node, with what its ResourceSlices say where they were read.
 ///
 /// # Errors
 /// Why there is none to plan with, a clause.
-pub fn of_object(object: Object) -> Result<(Node, BTreeMap<String, String>), String> {
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let mut notes = Notes::default();
-    node(name, object, &mut notes)
-        .ok_or_else(|| notes.0.into_keys().next().unwrap_or_else(|| "left out".into()))
-}
-
-/// A node, where it has cards that can be used.
-fn node(
-    name: String,
-    mut object: Object,
-    notes: &mut Notes,
-) -> Option<(Node, BTreeMap<String, String>)> {
+pub fn of_object(mut object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
+    let name = object.metadata.name.take().unwrap_or_default();
     let mut labels = object.metadata.labels.take().unwrap_or_default();
     let found = match unavailable(&object) {
         Some(why) => Err(why.to_owned()),
-        None => cards::cards(&labels, object.status.as_ref()),
+        None => cards::cards(&labels, object.status.as_ref(), devices),
     };
-    let found = match found {
-        Ok(found) => found,
-        Err(why) => {
-            notes.put(format!("left out, {why}"), &name);
-            return None;
-        }
-    };
-    for note in found.notes {
-        notes.put(note, &name);
-    }
+    let cards::Found { cards, mut notes } = found.map_err(|why| format!("left out, {why}"))?;
     // Every kubelet sets it; a file that was written by hand may lack it.
     labels.entry(HOSTNAME.to_owned()).or_insert_with(|| name.clone());
     let topology = topology(&labels);
-    Some((Node { name, topology, cards: found.cards, links: Links::default() }, labels))
+    let mut node = Node { name, topology, cards, links: Links::default() };
+    let record = object.metadata.annotations.as_ref().and_then(|own| own.get(CAPABILITY));
+    notes.extend(record.and_then(|record| measured::apply(&mut node, record).err()));
+    notes.extend(node.cards.first().and_then(cards::without_memory));
+    Ok(Usable { node, labels, notes })
 }
 
 /// Why nothing new is started on a node.

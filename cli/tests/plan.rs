@@ -154,6 +154,14 @@ fn given_nodes_are_used_as_islands_select_them() {
     let complained = String::from_utf8(output.stderr).unwrap();
     assert!(complained.contains("warning: node gpu-3: left out, cordoned"), "{complained}");
 
+    let record = RECORD.replace('\n', "");
+    let own = format!("name: gpu-2\n    annotations: {{heteroloco.dev/capability: '{record}'}}");
+    place.write("nodes.yaml", &NODES.replace("name: gpu-2", &own));
+    let plan = stdout(&place.plan(&["--nodes", "nodes.yaml", "--json"]));
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let note = plan["nodesNote"].as_str().unwrap();
+    assert!(note.contains("what was measured on gpu-2"), "{note}");
+
     place.write("run.yaml", &selecting("north"));
     let refused = place.refused(&["--nodes", "nodes.yaml"]);
     assert!(refused.contains("gpu-3: left out") && refused.contains("NotEnoughCards"), "{refused}");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use api::island::PlanPhase;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::ResourceSlice;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::time::MissedTickBehavior;
@@ -21,23 +22,57 @@ use crate::world::Changed;
 const TOGETHER: Duration = Duration::from_millis(500);
 /// Objects of a page of a list.
 const PAGE: u32 = 500;
+/// Between two tries to learn whether there are ResourceSlices.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Feeds the world until the task is ended.
 pub(crate) async fn feed(context: Arc<Context>, pods: Vec<Api<Pod>>) {
-    let nodes: Api<Node> = Api::all(context.client.clone());
     let config = || watcher::Config::default().page_size(PAGE);
+    let slices: Api<ResourceSlice> = Api::all(context.client.clone());
+    let slices = if are_served(&slices).await {
+        context.world_mut().expect_slices();
+        let own = config().fields(&format!("spec.driver={}", api::nodes::DRIVER));
+        let events = watcher(slices, own).default_backoff();
+        Some(events.map(|event| Fact::Slice(Box::new(event))).boxed())
+    } else {
+        None
+    };
+    let nodes: Api<Node> = Api::all(context.client.clone());
     let nodes =
         watcher(nodes, config()).default_backoff().map(|event| Fact::Node(Box::new(event))).boxed();
     let pods = pods.into_iter().enumerate().map(|(watch, pods)| {
         let events = watcher(pods, config()).default_backoff();
         events.map(move |event| Fact::Pod(watch, Box::new(event))).boxed()
     });
-    let all = futures::stream::select_all(std::iter::once(nodes).chain(pods));
+    let all = futures::stream::select_all(std::iter::once(nodes).chain(slices).chain(pods));
     follow(&context, all).await;
+}
+
+/// Whether the API server has ResourceSlices, and shows them: neither Kubernetes before 1.34 nor a
+/// cluster role of earlier charts does.
+async fn are_served(slices: &Api<ResourceSlice>) -> bool {
+    loop {
+        match slices.list(&ListParams::default().limit(1)).await {
+            Ok(_) => return true,
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                tracing::info!(
+                    code = status.code,
+                    "No ResourceSlices of resource.k8s.io/v1 are read: cards are what their \
+                     nodes' labels say. Restart the operator when that has changed."
+                );
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Whether there are ResourceSlices is not known yet.");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 enum Fact {
     Node(Box<watcher::Result<Event<Node>>>),
+    Slice(Box<watcher::Result<Event<ResourceSlice>>>),
     /// With the watch that it came from.
     Pod(usize, Box<watcher::Result<Event<Pod>>>),
 }
@@ -59,6 +94,10 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
             Some(Fact::Node(event)) => match *event {
                 Ok(event) => vec![context.world_mut().node(event)],
                 Err(error) => missed("nodes", &error),
+            },
+            Some(Fact::Slice(event)) => match *event {
+                Ok(event) => vec![context.world_mut().slice(event)],
+                Err(error) => missed("ResourceSlices", &error),
             },
             Some(Fact::Pod(watch, event)) => match *event {
                 Ok(event) => context.world_mut().pod(watch, event, Timestamp::now()),
@@ -98,5 +137,38 @@ fn tell_of_capacity(context: &Context, foreign: bool) {
     }
     for key in &concerned {
         context.again(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+
+    /// What an API server that always answers so is taken to have.
+    async fn served(code: u16) -> bool {
+        let kind = if code == 200 { "ResourceSliceList" } else { "Status" };
+        let body = serde_json::json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {}, "items": [],
+            "status": "Failure", "message": "no", "reason": "No", "code": code,
+        });
+        let answer = tower::service_fn(move |_: Request<Body>| {
+            let body = Body::from(body.to_string().into_bytes());
+            let response = Response::builder().status(code).body(body);
+            async move { response }
+        });
+        are_served(&Api::all(Client::new(answer, "default"))).await
+    }
+
+    #[tokio::test]
+    async fn slices_that_are_not_there_or_not_shown_are_not_waited_for() {
+        for (code, expected) in [(200, true), (404, false), (403, false)] {
+            assert_eq!(served(code).await, expected, "{code}");
+        }
+        let patience = Duration::from_millis(200);
+        assert!(tokio::time::timeout(patience, served(503)).await.is_err(), "it is asked again");
     }
 }

@@ -1,13 +1,16 @@
 //! What of the cluster matters: nodes with cards, and who holds how many of them.
 //!
-//! Only this is kept of nodes and pods, so that ten thousand of them take little memory.
+//! Only this is kept of nodes, pods and ResourceSlices, so that ten thousand of them take little
+//! memory.
 
 mod node;
 mod pod;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::ResourceSlice;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
@@ -15,11 +18,16 @@ pub(crate) use node::NodeFacts;
 pub(crate) use pod::{PodFacts, Rank, RankState};
 
 use crate::names::Key;
+use slices::Slices;
 
 /// Nodes and pods, as far as the API server has told.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     nodes: BTreeMap<String, NodeFacts>,
+    /// Nodes that have no GPUs as long as no slice says so; only where slices are watched.
+    bare: BTreeMap<String, Node>,
+    /// What ResourceSlices say, where they are watched.
+    slices: Option<Slices>,
     pods: BTreeMap<Key, PodFacts>,
     /// Cards held on a node.
     held: BTreeMap<String, Held>,
@@ -68,7 +76,8 @@ impl World {
 
     /// Whether all lists were read.
     pub(crate) fn is_complete(&self) -> bool {
-        self.nodes_listed.complete && self.pods_complete()
+        let slices = self.slices.as_ref().is_none_or(Slices::is_complete);
+        self.nodes_listed.complete && slices && self.pods_complete()
     }
 
     fn pods_complete(&self) -> bool {
@@ -81,29 +90,71 @@ impl World {
         match event {
             Event::Init => self.nodes_listed.seen = Some(BTreeSet::new()),
             Event::InitApply(node) | Event::Apply(node) => {
+                let node = node::pared(node);
                 let name = node.metadata.name.clone().unwrap_or_default();
                 if let Some(listed) = &mut self.nodes_listed.seen {
                     listed.insert(Key::new("", name.as_str()));
                 }
-                capacity = match NodeFacts::of(node) {
-                    Some(facts) => {
-                        let before = self.nodes.insert(name.clone(), facts);
-                        before.as_ref() != self.nodes.get(&name)
-                    }
-                    None => self.nodes.remove(&name).is_some(),
-                };
+                capacity = self.learn(name, node);
             }
             Event::Delete(node) => {
                 let name = node.metadata.name.unwrap_or_default();
+                self.bare.remove(&name);
                 capacity = self.nodes.remove(&name).is_some();
             }
             Event::InitDone => {
                 if let Some(listed) = self.nodes_listed.seen.take() {
                     let before = self.nodes.len();
-                    self.nodes.retain(|name, _| listed.contains(&Key::new("", name.as_str())));
+                    let there = |name: &String| listed.contains(&Key::new("", name.as_str()));
+                    self.nodes.retain(|name, _| there(name));
+                    self.bare.retain(|name, _| there(name));
                     capacity = before != self.nodes.len() || !self.nodes_listed.complete;
                 }
                 self.nodes_listed.complete = true;
+            }
+        }
+        Changed { island: None, capacity, foreign: capacity }
+    }
+
+    /// Puts what is known of a node in the place of what was; whether that is something else.
+    fn learn(&mut self, name: String, object: Node) -> bool {
+        let devices = self.slices.as_ref().and_then(|slices| slices.devices(&name));
+        match NodeFacts::of(object, devices) {
+            Ok(facts) => {
+                self.bare.remove(&name);
+                let before = self.nodes.insert(name.clone(), facts);
+                let now = &self.nodes[&name];
+                if before.as_ref().is_none_or(|before| before.notes != now.notes) {
+                    for note in &now.notes {
+                        tracing::warn!("Node {name}: {note}.");
+                    }
+                }
+                before.as_ref() != Some(now)
+            }
+            Err(object) => {
+                let had_cards = self.nodes.remove(&name).is_some();
+                if self.slices.is_some() {
+                    self.bare.insert(name, *object);
+                }
+                had_cards
+            }
+        }
+    }
+
+    /// Has ResourceSlices count from here on: nothing is complete before their list was read.
+    pub(crate) fn expect_slices(&mut self) {
+        self.slices.get_or_insert_default();
+    }
+
+    /// Takes note of what happened to a ResourceSlice.
+    pub(crate) fn slice(&mut self, event: Event<ResourceSlice>) -> Changed {
+        let done = matches!(event, Event::InitDone);
+        let Some(slices) = &mut self.slices else { return Changed::default() };
+        let mut capacity = done && !slices.is_complete();
+        for node in slices.take(event) {
+            let known = self.nodes.get(&node).map(NodeFacts::object);
+            if let Some(object) = known.or_else(|| self.bare.get(&node).cloned()) {
+                capacity |= self.learn(node, object);
             }
         }
         Changed { island: None, capacity, foreign: capacity }

@@ -143,7 +143,12 @@ fn nodes(name: &str, card: &NodeCard, count: usize) -> impl Iterator<Item = Node
     })
 }
 
-fn measure(node: &mut Node, record: &Capability) -> Result<(), RecordError> {
+/// Puts what was measured in the place of what a node was taken to have: cards by index, and links.
+/// Which node the record names is not looked at.
+///
+/// # Errors
+/// When the record is of other cards than the node's; some of them may have been measured then.
+pub fn measure(node: &mut Node, record: &Capability) -> Result<(), RecordError> {
     let on_cpu = node.cards.iter().filter(|card| card.product == gpu::CPU).count() as u64;
     for (index, card) in node.cards.iter_mut().enumerate() {
         let Some(device) = device_of(&record.devices, index, card) else { continue };

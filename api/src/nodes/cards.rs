@@ -1,10 +1,13 @@
-//! The cards of a node, from its labels and what of it is allocatable.
+//! The cards of a node, from its labels, its ResourceSlices and what of it is allocatable.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::NodeStatus;
 use plan::cluster::NodeCard;
 use plan::gpu::{self, Product};
+
+use super::CARD_BYTES_MAX;
+use super::slices::Devices;
 
 /// Cards of a node; GPU servers have at most 16.
 const CARDS_MAX: u32 = 64;
@@ -18,6 +21,10 @@ const MEMORY: &str = "nvidia.com/gpu.memory";
 /// Pods that take turns on one card.
 const REPLICAS: &str = "nvidia.com/gpu.replicas";
 
+const CUT: &str = "slices of MIG are not planned with yet: turn MIG off to use the cards";
+const SHARED: &str =
+    "shared cards are not planned with yet: end time slicing or MPS to use them whole";
+
 /// Cards that can be used.
 pub(super) struct Found {
     /// At least one.
@@ -30,19 +37,27 @@ pub(super) struct Found {
 pub(super) fn cards(
     labels: &BTreeMap<String, String>,
     status: Option<&NodeStatus>,
+    devices: Option<&Devices>,
 ) -> Result<Found, String> {
     let offered = offered(status)?;
-    let product = product(labels, offered)?;
-    let labelled = number(labels, COUNT)?;
-    let mut notes = Vec::new();
-    let count = match (labelled, offered) {
-        (Some(labelled), Some(offered)) if offered < labelled => {
+    let devices = devices.filter(|devices| !devices.is_empty());
+    if let Some(devices) = devices {
+        check(devices, offered)?;
+    }
+    let product = product(labels, offered, devices)?;
+    let there = match devices {
+        Some(devices) => Some(u64::from(devices.whole)),
+        None => number(labels, COUNT)?,
+    };
+    let mut notes: Vec<String> = devices.and_then(|it| it.unclear.clone()).into_iter().collect();
+    let count = match (there, offered) {
+        (Some(there), Some(offered)) if offered < there => {
             if offered > 0 {
-                notes.push(format!("only {offered} of {labelled} cards are allocatable"));
+                notes.push(format!("only {offered} of {there} cards are allocatable"));
             }
             offered
         }
-        (Some(labelled), _) => labelled,
+        (Some(there), _) => there,
         (None, Some(offered)) => offered,
         (None, None) => return Err(format!("no label {COUNT}: run GPU feature discovery there")),
     };
@@ -51,13 +66,16 @@ pub(super) fn cards(
     if count == 0 {
         return Err(format!("no {RESOURCE} is allocatable: see to NVIDIA's device plugin there"));
     }
-    let memory = memory(labels, &product)?;
-    if memory == 0 {
-        let name = &product.name;
-        notes.push(format!("no label {MEMORY}: set memory of {name} in the island's devices"));
-    }
+    let memory = memory(labels, &product, devices)?;
     let card = NodeCard { product: product.name, memory, measured: None };
     Ok(Found { cards: vec![card; count as usize], notes })
+}
+
+/// What to do about a card whose memory nobody says, a clause.
+pub(super) fn without_memory(card: &NodeCard) -> Option<String> {
+    let name = &card.product;
+    (card.memory == 0)
+        .then(|| format!("no label {MEMORY}: set memory of {name} in the island's devices"))
 }
 
 /// Cards that pods may ask for; absent where nobody has said what is allocatable at all.
@@ -70,33 +88,66 @@ fn offered(status: Option<&NodeStatus>) -> Result<Option<u64>, String> {
     Ok(Some(count))
 }
 
-/// The product that is labelled, where its cards are whole and not shared.
-fn product(labels: &BTreeMap<String, String>, offered: Option<u64>) -> Result<Product, String> {
-    let Some(label) = labels.get(PRODUCT) else {
-        return Err(match offered {
-            Some(1..) => format!("no label {PRODUCT}: run GPU feature discovery there"),
-            _ => format!("no label {PRODUCT}, so without NVIDIA GPUs"),
-        });
-    };
-    let product = gpu::parse(label).map_err(|error| error.to_string())?;
-    if product.mig.is_some() {
-        return Err("slices of MIG are not planned with yet: turn MIG off to use the cards".into());
+/// Why cards that the DRA driver names cannot be asked for as `nvidia.com/gpu`.
+fn check(devices: &Devices, offered: Option<u64>) -> Result<(), String> {
+    if devices.whole == 0 {
+        return Err(CUT.into());
     }
-    // The device plugin can also offer shared cards as another resource, without a suffix.
-    if product.shared || number(labels, REPLICAS)?.is_some_and(|replicas| replicas > 1) {
-        return Err("shared cards are not planned with yet: end time slicing or MPS to use them \
-                    whole"
-            .into());
+    if offered == Some(0) {
+        return Err(format!(
+            "its cards are offered by DRA only: NVIDIA's device plugin has to offer {RESOURCE}"
+        ));
     }
-    Ok(product)
+    if devices.products.len() > 1 {
+        let products: Vec<&str> = devices.products.iter().map(String::as_str).collect();
+        return Err(format!(
+            "its cards are {}, which {RESOURCE} cannot tell apart: have cards of one product there",
+            products.join(" and ")
+        ));
+    }
+    Ok(())
 }
 
-/// Bytes of a card: the label's, or the catalogue's; 0 where neither says it.
-fn memory(labels: &BTreeMap<String, String>, product: &Product) -> Result<u64, String> {
-    /// More than any card has, so that sums of cards do not overflow.
-    const MIB_MAX: u64 = 1 << 30;
+/// The product of cards that are whole and not shared.
+fn product(
+    labels: &BTreeMap<String, String>,
+    offered: Option<u64>,
+    devices: Option<&Devices>,
+) -> Result<Product, String> {
+    // The label counts even where slices name the product: it says too what the plugin offers.
+    let labelled = labels.get(PRODUCT).map(|label| whole(label)).transpose()?;
+    let named = devices.and_then(|devices| devices.products.first());
+    let named = named.map(|name| whole(name)).transpose()?;
+    // The device plugin can also offer shared cards as another resource, without a suffix.
+    if number(labels, REPLICAS)?.is_some_and(|replicas| replicas > 1) {
+        return Err(SHARED.into());
+    }
+    named.or(labelled).ok_or_else(|| match offered {
+        Some(1..) => format!("no label {PRODUCT}: run GPU feature discovery there"),
+        _ => format!("no label {PRODUCT}, so without NVIDIA GPUs"),
+    })
+}
+
+fn whole(label: &str) -> Result<Product, String> {
+    let product = gpu::parse(label).map_err(|error| error.to_string())?;
+    match (product.mig, product.shared) {
+        (Some(_), _) => Err(CUT.into()),
+        (None, true) => Err(SHARED.into()),
+        (None, false) => Ok(product),
+    }
+}
+
+/// Bytes of a card: the slices', the label's or the catalogue's; 0 where none says it.
+fn memory(
+    labels: &BTreeMap<String, String>,
+    product: &Product,
+    devices: Option<&Devices>,
+) -> Result<u64, String> {
+    if let Some(bytes) = devices.and_then(|devices| devices.memory) {
+        return Ok(bytes);
+    }
     match number(labels, MEMORY)? {
-        Some(mib) if mib > MIB_MAX => {
+        Some(mib) if mib > CARD_BYTES_MAX >> 20 => {
             Err(format!("label {MEMORY} is {mib} MiB, which no card has"))
         }
         Some(mib @ 1..) => Ok(mib << 20),

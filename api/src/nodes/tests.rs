@@ -1,6 +1,8 @@
 //! Tests of nodes as kubectl prints them, right and wrong.
 
+use plan::cluster::{NodeCard, Reached};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::selector::NodeSelector;
@@ -52,6 +54,8 @@ kind: List
 metadata:
   resourceVersion: ""
 "#;
+
+const H100: &str = "NVIDIA-H100-80GB-HBM3";
 
 fn read(text: &str) -> FoundNodes {
     nodes(text).expect(text)
@@ -237,6 +241,193 @@ fn as_much_as_may_be_read_is_read_and_more_is_refused() {
     let long = " ".repeat(TEXT_MAX + 1);
     assert_eq!(nodes(&long), Err(NodesError::TooLong(TEXT_MAX + 1)));
     assert_eq!(nodes(&long[1..]), Err(NodesError::None));
+}
+
+/// The first node of LIST, in JSON.
+fn first() -> Value {
+    let list: Value = serde_yaml::from_str(LIST).expect("YAML");
+    list["items"][0].clone()
+}
+
+fn usable(node: &Value, devices: Option<&Devices>) -> Result<Usable, String> {
+    of_object(serde_json::from_value(node.clone()).expect("a node"), devices)
+}
+
+/// The first node with a record in its annotation.
+fn annotated(record: &str) -> Usable {
+    let mut node = first();
+    node["metadata"]["annotations"] = json!({ CAPABILITY: record });
+    usable(&node, None).expect("a node that can be used")
+}
+
+/// A record of cards: index, TFLOP/s in f32 and bf16, and bytes.
+fn record(product: &str, cards: &[(u32, f64, f64, u64)]) -> Value {
+    let card = |(index, f32, bf16, bytes): &(u32, f64, f64, u64)| {
+        let reached = json!({"f32Tflops": f32, "bf16Tflops": bf16, "bandwidthGbps": 2000.0});
+        json!({
+            "product": product, "index": index, "memoryBytes": bytes, "freeBytes": 1,
+            "reached": reached,
+        })
+    };
+    let curve = json!([{"bytes": 1, "seconds": 0.5}, {"bytes": 9, "seconds": 1.0}]);
+    json!({
+        "node": "probe-x7k2p", "devices": cards.iter().map(card).collect::<Vec<_>>(),
+        "links": {"process": curve},
+    })
+}
+
+#[test]
+fn what_was_measured_counts_before_labels_and_for_all_cards_alike() {
+    let cards = [(0, 50.0, 600.0, 85 << 30), (3, 40.0, 700.0, 84 << 30), (9, 1.0, 1.0, 1)];
+    let found = annotated(&serde_json::to_string_pretty(&record(H100, &cards)).expect("JSON"));
+    assert_eq!(found.notes, [""; 0]);
+    let reached = Reached { f32_tflops: 40.0, bf16_tflops: Some(600.0), bandwidth_gbps: 2000.0 };
+    let card = NodeCard { product: H100.into(), memory: 84 << 30, measured: Some(reached) };
+    assert_eq!(found.node.cards, vec![card; 8]);
+    assert_eq!(found.node.links.process.map(|curve| curve.seconds(1.0)), Some(0.5));
+    let annotations = format!("metadata:\n    annotations: {{{CAPABILITY}: '{{}}'}}");
+    let found = read(&changed("metadata:", &annotations));
+    assert!(found.notes[0].starts_with("node gpu-1.example: annotation "), "{:?}", found.notes);
+}
+
+#[test]
+fn a_record_that_says_nothing_of_the_cards_is_passed_over_with_a_note() {
+    let of = |product: &str, bytes| record(product, &[(0, 1.0, 1.0, bytes)]).to_string();
+    let mut cpu = record("cpu", &[(0, 1.0, 1.0, 1)]);
+    cpu["devices"][0].as_object_mut().expect("an object").remove("index");
+    let cases = [
+        (String::new(), "EOF while parsing a value at line 1 column 0: give what heteroloco probe"),
+        (of(H100, 1).replace("freeBytes", "idle"), "unknown field `idle`"),
+        (of(H100, 1).replace("2000.0", "0.0"), "0 is no rate: measure again"),
+        (of("NVIDIA-L4", 1), "it measured NVIDIA-L4 where the node has NVIDIA-H100-80GB-HBM3"),
+        (of(H100, 0), "no card has 0 bytes"),
+        (of(H100, u64::MAX), "no card has 18446744073709551615 bytes"),
+        (cpu.to_string(), "it measured none of the node's cards: probe this node, where"),
+        (of(&"\u{7}X".repeat(9999), 1), "it measured XX"),
+    ];
+    let plain = usable(&first(), None).expect("a node that can be used");
+    for (record, why) in cases {
+        let found = annotated(&record);
+        assert_eq!((&found.node, &found.labels), (&plain.node, &plain.labels), "{record}");
+        let note = format!("annotation {CAPABILITY} is passed over: {why}");
+        assert!(matches!(&found.notes[..], [one] if one.starts_with(&note)), "{:?}", found.notes);
+        assert!(found.notes[0].len() < 350, "{:?}", found.notes);
+    }
+}
+
+/// A slice of the node's pool.
+fn slice(generation: i64, of: i64, devices: &[(&str, &str, &str)]) -> Slice {
+    let pool = json!({"name": "gpu-1", "generation": generation, "resourceSliceCount": of});
+    pooled(&pool, devices)
+}
+
+/// A slice of a pool with devices: type, product and memory.
+fn pooled(pool: &Value, devices: &[(&str, &str, &str)]) -> Slice {
+    let device = |(kind, product, memory): &(&str, &str, &str)| {
+        let mut device = json!({"name": "gpu-0", "attributes": {"type": {"string": kind}}});
+        if !product.is_empty() {
+            device["attributes"]["productName"] = json!({"string": product});
+        }
+        if !memory.is_empty() {
+            device["capacity"] = json!({"memory": {"value": memory}});
+        }
+        device
+    };
+    let object = json!({"metadata": {"name": "gpu-1-x"}, "spec": {
+        "driver": DRIVER, "nodeName": "gpu-1", "pool": pool,
+        "devices": devices.iter().map(device).collect::<Vec<_>>(),
+    }});
+    Slice::of(serde_json::from_value(object).expect("a slice")).expect("one of the driver")
+}
+
+/// What the driver calls H100.
+const NAME: &str = "NVIDIA H100 80GB HBM3";
+
+#[test]
+fn what_slices_say_counts_before_labels() {
+    let whole = ("gpu", NAME, "81559Mi");
+    let h200 = ("gpu", "NVIDIA H200", "143771Mi");
+    let (smaller, silent) = (("gpu", NAME, "81000Mi"), ("gpu", "", ""));
+    let cut = ("mig", NAME, "40Gi");
+    let product = "productName of its ResourceSlice is passed over: ";
+    let memory = "memory of its ResourceSlice is passed over: ";
+    let cases = [
+        (vec![], 8, H100, 81_559, ""),
+        (vec![("vfio", NAME, "1Gi")], 8, H100, 81_559, ""),
+        (vec![h200; 8], 8, "NVIDIA-H200", 143_771, ""),
+        (vec![h200; 3], 3, "NVIDIA-H200", 143_771, ""),
+        (vec![h200; 9], 8, "NVIDIA-H200", 143_771, "only 8 of 9 cards are allocatable"),
+        (vec![whole, smaller, cut, silent], 3, H100, 81_000, ""),
+        (vec![silent; 8], 8, H100, 81_559, ""),
+        (vec![("gpu", "NVIDIA (H200)", "")], 1, H100, 81_559, product),
+        (vec![("gpu", NAME, "many")], 1, H100, 81_559, memory),
+        (vec![("gpu", NAME, "0")], 1, H100, 81_559, memory),
+    ];
+    for (devices, count, product, mib, note) in cases {
+        let said = Devices::of([&slice(1, 1, &devices)]).expect("all slices");
+        let found = usable(&first(), Some(&said)).expect("a node that can be used");
+        let card = NodeCard { product: product.into(), memory: mib << 20, measured: None };
+        assert_eq!(found.node.cards, vec![card; count], "{devices:?}");
+        let notes = found.notes.join("; ");
+        assert!(notes.starts_with(note) && notes.is_empty() == note.is_empty(), "{notes}");
+    }
+}
+
+#[test]
+fn cards_of_slices_that_pods_cannot_ask_for_are_left_out() {
+    let whole = ("gpu", NAME, "80Gi");
+    let bare = |offered: Value| json!({"metadata": {}, "status": {"allocatable": offered}});
+    let offered = || bare(json!({"nvidia.com/gpu": "2"}));
+    let mut shared = first();
+    shared["metadata"]["labels"]["nvidia.com/gpu.replicas"] = json!("4");
+    let only = "its cards are offered by DRA only: NVIDIA's device plugin has to offer nvidia.com";
+    let several = "its cards are NVIDIA-H100-80GB-HBM3 and NVIDIA-L4, which nvidia.com/gpu cannot";
+    let unknown = "no label nvidia.com/gpu.product: run GPU feature discovery there";
+    let cases = [
+        (vec![whole], bare(json!({})), only),
+        (vec![whole], bare(json!({"nvidia.com/gpu": "0"})), only),
+        (vec![whole, ("gpu", "NVIDIA L4", "23034Mi")], offered(), several),
+        (vec![("mig", NAME, "40Gi")], offered(), "slices of MIG are not planned with yet"),
+        (vec![whole; 8], shared, "shared cards are not planned with yet"),
+        (vec![("gpu", "", "80Gi")], offered(), unknown),
+        (vec![whole; 65], bare(json!({"nvidia.com/gpu": "65"})), "it says that it has more than"),
+    ];
+    for (devices, node, why) in cases {
+        let said = Devices::of([&slice(1, 1, &devices)]).expect("all slices");
+        let refused = usable(&node, Some(&said)).expect_err(why);
+        assert!(refused.starts_with(&format!("left out, {why}")), "{refused}");
+    }
+    let said = Devices::of([&slice(1, 1, &[whole, whole])]).expect("all slices");
+    let found = usable(&offered(), Some(&said)).expect("cards without a label");
+    let card = NodeCard { product: H100.into(), memory: 80 << 30, measured: None };
+    assert_eq!(found.node.cards, [card.clone(), card]);
+}
+
+#[test]
+fn of_a_pool_only_the_newest_generation_counts_and_only_as_a_whole() {
+    let (old, new) = (("gpu", NAME, "80Gi"), ("gpu", NAME, "70Gi"));
+    let [before, first, second] =
+        [slice(1, 1, &[old; 8]), slice(2, 2, &[new]), slice(2, 2, &[new; 2])];
+    let memory = |slices: &[&Slice]| {
+        let said = Devices::of(slices.iter().copied());
+        said.map(|said| (said.whole, said.memory.map(|bytes| bytes >> 30)))
+    };
+    assert_eq!(memory(&[]), Some((0, None)));
+    assert_eq!(memory(&[&before]), Some((8, Some(80))));
+    assert_eq!(memory(&[&before, &first]), None);
+    assert_eq!(memory(&[&second, &before, &first]), Some((3, Some(70))));
+    let other = json!({"name": "other", "generation": 1, "resourceSliceCount": 1});
+    let other = pooled(&other, &[new]);
+    assert_eq!(memory(&[&other, &before]), Some((9, Some(70))));
+    let foreign = |field: &str, value: Value| {
+        let pool = json!({"name": "a", "generation": 1, "resourceSliceCount": 1});
+        let mut spec = json!({"driver": DRIVER, "nodeName": "a", "pool": pool});
+        spec[field] = value;
+        Slice::of(serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a slice"))
+    };
+    assert!(foreign("devices", json!([])).is_some());
+    assert_eq!(foreign("driver", json!("dra.example.com")), None);
+    assert_eq!(foreign("nodeName", Value::Null), None);
 }
 
 proptest! {

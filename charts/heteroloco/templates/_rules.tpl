@@ -33,4 +33,8 @@
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get, list, watch]
+# What NVIDIA's DRA driver says of cards, where it is installed.
+- apiGroups: [resource.k8s.io]
+  resources: [resourceslices]
+  verbs: [get, list, watch]
 {{- end }}

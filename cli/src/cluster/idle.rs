@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use api::island::{ComputeIsland, PlanPhase, Toleration};
+use api::nodes::Usable;
 use api::selector::NodeSelector;
 use k8s_openapi::api::core::v1::{Container, Node as Object, Pod, PodSpec};
 use plan::cluster::Node;
@@ -128,8 +129,8 @@ pub(super) struct Idle {
     pub cards: usize,
     /// Who holds cards of them, and how many.
     held: BTreeMap<Holder, u32>,
-    /// Nodes whose cards cannot be used, by why.
-    left_out: BTreeMap<String, Vec<String>>,
+    /// Nodes whose cards cannot be used, by why, and those of which something else is to be said.
+    told: BTreeMap<String, Vec<String>>,
 }
 
 /// The idle cards of nodes, where islands of `own` hold none: they are planned anew.
@@ -138,13 +139,16 @@ pub(super) fn idle(objects: Vec<Object>, held: &Held, own: &BTreeSet<Key>) -> Id
     for object in objects {
         let name = object.metadata.name.clone().unwrap_or_default();
         let taints = taints(&object);
-        let (mut node, labels) = match api::nodes::of_object(object) {
+        let Usable { mut node, labels, notes } = match api::nodes::of_object(object, None) {
             Ok(usable) => usable,
             Err(why) => {
-                found.left_out.entry(why).or_default().push(name);
+                found.told.entry(why).or_default().push(name);
                 continue;
             }
         };
+        for note in notes {
+            found.told.entry(note).or_default().push(name.clone());
+        }
         found.nodes += 1;
         found.cards += node.cards.len();
         let mut taken = 0_u32;
@@ -190,7 +194,7 @@ impl Idle {
         self.free.iter().filter(may).map(|free| free.node.name.clone()).collect()
     }
 
-    /// Who holds cards, and which nodes were left out, a sentence each.
+    /// Who holds cards, and what is to be said of nodes, a sentence each.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = Vec::new();
         if !self.held.is_empty() {
@@ -199,7 +203,7 @@ impl Idle {
             let named = held.iter().map(|(holder, cards)| format!("{holder} holds {cards}"));
             notes.push(format!("cards that are not idle: {}", some(named.collect())));
         }
-        notes.extend(self.left_out.iter().map(|(why, nodes)| {
+        notes.extend(self.told.iter().map(|(why, nodes)| {
             let what = if nodes.len() == 1 { "node" } else { "nodes" };
             format!("{what} {}: {why}", some(nodes.clone()))
         }));

@@ -34,7 +34,7 @@ impl Request {
         let manifests = manifests::manifests(&args.files)?;
         let found = args.nodes.as_deref().map(manifests::nodes).transpose()?;
         let records = manifests::records(&args.capability)?;
-        let measured = records.iter().map(|record| record.node.clone()).collect();
+        let mut measured: Vec<String> = records.iter().map(|record| record.node.clone()).collect();
         let Manifests { run, mut islands, selectors, .. } = manifests;
         let mut notes = summaries.correct(&mut islands);
         notes.extend(summaries.emulated());
@@ -45,6 +45,9 @@ impl Request {
                 (site, Basis::Assumed { measured })
             }
             Some(found) => {
+                measured.extend(annotated(&found));
+                measured.sort_unstable();
+                measured.dedup();
                 let basis = Basis::Given { nodes: found.nodes.len(), measured };
                 let mut site = Site { islands, ..Site::default() };
                 for (island, selector) in site.islands.iter_mut().zip(&selectors) {
@@ -67,6 +70,13 @@ impl Request {
         let execution = Execution::Cluster { nodes };
         plan_run(&self.run, &islands, &execution).map_err(ManifestError::Refused)
     }
+}
+
+/// Nodes of which what was measured came with them.
+fn annotated(found: &FoundNodes) -> impl Iterator<Item = String> {
+    let nodes = found.nodes.iter().map(|(node, _)| node);
+    let measured = nodes.filter(|node| node.cards.iter().any(|card| card.measured.is_some()));
+    measured.map(|node| node.name.clone())
 }
 
 fn selected(found: &FoundNodes, selector: &NodeSelector) -> BTreeSet<String> {

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use api::nodes::{CAPABILITY, Devices, Usable, of_object};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec, NodeStatus, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use plan::cluster::{Links, Node as Machine, Topology};
+
+use crate::names::GPU;
 
 /// The label by which a node is known to have GPUs.
 const PRODUCT: &str = "nvidia.com/gpu.product";
@@ -17,53 +21,97 @@ pub(crate) struct NodeFacts {
     pub nominal: Machine,
     /// Why its cards cannot be used, a clause: then the machine has none.
     pub unusable: Option<String>,
+    /// What is not as it should be, a clause each.
+    pub notes: Vec<String>,
     pub labels: BTreeMap<String, String>,
     /// Taints that keep pods away: (key, value, effect).
     pub taints: Vec<(String, String, String)>,
+    /// What all this is made of, without the labels.
+    object: Node,
+}
+
+/// What of a node's object matters. It has no time in it, so that one which only says that it lives
+/// is as it was.
+pub(super) fn pared(node: Node) -> Node {
+    let annotations = node.metadata.annotations.unwrap_or_default();
+    let record = annotations.into_iter().find(|(key, _)| key == CAPABILITY);
+    let metadata = ObjectMeta {
+        name: node.metadata.name,
+        labels: node.metadata.labels,
+        annotations: record.map(|record| BTreeMap::from([record])),
+        ..ObjectMeta::default()
+    };
+    let spec = node.spec.map(|spec| NodeSpec {
+        unschedulable: spec.unschedulable,
+        taints: spec.taints,
+        ..NodeSpec::default()
+    });
+    let status = node.status.map(|status| {
+        let ready = status.conditions.into_iter().flatten().filter(|it| it.type_ == "Ready");
+        let ready = ready.map(|it| NodeCondition {
+            type_: it.type_,
+            status: it.status,
+            ..NodeCondition::default()
+        });
+        let allocatable = status.allocatable.map(|all| {
+            all.into_iter().filter(|(resource, _)| resource == GPU).collect::<BTreeMap<_, _>>()
+        });
+        NodeStatus { allocatable, conditions: Some(ready.collect()), ..NodeStatus::default() }
+    });
+    Node { metadata, spec, status }
 }
 
 /// A node as it is when nothing is wrong with it.
-fn nominal(mut node: Node) -> Option<Machine> {
+fn nominal(mut node: Node, devices: Option<&Devices>) -> Option<Machine> {
     if let Some(spec) = &mut node.spec {
         spec.unschedulable = None;
     }
     if let Some(status) = &mut node.status {
         status.conditions = None;
     }
-    api::nodes::of_object(node).ok().map(|(machine, _)| machine)
+    of_object(node, devices).ok().map(|usable| usable.node)
 }
 
 impl NodeFacts {
-    /// `None` of a node without GPUs. A node that is cordoned or not ready has none that can be
-    /// used.
-    pub(crate) fn of(node: Node) -> Option<Self> {
-        let nominal = nominal(node.clone());
-        let own = node.metadata.labels.clone().unwrap_or_default();
-        if !own.contains_key(PRODUCT) {
-            return None;
+    /// Of a node's object that was pared, and its ResourceSlices; the object where it has no GPUs.
+    /// A node that is cordoned or not ready has none that can be used.
+    pub(super) fn of(mut object: Node, devices: Option<&Devices>) -> Result<Self, Box<Node>> {
+        let labelled = object.metadata.labels.as_ref().is_some_and(|own| own.contains_key(PRODUCT));
+        if !labelled && devices.is_none_or(Devices::is_empty) {
+            return Err(Box::new(object));
         }
-        let name = node.metadata.name.clone().unwrap_or_default();
-        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-        let (machine, labels, unusable) = match api::nodes::of_object(node) {
-            Ok((machine, labels)) => (machine, labels, None),
+        let nominal = nominal(object.clone(), devices);
+        let found = of_object(object.clone(), devices);
+        let own = object.metadata.labels.take().unwrap_or_default();
+        let (machine, labels, unusable, notes) = match found {
+            Ok(Usable { node, labels, notes }) => (node, labels, None, notes),
             Err(why) => {
+                let name = object.metadata.name.clone().unwrap_or_default();
                 let (topology, links) = (Topology::default(), Links::default());
-                (Machine { name, topology, cards: vec![], links }, own, Some(why))
+                let none = Machine { name, topology, cards: vec![], links };
+                (none, own, Some(why), vec![])
             }
         };
+        let taints = object.spec.as_ref().and_then(|spec| spec.taints.clone());
         let keeps_away = |taint: &Taint| taint.effect != "PreferNoSchedule";
         let taint = |taint: Taint| (taint.key, taint.value.unwrap_or_default(), taint.effect);
-        let taints = taints.into_iter().filter(keeps_away).map(taint).collect();
+        let taints = taints.into_iter().flatten().filter(keeps_away).map(taint).collect();
         let nominal = nominal.unwrap_or_else(|| machine.clone());
-        Some(Self { machine, nominal, unusable, labels, taints })
+        Ok(Self { machine, nominal, unusable, notes, labels, taints, object })
+    }
+
+    /// The object that these are the facts of.
+    pub(super) fn object(&self) -> Node {
+        let mut object = self.object.clone();
+        object.metadata.labels = Some(self.labels.clone());
+        object
     }
 
     /// Whether pods with these tolerations may be there.
     pub(crate) fn admits(&self, tolerations: &[api::island::Toleration]) -> bool {
         self.taints.iter().all(|(key, value, effect)| {
             // The device plugin's own taint, which pods tolerate that ask for cards.
-            key == crate::names::GPU
-                || tolerations.iter().any(|it| it.tolerates(key, value, effect))
+            key == GPU || tolerations.iter().any(|it| it.tolerates(key, value, effect))
         })
     }
 }

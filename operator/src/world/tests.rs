@@ -169,3 +169,133 @@ fn a_rank_that_was_asked_to_end_did_not_complete() {
     assert_eq!(rank(None, true), RankState::Stopped);
     assert_eq!(rank(None, false), RankState::Succeeded);
 }
+
+/// A slice of the only pool of a node, with cards of so many MiB.
+fn slice(name: &str, node: &str, (generation, of): (i64, i64), mib: &[u64]) -> ResourceSlice {
+    let device = |(index, mib): (usize, &u64)| {
+        json!({
+            "name": format!("gpu-{index}"),
+            "attributes": {
+                "type": {"string": "gpu"}, "productName": {"string": "NVIDIA H100 80GB HBM3"},
+            },
+            "capacity": {"memory": {"value": format!("{mib}Mi")}},
+        })
+    };
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "driver": "gpu.nvidia.com", "nodeName": node,
+            "pool": {"name": node, "generation": generation, "resourceSliceCount": of},
+            "devices": mib.iter().enumerate().map(device).collect::<Vec<_>>(),
+        },
+    }))
+    .expect("a slice")
+}
+
+/// Cards of a node and MiB of each; none of a node that is not known.
+fn cards(world: &World, node: &str) -> Option<(usize, u64)> {
+    let cards = &world.find(node)?.machine.cards;
+    Some((cards.len(), cards.first().map_or(0, |card| card.memory >> 20)))
+}
+
+#[test]
+fn a_node_has_what_its_slices_say_whichever_came_first() {
+    let mut world = World::new(vec![None]);
+    world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 8])));
+    world.expect_slices();
+    assert!(world.node(Event::Apply(node("a", 8))).capacity);
+    assert_eq!(cards(&world, "a"), Some((8, 81_559)), "slices were not expected yet");
+    let put = |world: &mut World, of, mib: &[u64]| {
+        world.slice(Event::Apply(slice("s", "a", of, mib))).capacity
+    };
+    assert!(put(&mut world, (1, 1), &[80_000; 8]));
+    assert!(!put(&mut world, (1, 1), &[80_000; 8]), "it is as it was");
+    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
+    assert!(!world.node(Event::Apply(node("a", 8))).capacity);
+    assert!(put(&mut world, (2, 1), &[70_000; 6]));
+    assert_eq!(cards(&world, "a"), Some((6, 70_000)));
+    assert!(!put(&mut world, (3, 2), &[60_000; 6]), "the other slice is yet to come");
+    assert_eq!(cards(&world, "a"), Some((6, 70_000)));
+    assert!(world.slice(Event::Apply(slice("t", "a", (3, 2), &[60_000]))).capacity);
+    assert_eq!(cards(&world, "a"), Some((7, 60_000)));
+    for name in ["s", "t"] {
+        world.slice(Event::Delete(slice(name, "a", (3, 2), &[])));
+    }
+    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
+    world.slice(Event::Apply(slice("s", "b", (1, 1), &[80_000; 8])));
+    assert!(world.node(Event::Apply(node("b", 8))).capacity);
+    assert_eq!(cards(&world, "b"), Some((8, 80_000)));
+}
+
+#[test]
+fn a_node_without_labels_is_one_as_long_as_slices_name_its_cards() {
+    let bare = |offered: u32| {
+        let mut bare = node("a", offered);
+        bare.metadata.labels = None;
+        bare
+    };
+    let mut world = World::new(vec![None]);
+    assert!(!world.node(Event::Apply(bare(2))).capacity);
+    world.expect_slices();
+    world.node(Event::Apply(bare(2)));
+    assert_eq!(cards(&world, "a"), None);
+    assert!(world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
+    assert_eq!(cards(&world, "a"), Some((2, 80_000)));
+    assert!(world.node(Event::Apply(bare(0))).capacity);
+    let why = world.find("a").and_then(|facts| facts.unusable.as_deref()).expect("a reason");
+    assert!(why.contains("its cards are offered by DRA only"), "{why}");
+    assert!(world.slice(Event::Delete(slice("s", "a", (1, 1), &[]))).capacity);
+    assert_eq!(cards(&world, "a"), None);
+    world.node(Event::Delete(bare(0)));
+    assert!(!world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
+}
+
+#[test]
+fn lists_of_slices_have_to_be_complete_where_they_are_watched() {
+    let mut world = World::new(vec![None]);
+    world.expect_slices();
+    world.node(Event::Init);
+    world.node(Event::InitApply(node("a", 8)));
+    world.node(Event::InitDone);
+    world.pod(0, Event::Init, at(0));
+    world.pod(0, Event::InitDone, at(0));
+    world.slice(Event::Init);
+    world.slice(Event::InitApply(slice("s", "a", (1, 1), &[80_000; 8])));
+    assert!(!world.is_complete());
+    assert!(world.slice(Event::InitDone).capacity);
+    assert!(world.is_complete());
+    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
+    world.slice(Event::Init);
+    assert!(world.is_complete(), "what was known counts while they are listed again");
+    assert!(world.slice(Event::InitDone).capacity);
+    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
+    world.slice(Event::Init);
+    assert!(!world.slice(Event::InitDone).capacity);
+}
+
+#[test]
+fn a_node_that_only_says_that_it_lives_is_as_it_was() {
+    let mut world = World::new(vec![None]);
+    let beat = |time: &str, record: Option<&str>| {
+        let mut node = node("a", 8);
+        let ready = json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": time}]);
+        let status = node.status.as_mut().expect("a status");
+        status.conditions = serde_json::from_value(ready).expect("conditions");
+        let annotation = record.map(|it| (api::nodes::CAPABILITY.to_owned(), it.to_owned()));
+        node.metadata.annotations = annotation.map(|it| BTreeMap::from([it]));
+        node
+    };
+    assert!(world.node(Event::Apply(beat("2026-01-01T00:00:00Z", None))).capacity);
+    assert!(!world.node(Event::Apply(beat("2026-01-01T00:05:00Z", None))).capacity);
+    let record = json!({"node": "pod", "links": {}, "devices": [{
+        "product": "NVIDIA-H100-80GB-HBM3", "index": 0, "memoryBytes": 80_000_u64 << 20,
+        "freeBytes": 0, "reached": {"f32Tflops": 50.0, "bandwidthGbps": 2000.0},
+    }]});
+    let measured = beat("2026-01-01T00:10:00Z", Some(&record.to_string()));
+    assert!(world.node(Event::Apply(measured)).capacity);
+    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
+    assert!(world.node(Event::Apply(beat("2026-01-01T00:15:00Z", Some("none")))).capacity);
+    let facts = world.find("a").expect("a node");
+    assert!(facts.notes[0].contains("is passed over: expected ident"), "{:?}", facts.notes);
+    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
+}

@@ -3,6 +3,7 @@
 // clippy.toml allows it in functions marked as tests, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+mod discovery;
 mod faults;
 mod lifecycle;
 mod rules;
