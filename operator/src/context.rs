@@ -118,8 +118,8 @@ impl Context {
     /// A cache of islands or runs was read for the first time. What status promised to islands is
     /// taken note of before anything is promised anew.
     ///
-    /// Said by whoever fills the cache: `Store::wait_until_ready` wakes only one of those that wait,
-    /// and the controllers do.
+    /// Said by whoever fills the cache: `Store::wait_until_ready` wakes only one of those that
+    /// wait, and the controllers do.
     pub(crate) fn read(&self) {
         {
             let mut ledger = self.ledger();

@@ -9,7 +9,7 @@ use test_cluster::condition;
 use stage::Stage;
 
 /// So many rounds that the run goes on while things happen to it.
-const TOKENS: u64 = 1_200_000;
+const TOKENS: u64 = 1_600_000;
 
 fn island(name: &str, product: &str, most: u32, idle: Value) -> Value {
     json!({
@@ -60,7 +60,13 @@ async fn a_run_installed_by_helm_trains_to_its_end_whatever_happens_to_its_islan
     stage.kubectl(&["delete", "pod", "colleague", "--wait=true", "--grace-period=1"]).await;
     let desk = stage.wait("computeisland", "desk", in_phase("Running", 2)).await;
 
-    // An upgrade of the operator touches no island.
+    let measured = |island: &Value| {
+        let status = &island["status"];
+        status["tokens"].as_i64() > Some(0) && status["tokensPerSecond"].as_i64() > Some(0)
+    };
+    stage.wait("computeisland", "big", measured).await;
+
+    // An upgrade of the operator, to look after all namespaces, touches no island.
     let before = (epoch(&stage.get("computeisland", "big").await), epoch(&desk));
     stage.upgrade().await;
     let big = stage.get("computeisland", "big").await;
