@@ -179,7 +179,7 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
 }
 
 /// Pods that wait for their queue hold no card, for however long. Their time to start is to count
-/// from when they are let in; the phase begins anew until then, so that at least half of it is left.
+/// from when they are let in: the phase begins anew until then, so that half of it is left.
 fn gated(elapsed: Duration, start_deadline: Duration) -> Decision {
     let why = "its pods wait to be let in by their queue";
     let half = start_deadline / 2;
