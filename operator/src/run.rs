@@ -304,7 +304,11 @@ async fn ask(
             views.insert(key.clone(), Arc::clone(&view));
             (Some(view), None)
         }
-        Err(error) => (views.get(key).cloned(), Some(error.sentence())),
+        Err(error) => {
+            let pods = format!("deployment/{}", names::coordinator(&key.name));
+            let silence = format!("{}: see kubectl logs {pods}", error.sentence());
+            (views.get(key).cloned(), Some(silence))
+        }
     }
 }
 

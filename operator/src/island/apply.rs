@@ -49,10 +49,15 @@ pub(super) async fn start(
     let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     fault::point("island.config");
     apply(&configs, &config, "apply the ConfigMap of an epoch").await?;
-    budget(context, key, island, epoch.budget()).await?;
-    let last = names::plan(&key.name, plan.epoch.unsigned_abs().saturating_sub(1));
-    let operation = "delete an older epoch's ConfigMap";
-    write::delete(&configs, &last, &DeleteParams::default(), operation).await?;
+    match (epoch.budget(), spec.epoch) {
+        (None, ..=1) => {}
+        (budget, _) => self::budget(context, key, island, budget).await?,
+    }
+    if spec.epoch > 1 {
+        let last = names::plan(&key.name, spec.epoch - 1);
+        let operation = "delete an older epoch's ConfigMap";
+        write::delete(&configs, &last, &DeleteParams::default(), operation).await?;
+    }
     fault::point("island.start");
     let plan = PlanStatus { inner_steps: Some(inner_steps), ..plan };
     let mut ledger = context.ledger();

@@ -140,6 +140,8 @@ fn pod(name: &str, args: &Args) -> Value {
         "containers": [{
             "name": "coordinator",
             "image": args.coordinator_image,
+            // Its last words, such as that its volume is full, are then in the pod's status.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "imagePullPolicy": args.image_pull_policy,
             "command": ["heteroloco-coordinator"],
             "args": ["--spec", format!("{SPEC_FOLDER}/{SPEC}")],

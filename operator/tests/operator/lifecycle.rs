@@ -117,6 +117,21 @@ async fn what_is_suspended_holds_no_card_until_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn islands_whose_run_is_deleted_give_their_cards_back_and_take_up_the_next() {
+    let mut site = Site::new(Plane::shared().await, "deleted", &[Gpus::h100(1)]).await;
+    site.operate(&[], None);
+    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
+    site.island("lab", is("Running")).await;
+    site.kubectl(&["delete", "trainingrun", "mini"]).await;
+    let orphan = |island: &Value| is("Waiting")(island) && reason(island, "Ready") == "RunNotFound";
+    site.island("lab", orphan).await;
+    assert!(site.ranks().await.is_empty());
+    site.wait("configmap", "mini-record", Value::is_null).await;
+    site.apply(&[run("mini")]).await;
+    site.island("lab", is("Running")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_says_why_and_what_to_change() {
     let mut site = Site::new(Plane::shared().await, "refused", &[Gpus::h100(1)]).await;
     site.operate(&[], None);

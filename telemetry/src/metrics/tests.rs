@@ -1,5 +1,8 @@
 //! Tests of the metrics' names, labels and values.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rounds::types::{Commit, Digest, MemberView};
@@ -77,4 +80,35 @@ fn the_coordinator_reports_the_newest_view() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
+}
+
+/// Names of metrics in a text, as they are registered.
+fn named(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = text.split(|c| !word(c)).filter(|name| name.starts_with("heteroloco_"));
+    let end = |name: &str| {
+        let ends = ["_bucket", "_sum", "_count", "_total"];
+        let short = ends.iter().find_map(|end| name.strip_suffix(end));
+        short.unwrap_or(name).to_owned()
+    };
+    names.map(end).collect()
+}
+
+#[test]
+fn what_the_chart_asks_prometheus_for_is_there() {
+    let mut registry = Registry::new(vec![]);
+    let _ = WorkerMetrics::new(&mut registry);
+    let _ = CoordinatorMetrics::new(&mut registry);
+    let _ = OperatorMetrics::new(&mut registry);
+    let there = named(&registry.encode());
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/heteroloco");
+    let files = ["dashboards", "templates"].map(|folder| fs::read_dir(chart.join(folder)));
+    let files = files.into_iter().flat_map(|files| files.expect("a folder"));
+    let mut asked = BTreeSet::new();
+    for file in files.map(|file| file.expect("a file").path()).filter(|path| path.is_file()) {
+        asked.extend(named(&fs::read_to_string(file).expect("text")));
+    }
+    assert!(asked.len() > 10, "{asked:?}");
+    let missing: Vec<&String> = asked.difference(&there).collect();
+    assert!(missing.is_empty(), "{missing:?} are not among {there:?}");
 }
