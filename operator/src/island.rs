@@ -318,11 +318,9 @@ async fn remember(
         write::status::<ComputeIsland>(context, key, &status, operation).await?;
     }
     fault::point("island.remember");
-    let mut ledger = context.ledger();
-    match (status.plan, ledger.get(key)) {
-        (Some(plan), Some(promise)) => ledger.promise(key, Promise { plan, ..promise }),
-        (None, Some(_)) => ledger.unplan(key),
-        _ => {}
+    let freed = context.ledger().remember(key, status.plan);
+    for waiting in freed {
+        context.again(&waiting);
     }
     Ok(())
 }

@@ -62,13 +62,26 @@ impl Ledger {
         self.promises.insert(key.clone(), promise);
     }
 
+    /// Takes note of what was written of an island that has a promise. The islands that wait for
+    /// cards, where it gave some back.
+    pub(crate) fn remember(&mut self, key: &Key, plan: Option<PlanStatus>) -> Vec<Key> {
+        let Some(promise) = self.get(key) else { return vec![] };
+        let held = holds(promise.plan.phase);
+        let now = plan.as_ref().is_some_and(|plan| holds(plan.phase));
+        match plan {
+            Some(plan) => self.promise(key, Promise { plan, ..promise }),
+            None => self.unplan(key),
+        }
+        if held && !now { self.waiting.iter().cloned().collect() } else { vec![] }
+    }
+
     /// What stands of an island.
     pub(crate) fn get(&self, key: &Key) -> Option<Promise> {
         self.promises.get(key).cloned()
     }
 
     /// Gives an island's cards back, and forgets its plan.
-    pub(crate) fn unplan(&mut self, key: &Key) {
+    fn unplan(&mut self, key: &Key) {
         self.take_back(key);
         self.promises.remove(key);
     }

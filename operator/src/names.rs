@@ -20,9 +20,6 @@ pub(crate) const RANK: &str = "heteroloco.dev/rank";
 pub(crate) const POOL: &str = "heteroloco.dev/pool";
 /// Kueue's queue, which islands hand on to their pods.
 pub(crate) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
-/// Kueue's group of pods that are let in together, and how many they are.
-pub(crate) const POD_GROUP: &str = "kueue.x-k8s.io/pod-group-name";
-pub(crate) const POD_GROUP_COUNT: &str = "kueue.x-k8s.io/pod-group-total-count";
 /// The resource that NVIDIA's device plugin offers whole cards as.
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 

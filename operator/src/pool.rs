@@ -116,7 +116,7 @@ async fn keep(
     let cards = grouping.proposals.iter().flat_map(|it| &it.products).map(|(_, count)| count);
     let (islands, cards) = (wanted.len() as u32, cards.sum());
     let there = of_pool(context, key).await?;
-    kept::names(&mut wanted, &there);
+    kept::names(&mut wanted, &there, pool.metadata.uid.as_deref());
     make(context, key, pool, wanted, &there).await?;
     let generation = pool.metadata.generation;
     let before = pool.status.clone().unwrap_or_default();

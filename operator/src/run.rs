@@ -34,6 +34,8 @@ use crate::write::{self, apply, damaged, tell, warn};
 /// Who looks after runs that name nobody else.
 pub(crate) const MANAGED_BY: &str = "heteroloco.dev/operator";
 
+/// What is being deleted, or given an address, is looked at again after so long: nothing tells.
+const SOON: Duration = Duration::from_secs(2);
 /// How often a coordinator is asked.
 const ASKED: Duration = Duration::from_secs(10);
 /// A run begins without the islands that were not looked at for so long after it was made.
@@ -103,7 +105,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
             Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
                 let why = error.sentence();
                 warn(context, run, "ObjectsRefused", &why).await;
-                (None, Some(("ObjectsRefused", why)))
+                (known(context, run), Some(("ObjectsRefused", why)))
             }
             Err(error) => return Err(error),
         },
@@ -117,6 +119,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         None => (None, None),
     };
     let speed = context.speeds().of_run(&key);
+    let soon = matches!(waits, Some(("Replacing" | "NoAddress", _)));
     let status = status::status(Facts {
         run,
         islands: &islands,
@@ -132,7 +135,11 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
         write::status::<TrainingRun>(context, &key, &status, "write a run's status").await?;
     }
     let over = view.as_ref().is_some_and(|view| view.phase == Phase::Done);
-    Ok(Action::requeue(if begun.is_some() && !over { ASKED } else { SOMETIMES }))
+    Ok(Action::requeue(match (soon, begun.is_some() && !over) {
+        (true, _) => SOON,
+        (false, true) => ASKED,
+        (false, false) => SOMETIMES,
+    }))
 }
 
 /// The run's record and coordinator, made when its islands are planned; or what it waits for.
@@ -147,7 +154,11 @@ async fn begin(
     let configs: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     let name = names::record(&key.name);
     let uid = run.metadata.uid.clone();
-    let known = context.begun().get(key).filter(|begun| begun.uid == uid).cloned();
+    let known = known(context, run);
+    if known.is_none() {
+        // Of another run of the same name.
+        context.forget_run(key);
+    }
     let members = islands.len();
     if let Some(begun) = &known
         && begun.applied.elapsed() < SOMETIMES
@@ -179,7 +190,7 @@ async fn begin(
     let hash = objects.hash();
     let address = match Box::pin(coordinator(context, key, run, objects)).await? {
         Ok(address) => address,
-        Err(waits) => return Ok((None, Some(waits))),
+        Err(waits) => return Ok((known, Some(waits))),
     };
     let changed = known.as_ref().is_none_or(|begun| begun.coordinator != address);
     let begun = Begun { record, uid, objects: hash, applied: Instant::now(), coordinator: address };
@@ -191,6 +202,12 @@ async fn begin(
         }
     }
     Ok((Some(begun), None))
+}
+
+/// What is known of a run that has begun, and not of another of its name.
+fn known(context: &Context, run: &TrainingRun) -> Option<Arc<Begun>> {
+    let begun = context.begun().get(&key_of(run)).cloned();
+    begun.filter(|begun| begun.uid == run.metadata.uid)
 }
 
 /// What the islands agree on, when those that can be planned are.

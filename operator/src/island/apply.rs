@@ -31,6 +31,10 @@ pub(super) async fn start(
 ) -> Result<Option<PlanStatus>, Error> {
     let key = &super::key_of(island);
     let (Some(run), Some(begun)) = (&seen.run, &seen.begun) else { return Ok(Some(plan)) };
+    // What the run says now is mounted: it has to be allowed still.
+    if seen.request.is_none() {
+        return Ok(None);
+    }
     let Some(spec) = seen.promise.as_ref().and_then(|promise| promise.spec.clone()) else {
         return Ok(None);
     };
@@ -101,6 +105,9 @@ pub(super) async fn create(
     ranks: &[u32],
 ) -> Result<bool, Error> {
     let (Some(run), Some(promise)) = (&seen.run, &seen.promise) else { return Ok(false) };
+    if seen.request.is_none() {
+        return Ok(false);
+    }
     let Some(spec) = told(context, key, promise).await? else { return Ok(false) };
     let epoch = Epoch { island, run, spec: &spec, args: &context.args };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);

@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::Args;
-use crate::names::{
-    self, EPOCH, GPU, ISLAND, POD_GROUP, POD_GROUP_COUNT, QUEUE, RANK, WORKER_METRICS_PORT,
-};
+use crate::names::{self, EPOCH, GPU, ISLAND, QUEUE, RANK, WORKER_METRICS_PORT};
 use crate::record::Record;
 
 /// The key of what ranks are told, and the file that it becomes.
@@ -90,12 +88,8 @@ impl Epoch<'_> {
         labels.insert(EPOCH.into(), self.spec.epoch.to_string());
         labels.insert(RANK.into(), rank.to_string());
         let queue = self.island.metadata.labels.as_ref().and_then(|labels| labels.get(QUEUE));
-        let mut annotations: BTreeMap<&str, String> = BTreeMap::new();
         if let Some(queue) = queue {
             labels.insert(QUEUE.into(), queue.clone());
-            // The queue lets all ranks of an epoch in, or none.
-            labels.insert(POD_GROUP.into(), names::plan(self.island_name(), self.spec.epoch));
-            annotations.insert(POD_GROUP_COUNT, self.spec.ranks.len().to_string());
         }
         let harvests = spec.idle.as_ref().is_some_and(|idle| idle.policy == IdlePolicy::Harvest);
         let priority = self.args.harvest_priority_class.as_ref().filter(|_| harvests);
@@ -104,7 +98,6 @@ impl Epoch<'_> {
                 "name": names::pod(self.island_name(), self.spec.epoch, rank as usize),
                 "namespace": self.island.metadata.namespace,
                 "labels": labels,
-                "annotations": annotations,
                 "ownerReferences": owners(self.island),
             },
             "spec": {

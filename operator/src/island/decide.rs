@@ -17,6 +17,8 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// An epoch that ran for so long forgets the failures before it.
 const PROVEN: Duration = Duration::from_secs(600);
+/// Least time for which pods wait for their queue before anything is done about it.
+const LEAST_WAIT: Duration = Duration::from_secs(30);
 /// After a rank ended because another is gone, the other's own end is waited for so long.
 const LOST_GRACE: Duration = Duration::from_secs(5);
 
@@ -41,6 +43,8 @@ pub(crate) struct Observed<'a> {
     pub begun: bool,
     /// How long all pods may take to run.
     pub start_deadline: Duration,
+    /// Whether other islands wait for cards.
+    pub wanted: bool,
     pub now: Timestamp,
 }
 
@@ -155,7 +159,7 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
         return decide_to(Step::Enter(PlanPhase::Running), "Running", "all ranks run");
     }
     if own.len() == seen.world && own.iter().all(|rank| rank.state == RankState::Gated) {
-        return gated(elapsed, seen.start_deadline);
+        return gated(seen, elapsed);
     }
     let waits = own.iter().find_map(|rank| match &rank.state {
         RankState::Pending { why: Some(why) } => Some(format!("; rank {} waits: {why}", rank.rank)),
@@ -178,16 +182,20 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
     decide_to(Step::Create(missing), "Starting", why)
 }
 
-/// Pods that wait for their queue hold no card, for however long. Their time to start is to count
-/// from when they are let in: the phase begins anew until then, so that half of it is left.
-fn gated(elapsed: Duration, start_deadline: Duration) -> Decision {
-    let why = "its pods wait to be let in by their queue";
-    let half = start_deadline / 2;
+/// Pods that wait for their queue have no card, and may wait. Their time to start is to count from
+/// when they are let in: the phase begins anew until then, so that half of it is left. What is set
+/// aside for them is given up where others wait for cards.
+fn gated(seen: &Observed<'_>, elapsed: Duration) -> Decision {
+    let half = (seen.start_deadline / 2).max(LEAST_WAIT);
     let step = match half.checked_sub(elapsed).filter(|left| !left.is_zero()) {
         Some(left) => Step::Keep(Some(left)),
+        None if seen.wanted => {
+            let why = "its pods were not let in by their queue, and others wait for cards";
+            return decide_to(Step::Break { for_good: false }, "QueueTimeout", why);
+        }
         None => Step::Enter(PlanPhase::Starting),
     };
-    decide_to(step, "Queued", why)
+    decide_to(step, "Queued", "its pods wait to be let in by their queue")
 }
 
 fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {

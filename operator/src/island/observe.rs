@@ -14,7 +14,7 @@ use super::decide::Observed;
 use crate::context::{Begun, Context};
 use crate::ledger::Promise;
 use crate::names::Key;
-use crate::world::Rank;
+use crate::world::{Rank, RankState};
 
 /// How long all pods may take to run, where an island does not say it.
 const START_DEADLINE: Duration = Duration::from_secs(600);
@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     lost: Option<String>,
     generation: i64,
     start_deadline: Duration,
+    /// Whether other islands wait for cards.
+    wanted: bool,
 }
 
 pub(super) fn observe(
@@ -67,16 +69,23 @@ pub(super) fn observe(
         ranks.into_iter().partition(|rank| is_overdue(rank, now));
     let managed_by = run.as_ref().and_then(|run| run.spec.managed_by.as_deref());
     let phase = promise.as_ref().map(|promise| promise.plan.phase);
+    // One whose pods were not let in has not begun.
+    let gated = !ranks.is_empty() && ranks.iter().all(|rank| rank.state == RankState::Gated);
+    let phase = phase.filter(|phase| !(gated && *phase == PlanPhase::Starting));
     let rests = rests(island, run.as_ref(), phase).or_else(|| match &request {
         Some(Err(problem)) if phase.is_none() => Some(("InvalidRun", problem.clone())),
         _ => None,
     });
+    let uid = run.as_ref().and_then(|run| run.metadata.uid.clone());
+    let begun = context.begun().get(&run_key).filter(|begun| begun.uid == uid).cloned();
+    let wanted = context.ledger().waiting().any(|other| other != key);
     let start_deadline = island.spec.start_deadline.as_ref().and_then(|text| text.parse().ok());
     Seen {
         elsewhere: unread || managed_by.is_some_and(|manager| manager != crate::run::MANAGED_BY),
         run_generation: run.as_ref().and_then(|run| run.metadata.generation).unwrap_or_default(),
         overdue: overdue.into_iter().map(|rank| rank.pod).collect(),
-        begun: context.begun().get(&run_key).cloned(),
+        begun,
+        wanted,
         request: request.and_then(Result::ok),
         run_key,
         run,
@@ -144,6 +153,7 @@ impl Seen {
             lost: self.lost.clone(),
             begun: self.begun.is_some(),
             start_deadline: self.start_deadline,
+            wanted: self.wanted,
             now,
         }
     }

@@ -10,9 +10,16 @@ use kube::ResourceExt;
 /// Longest name of an object that is a label, too.
 const NAME_MAX: usize = 63;
 
-/// Gives islands that are wanted the names of those there that have most nodes in common with them.
-pub(super) fn names(wanted: &mut [ComputeIsland], there: &[ComputeIsland]) {
-    let old: Vec<BTreeSet<String>> = there.iter().map(nodes).collect();
+/// Gives islands that are wanted the names of those there that have most nodes in common with them,
+/// of the pool with this uid.
+pub(super) fn names(wanted: &mut [ComputeIsland], there: &[ComputeIsland], pool: Option<&str>) {
+    // Those that end have no nodes any more, nor has somebody else's, for all the labels it has.
+    let own = |island: &ComputeIsland| {
+        island.metadata.deletion_timestamp.is_none()
+            && island.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == pool)
+    };
+    let of = |island| if own(island) { nodes(island) } else { BTreeSet::new() };
+    let old: Vec<BTreeSet<String>> = there.iter().map(of).collect();
     let mut pairs = Vec::new();
     for (new, island) in wanted.iter().enumerate() {
         let own = nodes(island);
@@ -20,7 +27,8 @@ pub(super) fn names(wanted: &mut [ComputeIsland], there: &[ComputeIsland]) {
             let common = own.intersection(nodes).count();
             if common > 0 {
                 let same = island.name_any() == there[at].name_any();
-                pairs.push((Reverse((common, same)), new, at));
+                let as_it_is = island.spec == there[at].spec;
+                pairs.push((Reverse((common, as_it_is, same)), new, at));
             }
         }
     }
@@ -64,6 +72,8 @@ fn nodes(island: &ComputeIsland) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
     use super::*;
 
     fn island(name: &str, nodes: &[&str]) -> ComputeIsland {
@@ -73,7 +83,10 @@ mod tests {
                 {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes},
             ]},
         });
-        ComputeIsland::new(name, serde_json::from_value(spec).unwrap())
+        let mut island = ComputeIsland::new(name, serde_json::from_value(spec).unwrap());
+        island.metadata.owner_references =
+            Some(vec![OwnerReference { uid: "pool".into(), ..OwnerReference::default() }]);
+        island
     }
 
     #[test]
@@ -95,10 +108,13 @@ mod tests {
                 groups.iter().map(|(name, nodes)| island(name, nodes)).collect()
             };
             let mut islands = make(wanted);
-            names(&mut islands, &make(there));
+            names(&mut islands, &make(there), Some("pool"));
             let found: Vec<String> = islands.iter().map(ResourceExt::name_any).collect();
             assert_eq!(found, expected, "{there:?} -> {wanted:?}");
         }
+        let mut islands = [island("b", &["1"])];
+        names(&mut islands, &[island("a", &["1"])], Some("another pool"));
+        assert_eq!(islands[0].name_any(), "b", "somebody else's is left alone");
         let long = "x".repeat(63);
         let taken = BTreeSet::from([long.clone()]);
         assert_eq!(free(long, &taken), format!("{}-2", "x".repeat(61)));

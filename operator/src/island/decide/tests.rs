@@ -54,6 +54,7 @@ fn seen<'a>(plan: Option<&'a PlanStatus>, ranks: &'a [Rank]) -> Observed<'a> {
         lost: None,
         begun: true,
         start_deadline: Duration::from_secs(600),
+        wanted: false,
         now: at(100),
     }
 }
@@ -137,6 +138,7 @@ fn pods_that_wait_for_their_queue_hold_nothing_and_may_wait() {
     check(&seen(Some(&starting), &gated), half, "Queued");
     let late = Observed { now: at(700), ..seen(Some(&starting), &gated) };
     check(&late, Step::Enter(PlanPhase::Starting), "Queued");
+    check(&Observed { wanted: true, ..late }, BREAK, "QueueTimeout");
     // One that was let in holds a card while it waits for the other.
     let half = [rank(3, 0, RUNS), rank(3, 1, RankState::Gated)];
     let late = Observed { now: at(700), ..seen(Some(&starting), &half) };
