@@ -62,7 +62,7 @@ impl Stage {
 
     /// The same for all namespaces, so that the operator starts anew.
     pub(super) async fn upgrade(&self) {
-        self.helm("upgrade", "watchNamespaces=[]").await;
+        self.helm("upgrade", "watchNamespaces=null").await;
     }
 
     async fn helm(&self, command: &str, places: &str) {
