@@ -97,9 +97,12 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn what_the_chart_asks_prometheus_for_is_there() {
     let mut registry = Registry::new(vec![]);
-    let _ = WorkerMetrics::new(&mut registry);
-    let _ = CoordinatorMetrics::new(&mut registry);
-    let _ = OperatorMetrics::new(&mut registry);
+    // What has labels is there once it was counted.
+    WorkerMetrics::new(&mut registry).bytes(Direction::Sent, Peer::Island, 1);
+    CoordinatorMetrics::new(&mut registry).observe(&view(Phase::Waiting, &[MemberState::Active]));
+    let operator = OperatorMetrics::new(&mut registry);
+    operator.reconciled("island", Duration::from_millis(1), Some("api"));
+    operator.islands([("running", 1)].into_iter());
     let there = named(&registry.encode());
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/heteroloco");
     let files = ["dashboards", "templates"].map(|folder| fs::read_dir(chart.join(folder)));
