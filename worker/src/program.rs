@@ -170,12 +170,6 @@ fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
     let mut spec: WorkerSpec = serde_yaml::from_str(&text)
         .with_context(|| format!("failed to understand the spec {}", path.display()))?;
     spec.rank = arguments.rank.unwrap_or(spec.rank);
-    let ranks = spec.island.ranks.len();
-    anyhow::ensure!(
-        (spec.rank as usize) < ranks,
-        "failed to start rank {} of {ranks}: ranks count from 0",
-        spec.rank
-    );
     if let Some(host) = arguments.host {
         let metrics = spec.metrics.iter_mut();
         for listen in [&mut spec.listen, &mut spec.collective_listen].into_iter().chain(metrics) {
