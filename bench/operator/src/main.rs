@@ -35,6 +35,9 @@ struct Args {
     dir: Option<PathBuf>,
 }
 
+/// How long nodes may be silent: what ten thousand of them say twice a minute would be most of what
+/// is measured.
+const SILENCE: Duration = Duration::from_secs(1800);
 /// How long nothing may change until the operator counts as settled.
 const QUIET: Duration = Duration::from_secs(15);
 /// Over how long its idle processor time is measured: it looks at every island once in this time.
@@ -49,7 +52,8 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("{} nodes have cards for {most} islands: give fewer islands", args.nodes);
     }
     let dir = args.dir.clone();
-    let plane = ControlPlane::start(Options { dir, ..Options::default() }).await?;
+    let plane =
+        ControlPlane::start(Options { dir, silence: Some(SILENCE), ..Options::default() }).await?;
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
     plane.kubectl(&["apply", "--server-side", "--filename", crds]).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await?;

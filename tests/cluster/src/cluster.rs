@@ -24,7 +24,7 @@ impl Cluster {
         nodes: Vec<NodeOptions>,
     ) -> Result<Self, ClusterError> {
         let network = if nodes.is_empty() { Network::Loopback } else { Network::Nodes };
-        let plane = ControlPlane::start(Options { dir, network }).await?;
+        let plane = ControlPlane::start(Options { dir, network, silence: None }).await?;
         let mut cluster = Self { nodes: Vec::new(), plane };
         for options in nodes {
             cluster.nodes.push(Node::start(&cluster.plane, options).await?);

@@ -20,6 +20,8 @@ use crate::tools::{Tool, ensure};
 pub(crate) const READY: Duration = Duration::from_secs(180);
 /// How long a `kubectl` or `helm` may take; what they wait for has bounds of their own.
 const CLIENT: Duration = Duration::from_secs(900);
+/// How long a node may be silent: the controller manager's own default.
+const SILENCE: Duration = Duration::from_secs(50);
 /// Who can reach the API server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Network {
@@ -37,6 +39,9 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Who can reach it.
     pub network: Network,
+    /// How long a node may be silent until it counts as lost, 50 s where absent. Thousands of fake
+    /// nodes that say that they live are most of the API server's work.
+    pub silence: Option<Duration>,
 }
 
 /// A running control plane; dropping it ends it.
@@ -50,6 +55,7 @@ pub struct ControlPlane {
     place: Place,
     authority: Authority,
     folder: Arc<Folder>,
+    silence: Duration,
 }
 
 impl ControlPlane {
@@ -76,6 +82,7 @@ impl ControlPlane {
             place,
             authority,
             folder: Arc::new(folder),
+            silence: options.silence.unwrap_or(SILENCE),
         };
         plane.write_files()?;
         plane.start_etcd()?;
@@ -95,6 +102,11 @@ impl ControlPlane {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// How long a node may be silent until it counts as lost.
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// A line of JSON for every answered request (`audit.k8s.io/v1` events without bodies).
@@ -237,6 +249,7 @@ impl ControlPlane {
             format!("--root-ca-file={authority}"),
             format!("--service-account-private-key-file={tokens}"),
             "--use-service-account-credentials".to_owned(),
+            format!("--node-monitor-grace-period={}s", self.silence.as_secs()),
         ];
         let controllers = [
             (Tool::KubeScheduler, "scheduler", &[][..]),

@@ -16,9 +16,9 @@ const FAKE: &str = "kwok.x-k8s.io/node";
 const LABEL: &str = "type=kwok";
 /// What the API server may take for each node of many, on a busy machine.
 const NODE: Duration = Duration::from_millis(50);
-/// Every node renews its lease four times in this time, and counts as lost 50 s after it did not:
-/// the longest that leaves room, because ten thousand nodes renew a lot.
-const LEASE_SECONDS: u32 = 120;
+/// kwok renews a lease four times in its time. So long are leases, in times for which a node may be
+/// silent: the most that leaves room, because ten thousand nodes renew a lot.
+const LEASE: f64 = 2.4;
 const STAGES: &str = include_str!("stages.yaml");
 
 /// A running kwok; when it is dropped its nodes stop saying that they live.
@@ -42,7 +42,8 @@ impl Kwok {
         command.arg(format!("--manage-nodes-with-annotation-selector={FAKE}=fake"));
         // No port to race for: its nodes have no logs to give.
         command.arg("--node-port=0");
-        command.arg(format!("--node-lease-duration-seconds={LEASE_SECONDS}"));
+        let lease = plane.silence().mul_f64(LEASE).as_secs();
+        command.arg(format!("--node-lease-duration-seconds={lease}"));
         let process = Process::start("kwok", command, &plane.dir().join("kwok.log"))?;
         Ok(Self { process })
     }
