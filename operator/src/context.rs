@@ -1,7 +1,7 @@
 //! What every reconcile has at hand.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -68,6 +68,8 @@ pub(crate) struct Context {
     /// Caches of islands and runs that were not read yet.
     unread: AtomicUsize,
     world: RwLock<World>,
+    /// Grows whenever cards came, went or changed hands in the world.
+    changes: AtomicU64,
     ledger: Mutex<Ledger>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
     views: Mutex<BTreeMap<Key, Arc<RunView>>>,
@@ -99,6 +101,7 @@ impl Context {
             runs: stores.runs,
             failures: Mutex::default(),
             started: Timestamp::now(),
+            changes: AtomicU64::new(0),
             world: RwLock::new(World::new(places)),
             ledger: Mutex::default(),
             begun: Mutex::default(),
@@ -148,6 +151,16 @@ impl Context {
 
     pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
         self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grows whenever cards came, went or changed hands in the world.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Takes note that cards came, went or changed hands.
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -109,6 +109,9 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
             if let Some(island) = &changed.island {
                 context.again(island);
             }
+            if changed.capacity {
+                context.changed();
+            }
             capacity |= changed.capacity;
             foreign |= changed.foreign;
         }

@@ -33,6 +33,10 @@ pub(crate) struct Ledger {
     waiting: BTreeSet<Key>,
     /// A hash of the idle cards that a running island last looked at.
     looks: BTreeMap<Key, u64>,
+    /// Grows whenever cards are promised or given back.
+    changes: u64,
+    /// Changes of the world and of this that a running island has seen.
+    seen: BTreeMap<Key, (u64, u64)>,
     /// Since when islands let older ones go first.
     queued: BTreeMap<Key, Instant>,
 }
@@ -52,6 +56,11 @@ impl Ledger {
 
     /// Promises an island its plan's cards, in place of what was promised before.
     pub(crate) fn promise(&mut self, key: &Key, promise: Promise) {
+        let same = self.promises.get(key).is_some_and(|before| {
+            let (before, now) = (&before.plan, &promise.plan);
+            holds(before.phase) == holds(now.phase) && before.ranks == now.ranks
+        });
+        self.changes += u64::from(!same);
         self.take_back(key);
         if holds(promise.plan.phase) {
             for rank in &promise.plan.ranks {
@@ -82,6 +91,7 @@ impl Ledger {
 
     /// Gives an island's cards back, and forgets its plan.
     fn unplan(&mut self, key: &Key) {
+        self.changes += 1;
         self.take_back(key);
         self.promises.remove(key);
     }
@@ -91,6 +101,17 @@ impl Ledger {
         self.queued.entry(key.clone()).or_insert_with(Instant::now).elapsed()
     }
 
+    /// Whether nothing was promised or given back, and nothing of the world changed, since an island
+    /// has seen all cards; `world` grows with its changes.
+    pub(crate) fn has_seen(&self, key: &Key, world: u64) -> bool {
+        self.seen.get(key) == Some(&(world, self.changes))
+    }
+
+    /// Takes note that an island has seen all cards.
+    pub(crate) fn see(&mut self, key: &Key, world: u64) {
+        self.seen.insert(key.clone(), (world, self.changes));
+    }
+
     /// Whether an island did not see these idle cards before.
     pub(crate) fn first_look(&mut self, key: &Key, cards: u64) -> bool {
         self.looks.insert(key.clone(), cards) != Some(cards)
@@ -98,6 +119,8 @@ impl Ledger {
 
     /// Forgets an island.
     pub(crate) fn forget(&mut self, key: &Key) {
+        self.changes += 1;
+        self.seen.remove(key);
         self.take_back(key);
         self.promises.remove(key);
         self.tried.remove(key);
@@ -224,6 +247,27 @@ mod tests {
         assert_eq!(ledger.promised("n").count(), 0);
         ledger.forget(&a);
         assert_eq!(ledger.promised("m").count(), 0);
+    }
+
+    #[test]
+    fn who_has_seen_all_cards_looks_again_when_some_changed_hands() {
+        let mut ledger = Ledger::default();
+        let (a, b) = (Key::new("ml", "a"), Key::new("ml", "b"));
+        ledger.promise(&a, promise("r", 0, PlanPhase::Running, &[("n", 2)]));
+        assert!(!ledger.has_seen(&a, 7));
+        ledger.see(&a, 7);
+        assert!(ledger.has_seen(&a, 7) && !ledger.has_seen(&a, 8) && !ledger.has_seen(&b, 7));
+        // What is written again and again changes nothing.
+        ledger.promise(&a, promise("r", 0, PlanPhase::Running, &[("n", 2)]));
+        assert!(ledger.has_seen(&a, 7));
+        ledger.promise(&b, promise("r", 1, PlanPhase::Planned, &[("n", 4)]));
+        assert!(!ledger.has_seen(&a, 7), "cards were promised");
+        ledger.see(&a, 7);
+        ledger.promise(&b, promise("r", 1, PlanPhase::Waiting, &[("n", 4)]));
+        assert!(!ledger.has_seen(&a, 7), "cards were given back");
+        ledger.see(&a, 7);
+        ledger.forget(&b);
+        assert!(!ledger.has_seen(&a, 7));
     }
 
     #[test]

@@ -177,9 +177,18 @@ pub(super) fn has_more(
     plan: &PlanStatus,
     now: Timestamp,
 ) -> (bool, Option<Duration>) {
+    // All nodes are gone through below: not by every island every minute when nothing happens.
+    let changes = context.changes();
+    if context.ledger().has_seen(key, changes) {
+        return (false, None);
+    }
     let idle = {
-        let (world, ledger) = (context.world(), context.ledger());
-        cards::idle(&world, &ledger, (key, island), now)
+        let (world, mut ledger) = (context.world(), context.ledger());
+        let idle = cards::idle(&world, &ledger, (key, island), now);
+        if idle.settles.is_none() {
+            ledger.see(key, changes);
+        }
+        idle
     };
     let most = island
         .request()
