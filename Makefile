@@ -62,12 +62,13 @@ test: setup ## Run every test
 	$(PYTHON) -m unittest discover --start-directory scripts
 
 .PHONY: test-fast
-test-fast: ## Run the tests of the crates that are pure functions
-	cargo test --locked -p plan -p sparseloco -p rounds -p proto -p api
+test-fast: ## Run the tests of the crates that are pure functions, and the tree's own rules
+	cargo test --locked -p plan -p sparseloco -p rounds -p proto -p api -p tidy
 
 .PHONY: lint
-lint: setup deny ## Check format, clippy, licences and advisories
+lint: setup deny ## Check format, the tree's own rules, clippy, licences and advisories
 	cargo fmt --check
+	cargo test --locked -p tidy
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: deny

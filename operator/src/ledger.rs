@@ -101,8 +101,8 @@ impl Ledger {
         self.queued.entry(key.clone()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whether nothing was promised or given back, and nothing of the world changed, since an island
-    /// has seen all cards; `world` grows with its changes.
+    /// Whether nothing was promised or given back, and nothing of the world changed, since an
+    /// island has seen all cards; `world` grows with its changes.
     pub(crate) fn has_seen(&self, key: &Key, world: u64) -> bool {
         self.seen.get(key) == Some(&(world, self.changes))
     }

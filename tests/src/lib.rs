@@ -1,7 +1,6 @@
 //! What the tests of the whole project share: where things are.
 //!
-//! The tests stand in `tests/e2e/`: `tidy` and `arrows` read the tree, the others start the
-//! programs as a user would.
+//! The tests stand in `tests/e2e/` and start the programs as a user would.
 
 use std::env;
 use std::path::{Path, PathBuf};

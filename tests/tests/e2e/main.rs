@@ -1,12 +1,10 @@
-//! Tests of the whole project, as one binary: its tree, its crates, its programs.
+//! Tests of the whole project, as one binary: its papers, its crates, its programs.
 
 // clippy.toml allows it in functions marked as tests, not in what they call.
 #![allow(clippy::unwrap_used)]
 
-mod arrows;
 mod cluster;
 mod linking;
 mod papers;
 mod protocol;
 mod run;
-mod tidy;

@@ -1,11 +1,9 @@
 //! The house rules that a machine can check, over every file that git knows or would add.
 
-mod rules;
-
 use std::fs;
 use std::process::Command;
 
-use e2e::root;
+use super::{root, rules};
 
 /// Paths of the repository's files, relative to its root. Deleted ones are left out.
 fn files() -> Vec<String> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::root;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
-use e2e::root;
 
 /// Crates that no pure crate may reach: runtimes, networks, clusters, tensors, clocks, chance.
 const EFFECTS: [&str; 14] = [
@@ -23,6 +23,8 @@ const EFFECTS: [&str; 14] = [
     "tonic",
     "torch-sys",
 ];
+/// Crates that are tests only; they may use everything.
+const TESTS: [&str; 2] = ["e2e", "tidy"];
 const PURE: [&str; 3] = ["plan", "rounds", "sparseloco"];
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -38,7 +40,8 @@ fn metadata() -> Metadata {
 /// left out, which may use everything.
 fn built(metadata: &Metadata) -> Arrows {
     let own: BTreeSet<&str> = names(metadata.workspace_packages());
-    let crates = metadata.workspace_packages().into_iter().filter(|p| p.name != "e2e");
+    let crates =
+        metadata.workspace_packages().into_iter().filter(|p| !TESTS.contains(&p.name.as_str()));
     let arrows = crates.map(|package| {
         let needs = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
         let needs = needs.filter(|d| own.contains(d.name.as_str())).map(|d| d.name.clone());
