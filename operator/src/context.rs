@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource as _};
+use kube::{Client, Resource};
 use rounds::types::RunView;
 use telemetry::metrics::OperatorMetrics;
 use tokio::sync::broadcast;
@@ -137,9 +137,7 @@ impl Context {
 
     /// Whether an island is there still, and no other of its name.
     pub(crate) fn has_island(&self, key: &Key, uid: Option<&str>) -> bool {
-        let object = ObjectRef::new(&key.name).within(&key.namespace);
-        let found = self.islands.iter().find_map(|islands| islands.get(&object));
-        found.is_some_and(|island| island.meta().uid.as_deref() == uid)
+        find(&self.islands, key).is_some_and(|island| island.meta().uid.as_deref() == uid)
     }
 
     // A panic while one of these is held ends the task that panicked; what it guards is consistent
@@ -213,12 +211,9 @@ impl Context {
 
     /// Islands of which something is promised and that are in no cache any more.
     pub(crate) fn gone_islands(&self) -> Vec<Key> {
-        let there = |key: &Key| {
-            let object = ObjectRef::new(&key.name).within(&key.namespace);
-            self.islands.iter().any(|islands| islands.get(&object).is_some())
-        };
         let ledger = self.ledger();
-        ledger.plans().map(|(key, _)| key).filter(|key| !there(key)).cloned().collect()
+        let all = ledger.plans().map(|(key, _)| key);
+        all.filter(|key| find(&self.islands, key).is_none()).cloned().collect()
     }
 
     /// Forgets a run that is gone.
@@ -230,8 +225,7 @@ impl Context {
 
     /// A run.
     pub(crate) fn run(&self, key: &Key) -> Option<Arc<Guarded<TrainingRun>>> {
-        let object = ObjectRef::new(&key.name).within(&key.namespace);
-        self.runs.iter().find_map(|runs| runs.get(&object))
+        find(&self.runs, key)
     }
 
     /// Counts a failure; how many there were in a row.
@@ -249,4 +243,13 @@ impl Context {
             failures.remove(&(kind, key.clone()));
         }
     }
+}
+
+/// An object in the caches of a kind.
+fn find<K>(stores: &[Store<Guarded<K>>], key: &Key) -> Option<Arc<Guarded<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let object = ObjectRef::new(&key.name).within(&key.namespace);
+    stores.iter().find_map(|store| store.get(&object))
 }

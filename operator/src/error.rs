@@ -91,6 +91,12 @@ impl Error {
         })
     }
 
+    /// Whether the API server refuses what was asked: a quota, a policy, a right that lacks.
+    /// Somebody has to know.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.class(), Class::Forbidden | Class::Invalid)
+    }
+
     /// The error with its causes, for people.
     pub(crate) fn sentence(&self) -> String {
         let mut text = self.to_string();

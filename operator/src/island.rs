@@ -36,7 +36,7 @@ use self::place::Placed;
 use self::status::{Facts, Refused};
 use crate::conditions::seconds;
 use crate::context::Context;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::fault;
 use crate::ledger::Promise;
 use crate::names::Key;
@@ -127,27 +127,20 @@ async fn act(
                 Ok(Some(plan)) => outcome(Some(plan), decision, AT_ONCE),
                 // What was planned is not known any more: plan again, the epoch goes on.
                 Ok(None) => outcome(Some(rested(plan, now)), decision, AT_ONCE),
-                Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
-                    let why = error.sentence();
-                    warn(context, island, "ObjectsRefused", &why).await;
-                    let decision = Decision { reason: "ObjectsRefused", why, ..decision };
+                Err(error) => {
+                    let decision = refused(context, island, ("ObjectsRefused", error)).await?;
                     outcome(Some(plan), decision, REFUSED)
                 }
-                Err(error) => return Err(error),
             }
         }
         (Step::Create(ranks), Some(plan)) => {
             match apply::create(context, key, island, seen, &ranks).await {
                 Ok(true) => outcome(Some(plan), decision, Duration::from_secs(5)),
                 Ok(false) => outcome(Some(broken(plan, false, now)), decision, AT_ONCE),
-                // A quota, a policy, a right that lacks: somebody has to know.
-                Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
-                    let why = error.sentence();
-                    warn(context, island, "PodsRefused", &why).await;
-                    let decision = Decision { reason: "PodsRefused", why, ..decision };
+                Err(error) => {
+                    let decision = refused(context, island, ("PodsRefused", error)).await?;
                     outcome(Some(plan), decision, REFUSED)
                 }
-                Err(error) => return Err(error),
             }
         }
         (Step::Enter(_) | Step::Break { .. }, Some(plan)) => {
@@ -161,6 +154,20 @@ async fn act(
         // Without a plan there is nothing to start, make or break.
         (_, None) => outcome(None, decision, AT_ONCE),
     })
+}
+
+/// Tells of what the API server refused; other errors are tried again.
+async fn refused(
+    context: &Context,
+    island: &ComputeIsland,
+    (reason, error): (&'static str, Error),
+) -> Result<Decision, Error> {
+    if !error.is_refusal() {
+        return Err(error);
+    }
+    let why = error.sentence();
+    warn(context, island, reason, &why).await;
+    Ok(Decision { step: Step::Keep(None), reason, why })
 }
 
 /// The plan in the phase that was decided on.

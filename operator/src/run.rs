@@ -25,7 +25,7 @@ use rounds::types::{Phase, RunView};
 use self::status::Facts;
 use crate::args::Args;
 use crate::context::{Begun, Context};
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::fault;
 use crate::names::{self, Key};
 use crate::record::{self, Record};
@@ -101,8 +101,7 @@ pub(crate) async fn reconcile(run: &TrainingRun, context: &Context) -> Result<Ac
     let (begun, waits) = match &request {
         Ok(request) => match Box::pin(begin(context, run, request, &islands, now)).await {
             Ok(begun) => begun,
-            // A quota, a policy, a right that lacks: somebody has to know.
-            Err(error) if matches!(error.class(), Class::Forbidden | Class::Invalid) => {
+            Err(error) if error.is_refusal() => {
                 let why = error.sentence();
                 warn(context, run, "ObjectsRefused", &why).await;
                 (known(context, run), Some(("ObjectsRefused", why)))

@@ -139,7 +139,7 @@ where
 /// Says when a cache was read for the first time.
 fn first_read<K>(
     context: &Arc<Context>,
-    look: impl Fn(&Event<K>) + Send + 'static,
+    mut look: impl FnMut(&Event<K>) + Send + 'static,
 ) -> impl FnMut(&Event<K>) + Send + 'static {
     let context = Arc::clone(context);
     let mut unread = true;
@@ -176,9 +176,11 @@ fn forget(context: &Arc<Context>) -> impl Fn(&Event<Guarded<ComputeIsland>>) + S
 }
 
 /// A run that changed concerns its islands.
-fn tell_islands(context: &Arc<Context>) -> impl Fn(&Event<Guarded<TrainingRun>>) + Send + 'static {
+fn tell_islands(
+    context: &Arc<Context>,
+) -> impl FnMut(&Event<Guarded<TrainingRun>>) + Send + 'static {
     let context = Arc::clone(context);
-    let known = std::sync::Mutex::new(BTreeMap::new());
+    let mut known = BTreeMap::new();
     move |event| {
         let (Event::Apply(run) | Event::Delete(run)) = event else { return };
         let key = object_key(run);
@@ -189,7 +191,6 @@ fn tell_islands(context: &Arc<Context>) -> impl Fn(&Event<Guarded<TrainingRun>>)
         // Its status is written every few seconds, which is no concern of theirs.
         let complete = run.0.as_ref().is_ok_and(crate::run::is_complete);
         let now = (!gone).then_some((run.meta().generation, complete));
-        let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = match now {
             Some(now) => known.insert(key.clone(), now),
             None => known.remove(&key),
@@ -197,7 +198,6 @@ fn tell_islands(context: &Arc<Context>) -> impl Fn(&Event<Guarded<TrainingRun>>)
         if !gone && before == now {
             return;
         }
-        drop(known);
         for island in context.islands_of(&key) {
             context.again(&object_key(island.as_ref()));
         }

@@ -9,6 +9,15 @@ use crate::site::{Plane, Site, is, island, message, reason, run};
 
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
 
+/// A site where island lab runs on its only card.
+async fn running(name: &str) -> Site {
+    let mut site = Site::new(Plane::shared().await, name, &[Gpus::h100(1)]).await;
+    site.operate(&[], None);
+    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
+    site.island("lab", is("Running")).await;
+    site
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_island_is_planned_started_and_runs() {
     let mut site = Site::new(Plane::shared().await, "runs", &[Gpus::h100(2)]).await;
@@ -65,10 +74,7 @@ async fn a_reconcile_is_a_trace_with_the_plan_and_every_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_rank_starts_the_next_epoch() {
-    let mut site = Site::new(Plane::shared().await, "lost", &[Gpus::h100(1)]).await;
-    site.operate(&[], None);
-    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
-    site.island("lab", is("Running")).await;
+    let site = running("lost").await;
     site.kubectl(&["delete", "pod", "lab-e1-r0"]).await;
     let second = |island: &Value| is("Running")(island) && island["status"]["plan"]["epoch"] == 2;
     site.island("lab", second).await;
@@ -78,10 +84,7 @@ async fn a_lost_rank_starts_the_next_epoch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_deleted_of_a_run_comes_back() {
-    let mut site = Site::new(Plane::shared().await, "healed", &[Gpus::h100(1)]).await;
-    site.operate(&[], None);
-    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
-    site.island("lab", is("Running")).await;
+    let site = running("healed").await;
     let record = site.get("configmap", "mini-record").await;
     for object in ["configmap/mini-record", "deployment/mini-coordinator"] {
         site.kubectl(&["delete", object]).await;
@@ -96,10 +99,7 @@ async fn what_somebody_deleted_of_a_run_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_suspended_holds_no_card_until_it_goes_on() {
-    let mut site = Site::new(Plane::shared().await, "suspended", &[Gpus::h100(1)]).await;
-    site.operate(&[], None);
-    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
-    site.island("lab", is("Running")).await;
+    let site = running("suspended").await;
     for (object, reason_there) in
         [("computeisland/lab", "Suspended"), ("trainingrun/mini", "RunSuspended")]
     {
@@ -118,10 +118,7 @@ async fn what_is_suspended_holds_no_card_until_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn islands_whose_run_is_deleted_give_their_cards_back_and_take_up_the_next() {
-    let mut site = Site::new(Plane::shared().await, "deleted", &[Gpus::h100(1)]).await;
-    site.operate(&[], None);
-    site.apply(&[run("mini"), island(&site, "lab", H100, json!(1))]).await;
-    site.island("lab", is("Running")).await;
+    let site = running("deleted").await;
     site.kubectl(&["delete", "trainingrun", "mini"]).await;
     let orphan = |island: &Value| is("Waiting")(island) && reason(island, "Ready") == "RunNotFound";
     site.island("lab", orphan).await;
