@@ -175,15 +175,17 @@ pub struct RunRef {
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     /// The product as GPU feature discovery labels it (`nvidia.com/gpu.product`), such as
-    /// `NVIDIA-H100-80GB-HBM3`; a trailing `*` matches a family; `cpu` computes on the CPU.
+    /// `NVIDIA-H100-80GB-HBM3`; a trailing `*` matches a family; `cpu` computes on the CPU. Slices
+    /// of MIG and shared cards are used only where it says so: `NVIDIA-A100-SXM4-40GB-MIG-3g.20gb`,
+    /// `NVIDIA-A100-SXM4-40GB-MIG-*`, `Tesla-T4-SHARED`.
     #[schemars(length(min = 1, max = 63))]
     pub product: String,
     /// How many: a number, or `{min, max}` to take what there is.
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub count: Count,
-    /// Memory of one card, where the label lies or the card is shared; needed where neither the
-    /// GPU catalogue nor the machine says it.
+    /// Memory of one card, where the label lies; needed where neither the GPU catalogue nor the
+    /// machine says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
     /// Dense TFLOP/s of one card in what it trains in (bf16, or f32 where the card has no bf16),

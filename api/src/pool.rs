@@ -53,7 +53,8 @@ pub struct IslandPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<NodeSelector>,
     /// Products that may be used, as GPU feature discovery labels them; a trailing `*` matches a
-    /// family; all where empty.
+    /// family; all whole cards where empty. Slices of MIG and shared cards have to be named, as in
+    /// `devices` of a ComputeIsland.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "products")]
     pub products: Vec<String>,

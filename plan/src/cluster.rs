@@ -3,6 +3,8 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::gpu;
+
 /// A machine with cards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -36,6 +38,17 @@ pub struct NodeCard {
     pub memory: u64,
     /// What it was measured to reach.
     pub measured: Option<Reached>,
+}
+
+impl NodeCard {
+    /// The card that `pattern` names by the catalogue, the fastest of a family; without memory
+    /// where the catalogue lacks it.
+    pub fn named(pattern: &str) -> NodeCard {
+        let whole = gpu::lookup(pattern).map(|card| (card.product, card.memory()));
+        let part = || gpu::part(pattern).map(|(_, share)| (pattern, share.memory));
+        let (product, memory) = whole.or_else(part).unwrap_or((pattern, 0));
+        NodeCard { product: product.to_owned(), memory, measured: None }
+    }
 }
 
 /// What a device reaches in training's own operations.

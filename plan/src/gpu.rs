@@ -9,7 +9,7 @@ mod product;
 mod tests;
 
 pub use catalogue::{CATALOGUE, CPU, cpu};
-pub use product::{Mig, Product, ProductError, Share, parse};
+pub use product::{Mig, Product, ProductError, Share, is_part, parse};
 
 use crate::spec::Precision;
 
@@ -64,7 +64,15 @@ impl Card {
 }
 
 /// Whether `product` is meant by `pattern`: the same name, or its beginning before a trailing `*`.
+///
+/// Slices of MIG and shared cards are meant only by patterns that say so themselves, with `-MIG-`
+/// and `-SHARED`: who asks for a family of cards asks for whole ones.
 pub fn matches(pattern: &str, product: &str) -> bool {
+    names(pattern, product) && product::says_part(pattern, product)
+}
+
+/// Whether `product`, a whole card or a part of one, has the name `pattern`, or its beginning.
+pub(crate) fn names(pattern: &str, product: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(family) => product.starts_with(family),
         None => pattern == product,
@@ -74,12 +82,18 @@ pub fn matches(pattern: &str, product: &str) -> bool {
 /// The product, or the fastest of a family (the first of equals).
 ///
 /// Whole cards only: a name with the suffix of a MIG slice or of a shared card is not found, as
-/// the card's figures would be too high for it. [`parse`] such a name and take [`Product::share`].
+/// the card's figures would be too high for it. [`part`] finds those.
 pub fn lookup(pattern: &str) -> Option<&'static Card> {
     CATALOGUE
         .iter()
         .filter(|card| matches(pattern, card.product))
         .reduce(|best, card| if card.tflops() > best.tflops() { card } else { best })
+}
+
+/// The known card that `product` is or is a part of, and what it has of it.
+pub fn part(product: &str) -> Option<(&'static Card, Share)> {
+    let product = parse(product).ok()?;
+    product.card().zip(product.share())
 }
 
 /// What a family is taken to be where no node says which of its cards there are, in words; absent

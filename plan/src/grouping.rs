@@ -33,8 +33,16 @@ pub struct Wishes {
     pub min_memory: Option<u64>,
     /// Most memory over all its cards, bytes.
     pub max_memory: Option<u64>,
-    /// Products that may be used, as [`gpu::matches`] understands them; all where empty.
+    /// Products that may be used, as [`gpu::matches`] understands them; all whole cards where
+    /// empty.
     pub products: Vec<String>,
+}
+
+impl Wishes {
+    fn wants(&self, product: &str) -> bool {
+        let named = || self.products.iter().any(|pattern| gpu::matches(pattern, product));
+        if self.products.is_empty() { gpu::matches("*", product) } else { named() }
+    }
 }
 
 /// Nodes that make an island.
@@ -119,10 +127,7 @@ struct Group<'a> {
 
 /// The machines by name, and what may not be used.
 fn usable<'a>(nodes: &'a [Node], wishes: &Wishes) -> (Vec<Machine<'a>>, Vec<LeftOut>) {
-    let asked = |card: &&NodeCard| {
-        let products = &wishes.products;
-        products.is_empty() || products.iter().any(|product| gpu::matches(product, &card.product))
-    };
+    let asked = |card: &&NodeCard| wishes.wants(&card.product);
     let mut by_name: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
     for node in nodes {
         by_name.entry(&node.name).or_default().push(node);

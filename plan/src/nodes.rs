@@ -122,16 +122,9 @@ impl Site {
 /// What an entry's cards are: the catalogue's, for the entry's own figures count more in any case;
 /// the entry's where the catalogue lacks it.
 fn card(device: &DeviceRequest) -> NodeCard {
-    match gpu::lookup(&device.product) {
-        Some(known) => {
-            NodeCard { product: known.product.to_owned(), memory: known.memory(), measured: None }
-        }
-        None => NodeCard {
-            product: device.product.clone(),
-            memory: device.memory.unwrap_or(0),
-            measured: None,
-        },
-    }
+    let card = NodeCard::named(&device.product);
+    let memory = if card.memory > 0 { card.memory } else { device.memory.unwrap_or(0) };
+    NodeCard { memory, ..card }
 }
 
 fn nodes(name: &str, card: &NodeCard, count: usize) -> impl Iterator<Item = Node> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::NodeStatus;
 use plan::cluster::NodeCard;
-use plan::gpu::{self, Product};
+use plan::gpu;
 
 use super::CARD_BYTES_MAX;
 use super::slices::Devices;
@@ -21,9 +21,10 @@ const MEMORY: &str = "nvidia.com/gpu.memory";
 /// Pods that take turns on one card.
 const REPLICAS: &str = "nvidia.com/gpu.replicas";
 
-const CUT: &str = "slices of MIG are not planned with yet: turn MIG off to use the cards";
-const SHARED: &str =
-    "shared cards are not planned with yet: end time slicing or MPS to use them whole";
+const CUT: &str = "MIG cuts its cards, and no label nvidia.com/gpu.product says into what: run GPU \
+                   feature discovery there, with mig.strategy single";
+const SHARED: &str = "its cards are shared as another resource than nvidia.com/gpu: set \
+                      renameByDefault of the device plugin's sharing to false, or end sharing";
 
 /// Cards that can be used.
 pub(super) struct Found {
@@ -40,14 +41,18 @@ pub(super) fn cards(
     devices: Option<&Devices>,
 ) -> Result<Found, String> {
     let offered = offered(status)?;
-    let devices = devices.filter(|devices| !devices.is_empty());
+    let labelled = labels.get(PRODUCT).map(|label| checked(label)).transpose()?;
+    let turns = turns(labels, labelled)?;
+    // The driver's slices do not say what the device plugin makes of a card.
+    let part = labelled.is_some_and(gpu::is_part);
+    let devices = devices.filter(|devices| !devices.is_empty() && !part);
     if let Some(devices) = devices {
         check(devices, offered)?;
     }
-    let product = product(labels, offered, devices)?;
+    let product = product(labelled, offered, devices)?;
     let there = match devices {
         Some(devices) => Some(u64::from(devices.whole)),
-        None => number(labels, COUNT)?,
+        None => number(labels, COUNT)?.map(|count| count.saturating_mul(turns)),
     };
     let mut notes: Vec<String> = devices.and_then(|it| it.unclear.clone()).into_iter().collect();
     let count = match (there, offered) {
@@ -66,8 +71,11 @@ pub(super) fn cards(
     if count == 0 {
         return Err(format!("no {RESOURCE} is allocatable: see to NVIDIA's device plugin there"));
     }
-    let memory = memory(labels, &product, devices)?;
-    let card = NodeCard { product: product.name, memory, measured: None };
+    let memory = memory(labels, product, devices)? / turns;
+    if part {
+        notes.push(format!("it offers parts of cards, for islands whose devices name {product}"));
+    }
+    let card = NodeCard { product: product.to_owned(), memory, measured: None };
     Ok(Found { cards: vec![card; count as usize], notes })
 }
 
@@ -108,39 +116,39 @@ fn check(devices: &Devices, offered: Option<u64>) -> Result<(), String> {
     Ok(())
 }
 
-/// The product of cards that are whole and not shared.
-fn product(
-    labels: &BTreeMap<String, String>,
-    offered: Option<u64>,
-    devices: Option<&Devices>,
-) -> Result<Product, String> {
-    // The label counts even where slices name the product: it says too what the plugin offers.
-    let labelled = labels.get(PRODUCT).map(|label| whole(label)).transpose()?;
-    let named = devices.and_then(|devices| devices.products.first());
-    let named = named.map(|name| whole(name)).transpose()?;
-    // The device plugin can also offer shared cards as another resource, without a suffix.
-    if number(labels, REPLICAS)?.is_some_and(|replicas| replicas > 1) {
-        return Err(SHARED.into());
+/// Pods that take turns on each card.
+fn turns(labels: &BTreeMap<String, String>, product: Option<&str>) -> Result<u64, String> {
+    let replicas = number(labels, REPLICAS)?.unwrap_or(1).max(1);
+    match product.is_some_and(|product| product.ends_with("-SHARED")) {
+        true => Ok(replicas),
+        // The device plugin can also offer shared cards as another resource, without a suffix.
+        false if replicas > 1 => Err(SHARED.into()),
+        false => Ok(1),
     }
-    named.or(labelled).ok_or_else(|| match offered {
+}
+
+/// What the cards are: the slices' word before the label's.
+fn product<'a>(
+    labelled: Option<&'a str>,
+    offered: Option<u64>,
+    devices: Option<&'a Devices>,
+) -> Result<&'a str, String> {
+    let named = devices.and_then(|devices| devices.products.first());
+    named.map(String::as_str).or(labelled).ok_or_else(|| match offered {
         Some(1..) => format!("no label {PRODUCT}: run GPU feature discovery there"),
         _ => format!("no label {PRODUCT}, so without NVIDIA GPUs"),
     })
 }
 
-fn whole(label: &str) -> Result<Product, String> {
-    let product = gpu::parse(label).map_err(|error| error.to_string())?;
-    match (product.mig, product.shared) {
-        (Some(_), _) => Err(CUT.into()),
-        (None, true) => Err(SHARED.into()),
-        (None, false) => Ok(product),
-    }
+fn checked(label: &str) -> Result<&str, String> {
+    gpu::parse(label).map(|_| label).map_err(|error| error.to_string())
 }
 
-/// Bytes of a card: the slices', the label's or the catalogue's; 0 where none says it.
+/// Bytes of a card, all turns together: the slices', the label's or the catalogue's; 0 where none
+/// says it.
 fn memory(
     labels: &BTreeMap<String, String>,
-    product: &Product,
+    product: &str,
     devices: Option<&Devices>,
 ) -> Result<u64, String> {
     if let Some(bytes) = devices.and_then(|devices| devices.memory) {
@@ -151,7 +159,7 @@ fn memory(
             Err(format!("label {MEMORY} is {mib} MiB, which no card has"))
         }
         Some(mib @ 1..) => Ok(mib << 20),
-        _ => Ok(product.card().map_or(0, gpu::Card::memory)),
+        _ => Ok(gpu::part(product).map_or(0, |(_, share)| share.memory)),
     }
 }
 

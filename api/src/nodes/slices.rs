@@ -123,7 +123,7 @@ fn text<'a>(device: &'a Device, attribute: &str) -> Option<&'a str> {
 fn product(name: &str) -> Result<String, String> {
     let label = product_label(name);
     gpu::parse(&label).map_err(|error| error.to_string())?;
-    Ok(label)
+    if gpu::is_part(&label) { Err(format!("{label} is a part of a card")) } else { Ok(label) }
 }
 
 /// Bytes.

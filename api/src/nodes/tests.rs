@@ -154,13 +154,10 @@ fn memory_that_is_not_labelled_is_the_catalogues_or_has_to_be_set() {
 fn nodes_whose_cards_cannot_be_used_are_left_out_with_a_note() {
     let product = "gpu.product: NVIDIA-H100-80GB-HBM3";
     let suffix = |suffix: &str| format!("{product}{suffix}");
-    let shared = "shared cards are not planned with yet: end time slicing or MPS";
-    let slices = "slices of MIG are not planned with yet: turn MIG off to use the cards";
+    let shared =
+        "its cards are shared as another resource than nvidia.com/gpu: set renameByDefault";
     let cases = [
-        (product, suffix("-SHARED"), shared),
         ("replicas: \"1\"", "replicas: \"4\"".into(), shared),
-        (product, suffix("-MIG-3g.40gb"), slices),
-        (product, suffix("-MIG-3g.40gb-SHARED"), slices),
         (product, suffix("-MIG-INVALID"), "GPU product is MIG-INVALID: cut all cards"),
         (product, "gpu.product: ''".into(), "a GPU product has 1 to 63 bytes, this has 0"),
         (product, "gpu: x".into(), "no label nvidia.com/gpu.product: run GPU feature discovery"),
@@ -178,6 +175,25 @@ fn nodes_whose_cards_cannot_be_used_are_left_out_with_a_note() {
         assert_eq!(short(&found).len(), 1, "{wrong}");
         let note = format!("node gpu-1.example: left out, {why}");
         assert!(matches!(&found.notes[..], [one] if one.starts_with(&note)), "{:?}", found.notes);
+    }
+}
+
+#[test]
+fn parts_of_cards_are_found_by_their_full_names() {
+    let named = |suffix: &str| changed("HBM3\n", &format!("HBM3{suffix}\n"));
+    let four = |text: String| text.replacen("replicas: \"1\"", "replicas: \"4\"", 1);
+    let sixteen = |text: String| text.replacen("gpu: \"8\"", "gpu: \"16\"", 1);
+    let cases = [
+        ("-MIG-3g.40gb", named("-MIG-3g.40gb"), 8, 81_559),
+        ("-SHARED", sixteen(four(named("-SHARED"))), 16, 20_389),
+        ("-MIG-3g.40gb-SHARED", four(named("-MIG-3g.40gb-SHARED")), 8, 20_389),
+    ];
+    for (suffix, text, count, mib) in cases {
+        let found = read(&text);
+        let product = format!("{H100}{suffix}");
+        assert_eq!(short(&found)[0], ("gpu-1.example", count, product.as_str(), mib));
+        let note = format!("it offers parts of cards, for islands whose devices name {product}");
+        assert!(found.notes.contains(&format!("node gpu-1.example: {note}")), "{:?}", found.notes);
     }
 }
 
@@ -387,8 +403,8 @@ fn cards_of_slices_that_pods_cannot_ask_for_are_left_out() {
         (vec![whole], bare(json!({})), only),
         (vec![whole], bare(json!({"nvidia.com/gpu": "0"})), only),
         (vec![whole, ("gpu", "NVIDIA L4", "23034Mi")], offered(), several),
-        (vec![("mig", NAME, "40Gi")], offered(), "slices of MIG are not planned with yet"),
-        (vec![whole; 8], shared, "shared cards are not planned with yet"),
+        (vec![("mig", NAME, "40Gi")], offered(), "MIG cuts its cards, and no label nvidia.com/"),
+        (vec![whole; 8], shared, "its cards are shared as another resource than nvidia.com/gpu"),
         (vec![("gpu", "", "80Gi")], offered(), unknown),
         (vec![whole; 65], bare(json!({"nvidia.com/gpu": "65"})), "it says that it has more than"),
     ];

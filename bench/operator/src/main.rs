@@ -92,6 +92,8 @@ async fn measure(plane: &ControlPlane, args: &Args) -> anyhow::Result<()> {
     let reached = progress.follow(args.islands as usize, begun, patience, &mut operator);
     let reached = reached.await.with_context(|| operator.tail())?;
     progress.quiet(QUIET).await;
+    // The last change still concerns every island: each looks once more at all nodes.
+    tokio::time::sleep(IDLE).await;
 
     let requests = Requests::of(plane, objects::ACCOUNT)?;
     let before = (Instant::now(), operator.processor_seconds()?);

@@ -127,3 +127,32 @@ async fn cards_that_only_dra_offers_are_refused_with_what_to_change() {
     let lab = site.island("lab", is("Running")).await;
     assert_eq!(found(&lab), [&json!(H100), &json!(2), &json!("81559Mi")]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_cards_are_used_where_an_island_says_so_each_by_a_pod_of_its_own() {
+    let slices = "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb";
+    let mut site = Site::new(Plane::shared().await, "mig", &[Gpus::h100(2)]).await;
+    let labels = [format!("nvidia.com/gpu.product={slices}"), "nvidia.com/gpu.memory=40448".into()];
+    site.kubectl(&["label", "node", "mig-0", "--overwrite", &labels[0], &labels[1]]).await;
+    let lab = |product: &str| {
+        let mut lab = island(&site, "lab", product, json!(2));
+        lab["spec"]["parallelism"] = json!({"data": 2});
+        lab
+    };
+    site.apply(&[run("mini"), lab("NVIDIA-H100*")]).await;
+    let named = lab(slices);
+    site.operate(&[], None);
+    let refused = |island: &Value| reason(island, "Ready") == "NotEnoughCards";
+    let text = message(&site.island("lab", refused).await, "Ready").to_owned();
+    assert!(text.contains(&format!("have the product be {slices}")), "{text}");
+    site.apply(&[named]).await;
+    let lab = site.island("lab", is("Running")).await;
+    assert_eq!(found(&lab), [&json!(slices), &json!(2), &json!("40448Mi")]);
+    let pods = site.list("pod").await;
+    let asked =
+        pods.iter().filter(|pod| pod["metadata"]["name"].as_str().unwrap().starts_with("lab"));
+    let asked: Vec<_> = asked
+        .map(|pod| &pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+        .collect();
+    assert_eq!(asked, [&json!("1"), &json!("1")]);
+}

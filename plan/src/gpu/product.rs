@@ -2,6 +2,9 @@
 
 use super::{CATALOGUE, Card};
 
+/// What stands in the label of a part of a card, and in no other.
+const PARTS: [&str; 2] = ["-MIG-", "-SHARED"];
+
 /// As long as Kubernetes allows the value of a label to be.
 const MAX_LABEL: usize = 63;
 
@@ -83,6 +86,16 @@ pub fn parse(label: &str) -> Result<Product, ProductError> {
         return Err(ProductError::Suffixes(label.to_owned()));
     }
     Ok(Product { name: name.to_owned(), mig, shared })
+}
+
+/// Whether a product is a slice of a card, or a card on which several pods take turns.
+pub fn is_part(product: &str) -> bool {
+    PARTS.iter().any(|part| product.contains(part))
+}
+
+/// Whether a pattern says of what kind `product` is, where it is a part of a card.
+pub(super) fn says_part(pattern: &str, product: &str) -> bool {
+    PARTS.iter().all(|part| pattern.contains(part) || !product.contains(part))
 }
 
 /// Kubernetes' characters, and the `+` with which nvidia-smi writes a profile's attributes.

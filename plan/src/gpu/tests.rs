@@ -172,6 +172,26 @@ fn the_figures_of_a_whole_card_are_not_given_for_a_part_of_it() {
 }
 
 #[test]
+fn a_pattern_means_parts_of_cards_only_where_it_says_so() {
+    let (slice, turn) = ("A10-MIG-1g.5gb", "A10-SHARED");
+    for (pattern, meant) in [
+        ("*", vec!["A10"]),
+        ("A1*", vec!["A10"]),
+        ("A10", vec!["A10"]),
+        ("A10-*", vec![]),
+        ("A10-MIG-*", vec![slice]),
+        (slice, vec![slice]),
+        (turn, vec![turn]),
+        ("A10-SHARED*", vec![turn]),
+        ("A10-MIG-1g.5gb-SHARED", vec!["A10-MIG-1g.5gb-SHARED"]),
+    ] {
+        let all = ["A10", slice, turn, "A10-MIG-1g.5gb-SHARED"];
+        let found: Vec<_> = all.into_iter().filter(|product| matches(pattern, product)).collect();
+        assert_eq!(found, meant, "{pattern}");
+    }
+}
+
+#[test]
 fn a_slice_has_its_own_memory_and_sevenths_of_the_speed() {
     let share = |label: &str| parse(label).expect("a label").share();
     let slice = share("NVIDIA-A100-SXM4-40GB-MIG-3g.20gb").expect("known");

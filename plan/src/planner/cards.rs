@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::refusal::{self, Refusal};
 use super::time::Speed;
 use crate::cluster::{Curve, Links, NodeCard};
-use crate::gpu::{self, Card};
+use crate::gpu::{self, Card, Share};
 use crate::request::{DeviceRequest, Execution, IslandRequest, Parallelism};
 use crate::spec::Precision;
 
@@ -44,6 +44,9 @@ pub(super) struct Facts {
     pub cost: Option<f64>,
     /// CPU threads, where it computes there.
     pub cpu_threads: Option<u32>,
+    /// Whether it has a process of its own: a process sees one slice of MIG at most (NVIDIA's MIG
+    /// user guide), and a pod may be denied a second share of a card.
+    pub alone: bool,
     /// Share of the CPU's own speed that it runs at: 1 but for emulated cards.
     pub share: f64,
 }
@@ -124,7 +127,13 @@ impl<'a> Pool<'a> {
             }
             if cards.len() < device.min as usize {
                 let cluster = matches!(self.execution, Execution::Cluster { .. });
-                return Err(refusal::not_enough(&island.name, device, cards.len(), cluster));
+                let part = self.part_of(device);
+                return Err(refusal::not_enough(
+                    &island.name,
+                    device,
+                    (cards.len(), part),
+                    cluster,
+                ));
             }
             chosen.extend(cards);
         }
@@ -154,14 +163,8 @@ impl<'a> Pool<'a> {
         let emulated = matches!(self.execution, Execution::Emulated { .. });
         let cluster = matches!(self.execution, Execution::Cluster { .. });
         if emulated || (device.product == gpu::CPU && !cluster) {
-            let found = gpu::lookup(&device.product).map(|card| NodeCard {
-                product: card.product.to_owned(),
-                memory: card.memory(),
-                measured: None,
-            });
             // A product that nobody knows is emulated by what the user says of it.
-            let product = device.product.clone();
-            let card = found.unwrap_or(NodeCard { product, memory: 0, measured: None });
+            let card = NodeCard::named(&device.product);
             let facts = facts(&island.name, device, &card, Some(threads))?;
             return Ok(vec![Chosen { facts, node: 0, cuda_index: None }; most]);
         }
@@ -173,6 +176,12 @@ impl<'a> Pool<'a> {
             Ok(Chosen { facts, node: free.node, cuda_index })
         });
         chosen.collect()
+    }
+
+    /// A part of a card that an entry would mean if it said so.
+    fn part_of(&self, device: &DeviceRequest) -> Option<&str> {
+        let mut products = self.left.iter().map(|free| free.card.product.as_str());
+        products.find(|product| gpu::is_part(product) && gpu::names(&device.product, product))
     }
 
     /// Cards for an entry, from the nodes that have the most of them, so that they stay together.
@@ -208,11 +217,13 @@ fn facts(
     card: &NodeCard,
     cpu_threads: Option<u32>,
 ) -> Result<Facts, Refusal> {
-    let known = gpu::lookup(&card.product);
+    let known = gpu::part(&card.product);
+    let share = known.map_or(1.0, |(_, share)| speed_share(card, share));
+    let known = known.map(|(card, _)| card);
     let measured = card.measured;
     let memory = device.memory.unwrap_or(card.memory);
     let (precision, peak) = match (known, device.tflops, measured) {
-        (Some(known), tflops, _) => (known.precision(), tflops.unwrap_or(known.tflops())),
+        (Some(known), tflops, _) => (known.precision(), tflops.unwrap_or(known.tflops() * share)),
         (None, Some(tflops), _) => (Precision::Bf16, tflops),
         (None, None, Some(reached)) => match reached.bf16_tflops {
             Some(tflops) => (Precision::Bf16, tflops),
@@ -227,7 +238,7 @@ fn facts(
         });
     }
     let on_cpu = cpu_threads.is_some();
-    let bandwidth = known.map_or(UNKNOWN_BANDWIDTH, |known| known.bandwidth_gbps);
+    let bandwidth = known.map_or(UNKNOWN_BANDWIDTH, |known| known.bandwidth_gbps * share);
     let speed = match (cpu_threads, device.tflops) {
         (Some(threads), _) => Speed::cpu(threads, measured),
         (None, Some(_)) => Speed::gpu(peak, bandwidth, precision, None),
@@ -240,11 +251,20 @@ fn facts(
         peak_tflops: peak,
         speed,
         peer_gbps: known.map_or(UNKNOWN_PEER, peer_gbps),
-        watts: known.map_or(UNKNOWN_WATTS, |known| f64::from(known.watts)),
+        watts: known.map_or(UNKNOWN_WATTS, |known| f64::from(known.watts) * share),
         cost: device.cost_per_hour,
         cpu_threads,
+        alone: on_cpu || gpu::is_part(&card.product),
         share: 1.0,
     })
+}
+
+/// What a card has of the speed of the whole one: sevenths of it by its slices, and of those who
+/// take turns as much as it has of the memory.
+fn speed_share(card: &NodeCard, share: Share) -> f64 {
+    let shared = card.product.ends_with("-SHARED") && card.memory > 0;
+    let turns = if shared { (card.memory as f64 / share.memory as f64).min(1.0) } else { 1.0 };
+    share.speed * turns
 }
 
 /// NVLink where it is part of the board, PCIe where not: whether cards in slots have a bridge, and

@@ -130,12 +130,12 @@ fn device(card: &Chosen) -> DeviceSpec {
     }
 }
 
-/// A process for neighbours on a node; CPU ranks each have their own.
+/// A process for neighbours on a node, but for cards that have one each.
 fn ranks(layout: &Layout<'_>, spots: &[Spot], devices: Vec<Device>) -> Vec<RankSpec> {
     let mut ranks: Vec<(u32, RankSpec)> = Vec::new();
     for device in devices {
         let spot = spots[device.cell];
-        let alone = matches!(device.spec.device, DeviceSpec::Cpu { .. });
+        let alone = layout.cards[device.card].facts.alone;
         match ranks.last_mut() {
             Some((process, rank)) if *process == spot.process && !alone => {
                 rank.devices.push(device.spec);

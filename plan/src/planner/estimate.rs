@@ -296,7 +296,7 @@ impl<'a> Estimator<'a> {
         };
         let values = work.tokens() * f64::from(run.model.config().hidden_size);
         let message = Message::of(values, facts.precision.bytes().into());
-        let sum = self.fabric.sum_beside(group.node, parts.tensor(), !facts.on_cpu(), message);
+        let sum = self.fabric.sum_beside(group.node, parts.tensor(), !facts.alone, message);
         let scale = |it: Seconds| Seconds {
             forward: it.forward * self.correction,
             backward: it.backward * self.correction,
@@ -355,7 +355,7 @@ impl<'a> Estimator<'a> {
         let mut before = None;
         for cell in &places.cells {
             let group = &self.groups[cut][*cell];
-            let alone = self.kinds[group.kind].on_cpu();
+            let alone = self.kinds[group.kind].alone;
             let last = spots.last().map_or(0, |spot| spot.process);
             let joins = !alone && before == Some((group.node, false));
             let first = before.is_none();

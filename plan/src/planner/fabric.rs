@@ -1,8 +1,8 @@
 //! How long an island's cards take to send each other something.
 //!
-//! A process has all cards of a node that stand next to each other in the grid; a CPU rank has a
-//! process of its own. Between cards of one process tensors are copied from card to card, between
-//! processes they go through the host by gRPC, in f32.
+//! A process has all cards of a node that stand next to each other in the grid; CPU ranks and parts
+//! of cards have a process each. Between cards of one process tensors are copied from card to card,
+//! between processes they go through the host by gRPC, in f32.
 
 use super::cards::{Chosen, Host};
 use crate::cluster::Curve;

@@ -144,7 +144,7 @@ pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
 pub(super) fn not_enough(
     island: &str,
     device: &DeviceRequest,
-    found: usize,
+    (found, part): (usize, Option<&str>),
     cluster: bool,
 ) -> Refusal {
     let (place, emulate) = match cluster {
@@ -155,7 +155,10 @@ pub(super) fn not_enough(
         island,
         Reason::NotEnoughCards,
         format!("it asks for {} × {}, {place} {found} free", device.min, device.product),
-        format!("lower the count (or count.min) or change the product{emulate}"),
+        match part {
+            Some(part) => format!("have the product be {part} to use parts of cards"),
+            None => format!("lower the count (or count.min) or change the product{emulate}"),
+        },
     )
 }
 

@@ -1,5 +1,6 @@
 //! Tests of plans: tables of what is planned and refused, and what holds for any request.
 
+mod parts;
 mod sharding;
 
 use std::time::Duration;
