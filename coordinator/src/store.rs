@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 use rounds::record::{self, Broken, Entry};
 use rounds::state::Saved;
 
@@ -73,7 +73,7 @@ pub enum StoreError {
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: Box<redb::Error>,
+        source: Box<Error>,
     },
     /// Writing failed.
     #[error("failed to write the store {}", path.display())]
@@ -81,7 +81,7 @@ pub enum StoreError {
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: Box<redb::Error>,
+        source: Box<Error>,
     },
 }
 
@@ -89,6 +89,20 @@ impl StoreError {
     /// Whether starting again with the same file is in vain.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Foreign { .. } | Self::Record { .. } | Self::Apart { .. })
+    }
+
+    /// What keeps a store from being opened: opening one writes, too, and a disk that is full or
+    /// fails says nothing against the file.
+    fn of(path: &Path, error: Error) -> Self {
+        let path = path.into();
+        match error {
+            Error::DatabaseAlreadyOpen => Self::InUse { path },
+            Error::Io(source) if !is_of_content(&source) => {
+                Self::Write { path, source: Box::new(Error::Io(source)) }
+            }
+            Error::PreviousIo => Self::Write { path, source: Box::new(error) },
+            source => Self::Foreign { path, source: source.into() },
+        }
     }
 }
 
@@ -102,12 +116,23 @@ impl Store {
         let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(folder_error)?;
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
-            source => StoreError::Foreign { path: path.into(), source: source.into() },
-        })?;
-        // The file itself is synced by redb, its name in the folder only here.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        if !path.exists() {
+            // A disk that is full in the middle must not leave a file that is no store.
+            let new = path.with_added_extension("new");
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folder_error(error)),
+                _ => Ok(()),
+            }?;
+            drop(Self::of(&new, Database::create(&new))?);
+            fs::rename(&new, path).map_err(folder_error)?;
+            // The file itself is synced by redb, its name in the folder only here.
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        }
+        Self::of(path, Database::open(path))
+    }
+
+    fn of(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Store, StoreError> {
+        let database = opened.map_err(|error| StoreError::of(path, error.into()))?;
         let store = Store { path: path.into(), database };
         store.check_format()?;
         Ok(store)
@@ -135,7 +160,7 @@ impl Store {
     /// # Errors
     /// It cannot be read.
     pub fn record(&self) -> Result<Vec<Entry>, StoreError> {
-        let read = || -> Result<Vec<Vec<u8>>, redb::Error> {
+        let read = || -> Result<Vec<Vec<u8>>, Error> {
             let table = self.database.begin_read()?.open_table(RECORD)?;
             table.iter()?.map(|row| Ok(row?.1.value().to_vec())).collect()
         };
@@ -153,7 +178,7 @@ impl Store {
         let rows: Result<Vec<_>, _> =
             entries.iter().map(|entry| Ok((entry.index, serde_json::to_vec(entry)?))).collect();
         let rows = rows.map_err(|error: serde_json::Error| self.foreign(error))?;
-        let write = || -> Result<(), redb::Error> {
+        let write = || -> Result<(), Error> {
             let transaction = self.database.begin_write()?;
             transaction.open_table(META)?.insert(STATE_KEY, state.as_slice())?;
             for (index, row) in &rows {
@@ -167,7 +192,7 @@ impl Store {
 
     /// Makes the tables of an empty store, and refuses one of another program.
     fn check_format(&self) -> Result<(), StoreError> {
-        let make = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let make = || -> Result<Option<Vec<u8>>, Error> {
             let transaction = self.database.begin_write()?;
             let is_empty = transaction.list_tables()?.next().is_none();
             let found = {
@@ -185,7 +210,7 @@ impl Store {
             }
             Ok(found)
         };
-        let found = make().map_err(|error| self.foreign(error))?;
+        let found = make().map_err(|error| StoreError::of(&self.path, error))?;
         if found.as_deref() == Some(FORMAT) {
             return Ok(());
         }
@@ -193,7 +218,7 @@ impl Store {
     }
 
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let read = || -> Result<Option<Vec<u8>>, Error> {
             let table = self.database.begin_read()?.open_table(META)?;
             Ok(table.get(key)?.map(|value| value.value().to_vec()))
         };
@@ -204,13 +229,17 @@ impl Store {
         StoreError::Foreign { path: self.path.clone(), source: source.into() }
     }
 
-    fn read_error(&self, error: redb::Error) -> StoreError {
+    fn read_error(&self, error: Error) -> StoreError {
         StoreError::Read { path: self.path.clone(), source: Box::new(error) }
     }
 
-    fn write_error(&self, error: redb::Error) -> StoreError {
+    fn write_error(&self, error: Error) -> StoreError {
         StoreError::Write { path: self.path.clone(), source: Box::new(error) }
     }
+}
+
+fn is_of_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 #[cfg(test)]

@@ -89,3 +89,35 @@ fn a_port_in_use_is_named() {
     let expected = format!("failed to listen on {address}: another program has the port");
     assert!(sentence(&output).contains(&expected), "{}", sentence(&output));
 }
+
+/// The program where no file may grow beyond so many KiB: as on a full disk, writing fails.
+fn on_a_full_disk(spec: &Path, kib: u32) -> Output {
+    let mut shell = Command::new("bash");
+    // Without the trap the signal of the limit would end the program before it sees the error.
+    let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$@\"");
+    let wrapped = program(spec);
+    shell.args(["-c", &script, "bash"]).arg(wrapped.get_program()).args(wrapped.get_args());
+    shell.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").output().unwrap()
+}
+
+#[test]
+fn a_full_disk_is_told_and_may_have_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    for kib in [0, 4, 64] {
+        let output = on_a_full_disk(&path, kib);
+        assert_eq!(output.status.code(), Some(1), "{}", sentence(&output));
+        let expected = format!("failed to write the store {}", folder.path().display());
+        assert!(sentence(&output).contains(&expected), "{}", sentence(&output));
+        assert!(!folder.path().join("store").exists(), "no half a store");
+    }
+    let mut child = program(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // It was killed, so that opening it again means to write.
+    let output = on_a_full_disk(&path, 4);
+    assert_eq!(output.status.code(), Some(1), "{}", sentence(&output));
+    assert!(sentence(&output).contains("failed to write the store"), "{}", sentence(&output));
+}
