@@ -3,6 +3,7 @@
 
 mod ask;
 mod build;
+mod silent;
 mod status;
 
 use std::sync::Arc;
@@ -311,19 +312,20 @@ async fn ask(
     key: &Key,
     begun: &Begun,
 ) -> (Option<Arc<RunView>>, Option<String>) {
-    let asked = ask::view(&begun.coordinator, &key.name).await;
-    let mut views = context.views();
-    match asked {
+    match ask::view(&begun.coordinator, &key.name).await {
         Ok(view) => {
             context.speeds().hear(key, &view, Timestamp::now());
             let view = Arc::new(view);
-            views.insert(key.clone(), Arc::clone(&view));
+            context.views().insert(key.clone(), Arc::clone(&view));
             (Some(view), None)
         }
         Err(error) => {
-            let pods = format!("deployment/{}", names::coordinator(&key.name));
-            let silence = format!("{}: see kubectl logs {pods}", error.sentence());
-            (views.get(key).cloned(), Some(silence))
+            let why = match silent::why(context, key).await {
+                Some(why) => why,
+                None => format!("see kubectl logs deployment/{}", names::coordinator(&key.name)),
+            };
+            let silence = format!("{}: {why}", error.sentence());
+            (context.views().get(key).cloned(), Some(silence))
         }
     }
 }

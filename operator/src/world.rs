@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 pub(crate) use node::NodeFacts;
-pub(crate) use pod::{PodFacts, Rank, RankState};
+pub(crate) use pod::{PodFacts, Rank, RankState, unscheduled, waits};
 
 use crate::names::Key;
 use slices::Slices;

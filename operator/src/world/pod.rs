@@ -152,7 +152,7 @@ fn last_words(said: &str) -> String {
 }
 
 /// Why a container does not run yet, where that is more than that it is being made.
-fn waits(container: &ContainerStatus) -> Option<String> {
+pub(crate) fn waits(container: &ContainerStatus) -> Option<String> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or_default();
     if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
@@ -167,7 +167,8 @@ fn is_gated(pod: &Pod) -> bool {
     gates.is_some_and(|gates| !gates.is_empty())
 }
 
-fn unscheduled(pod: &Pod) -> Option<String> {
+/// Why the scheduler has no node for it.
+pub(crate) fn unscheduled(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
     let why = scheduled.reason.as_deref().unwrap_or_default();

@@ -18,7 +18,35 @@ const NAMESPACE: &str = "ml";
 /// A cluster, and a folder that its nodes share.
 pub(super) struct Stage {
     cluster: Cluster,
+    /// What the coordinator's volume is on.
+    disk: Disk,
     folder: tempfile::TempDir,
+}
+
+/// A small file system, which can be full.
+struct Disk(PathBuf);
+
+impl Disk {
+    const BYTES: usize = 16 << 20;
+
+    fn mount(folder: PathBuf) -> Self {
+        let options = format!("size={},mode=777", Self::BYTES);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder);
+        assert!(mount.status().unwrap().success());
+        Self(folder)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a pod that has not ended yet may have it open.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 impl Stage {
@@ -27,15 +55,17 @@ impl Stage {
         // Pods are no root.
         open(folder.path());
         let images = images(folder.path()).await;
+        for name in ["checkpoints", "coordinator"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            open(&folder.path().join(name));
+        }
+        // Nodes see what is mounted before they start.
+        let disk = Disk::mount(folder.path().join("coordinator"));
         let cluster = Cluster::start(None, gpu_nodes(2)).await.unwrap();
         for node in &cluster.nodes {
             for image in &images {
                 node.load_image(image).await.unwrap();
             }
-        }
-        for name in ["checkpoints", "coordinator"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-            open(&folder.path().join(name));
         }
         let source = e2e::root().join("plan/src");
         let prepared = Command::new(e2e::program("heteroloco"))
@@ -48,33 +78,47 @@ impl Stage {
         assert!(prepared.status.success(), "{prepared:?}");
         open(&folder.path().join("corpus"));
         cluster.plane.kubectl(&["create", "namespace", NAMESPACE]).await.unwrap();
-        Self { cluster, folder }
+        Self { cluster, disk, folder }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Installs the chart as it stands in the tree, with rights in the run's namespace alone.
+    /// Takes all the room of the coordinator's volume.
+    pub(super) fn fill_disk(&self) {
+        let full = fs::write(self.disk.ballast(), vec![0; Disk::BYTES + 1]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+    }
+
+    pub(super) fn empty_disk(&self) {
+        fs::remove_file(self.disk.ballast()).unwrap();
+    }
+
+    /// Installs the chart as it stands in the tree, with rights in the run's namespace alone, and
+    /// with an image of workers that nobody has.
     pub(super) async fn install(&self) {
-        self.helm("install", &format!("watchNamespaces={{{NAMESPACE}}}")).await;
+        self.helm("install", &format!("watchNamespaces={{{NAMESPACE}}}"), "absent").await;
+    }
+
+    /// The same with the right image.
+    pub(super) async fn mend(&self) {
+        self.helm("upgrade", &format!("watchNamespaces={{{NAMESPACE}}}"), "test").await;
     }
 
     /// The same for all namespaces, so that the operator starts anew.
     pub(super) async fn upgrade(&self) {
-        self.helm("upgrade", "watchNamespaces=null").await;
+        self.helm("upgrade", "watchNamespaces=null", "test").await;
     }
 
-    async fn helm(&self, command: &str, places: &str) {
+    async fn helm(&self, command: &str, places: &str, worker: &str) {
+        let worker = format!("worker.cpuImage.tag={worker}");
         let chart = e2e::root().join("charts/heteroloco");
         let values = [
             "image.repository=localhost/heteroloco",
             "image.tag=test",
-            "image.pullPolicy=Never",
-            "worker.image.repository=localhost/heteroloco-worker",
-            "worker.image.tag=test",
             "worker.cpuImage.repository=localhost/heteroloco-worker",
-            "worker.cpuImage.tag=test",
+            worker.as_str(),
             "emulate=true",
             "allowHostPath=true",
             places,
