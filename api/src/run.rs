@@ -38,6 +38,12 @@ use crate::text::{Decimal, DurationText, Percent, Quantity};
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
     printcolumn(name = "Loss", type_ = "string", json_path = ".status.loss"),
     printcolumn(name = "Islands", type_ = "string", json_path = ".status.islands"),
+    printcolumn(
+        name = "Checkpoint",
+        type_ = "integer",
+        json_path = ".status.checkpoint.round",
+        priority = 1
+    ),
     printcolumn(name = "ETA", type_ = "string", json_path = ".status.eta"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -490,4 +496,18 @@ pub struct TrainingRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub eta: Option<String>,
+    /// The newest checkpoint that an island has written whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+}
+
+/// A checkpoint: folder `ISLAND/round-…` below the run's `checkpoint.path`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// The round that a run which begins with it goes on with.
+    pub round: i64,
+    /// The island that wrote it.
+    #[schemars(length(max = 63))]
+    pub island: String,
 }

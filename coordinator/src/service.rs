@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::v1;
 use proto::v1::coordinator_server::Coordinator;
-use rounds::request::{Applied, Fetched, Identity, Join, Leave, Meet, Offer, Ready};
+use rounds::request::{Applied, Fetched, Identity, Join, Kept, Leave, Meet, Offer, Ready};
 use rounds::step::{Event, Verdict};
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -178,6 +178,16 @@ impl Coordinator for Service {
             tracing::warn!(island, round, "{}", verdict.reason);
         }
         Ok(Response::new(v1::AppliedResponse { agrees: verdict.yes }))
+    }
+
+    async fn kept(
+        &self,
+        request: Request<v1::KeptRequest>,
+    ) -> Result<Response<v1::KeptResponse>, Status> {
+        let span = info_span!("kept");
+        let kept: Kept = read(request, &span)?;
+        self.call(Event::Kept(kept), span).await?;
+        Ok(Response::new(v1::KeptResponse {}))
     }
 
     async fn leave(

@@ -172,6 +172,7 @@ mod tests {
             commits: vec![],
             traceparent: String::new(),
             reason: "because".into(),
+            checkpoint: None,
         }
     }
 

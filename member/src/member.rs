@@ -290,6 +290,13 @@ impl Member {
         Ok(sum)
     }
 
+    /// Has the leader tell the coordinator that the island keeps a whole checkpoint of `round`.
+    pub fn kept(&mut self, round: u64) {
+        if let Some(session) = &mut self.session {
+            self.runtime.block_on(session.kept(round));
+        }
+    }
+
     /// Leaves the run.
     pub fn leave(&mut self, reason: &str) {
         if let Some(session) = &mut self.session {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use proto::v1::coordinator_client::CoordinatorClient;
 use proto::v1::{
-    AppliedRequest, FetchedRequest, HeartbeatRequest, Identity, JoinRequest, LeaveRequest,
-    MeetRequest, OfferRequest, ReadyRequest, WatchRequest,
+    AppliedRequest, FetchedRequest, HeartbeatRequest, Identity, JoinRequest, KeptRequest,
+    LeaveRequest, MeetRequest, OfferRequest, ReadyRequest, WatchRequest,
 };
 use rounds::request::Join;
 use rounds::types::{Contribution, Digest, RunView};
@@ -278,6 +278,15 @@ impl Session {
             async move { client.ready(request).await }
         });
         response.await.map(|_| ())
+    }
+
+    /// Tells of a checkpoint; tried once, because only people want to know.
+    pub(crate) async fn kept(&mut self, round: u64) {
+        let request = self.request(KeptRequest { who: Some(self.who.clone()), round });
+        let told = tokio::time::timeout(CALL_TIMEOUT, self.client.kept(request)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::warn!(round, "The coordinator does not know of the checkpoint.");
+        }
     }
 
     /// Leaves the run; tried once, because the lease ends anyway.

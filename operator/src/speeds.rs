@@ -116,6 +116,7 @@ mod tests {
             commits: vec![],
             traceparent: String::new(),
             reason: String::new(),
+            checkpoint: None,
         }
     }
 

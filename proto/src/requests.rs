@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rounds::request::{Applied, Fetched, Identity, Join, Leave, Meet, Offer, Ready};
+use rounds::request::{Applied, Fetched, Identity, Join, Kept, Leave, Meet, Offer, Ready};
 use rounds::types::{Contribution, RankAddress};
 
 use crate::bounds::{self, CONTRIBUTIONS_MAX, RANKS_MAX, REASON_BYTES_MAX};
@@ -256,6 +256,20 @@ impl From<Applied> for v1::AppliedRequest {
             round: applied.round,
             theta_hash: applied.theta_hash.0.to_vec(),
         }
+    }
+}
+
+impl TryFrom<v1::KeptRequest> for Kept {
+    type Error = ProtoError;
+
+    fn try_from(wire: v1::KeptRequest) -> Result<Kept, ProtoError> {
+        Ok(Kept { who: who(wire.who)?, round: wire.round })
+    }
+}
+
+impl From<Kept> for v1::KeptRequest {
+    fn from(kept: Kept) -> v1::KeptRequest {
+        v1::KeptRequest { who: Some(kept.who.into()), round: kept.round }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The run's view: wire to domain with every check, domain to wire.
 
-use rounds::types::{Commit, MemberState, MemberView, Phase, RunView};
+use rounds::types::{Checkpoint, Commit, MemberState, MemberView, Phase, RunView};
 
 use crate::bounds::{
     self, COMMITS_MAX, CONTRIBUTIONS_MAX, MEMBERS_MAX, RANKS_MAX, REASON_BYTES_MAX,
@@ -104,10 +104,25 @@ impl From<Commit> for v1::Commit {
     }
 }
 
+impl TryFrom<v1::Checkpoint> for Checkpoint {
+    type Error = ProtoError;
+
+    fn try_from(wire: v1::Checkpoint) -> Result<Checkpoint, ProtoError> {
+        Ok(Checkpoint { round: wire.round, island: bounds::name("island", wire.island)? })
+    }
+}
+
+impl From<Checkpoint> for v1::Checkpoint {
+    fn from(checkpoint: Checkpoint) -> v1::Checkpoint {
+        v1::Checkpoint { round: checkpoint.round, island: checkpoint.island }
+    }
+}
+
 impl TryFrom<v1::RunView> for RunView {
     type Error = ProtoError;
 
     fn try_from(wire: v1::RunView) -> Result<RunView, ProtoError> {
+        let checkpoint = wire.checkpoint.map(Checkpoint::try_from).transpose();
         Ok(RunView {
             version: wire.version,
             phase: phase(wire.phase)?,
@@ -119,6 +134,7 @@ impl TryFrom<v1::RunView> for RunView {
             commits: bounds::list("commits", wire.commits, COMMITS_MAX)?,
             traceparent: bounds::text("traceparent", wire.traceparent, REASON_BYTES_MAX)?,
             reason: bounds::text("reason", wire.reason, REASON_BYTES_MAX)?,
+            checkpoint: checkpoint.map_err(|error| error.within("checkpoint"))?,
         })
     }
 }
@@ -136,6 +152,7 @@ impl From<RunView> for v1::RunView {
             commits: view.commits.into_iter().map(Into::into).collect(),
             traceparent: view.traceparent,
             reason: view.reason,
+            checkpoint: view.checkpoint.map(Into::into),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Who takes part: joining, leases, leaving, and agreement on θ.
 
 use crate::refusal::Refusal;
-use crate::request::{Applied, Identity, Join, Leave, Ready};
+use crate::request::{Applied, Identity, Join, Kept, Leave, Ready};
 use crate::state::{LayoutId, Member, NAMES_PER_MEMBER, Start, State, Vote};
 use crate::step::Verdict;
-use crate::types::{Digest, MemberState, Phase, RankAddress};
+use crate::types::{Checkpoint, Digest, MemberState, Phase, RankAddress};
 
 impl State {
     pub(crate) fn heartbeat(&mut self, who: &Identity) -> Result<Verdict, Refusal> {
@@ -86,6 +86,18 @@ impl State {
         } else {
             Ok(Verdict::no(format!("θ of round {next} differs from the others'")))
         }
+    }
+
+    /// One of a round that was taken back since gives way to any other.
+    pub(crate) fn kept(&mut self, kept: Kept) -> Result<Verdict, Refusal> {
+        self.authorise(&kept.who)?;
+        self.check_reached(kept.round)?;
+        let (round, current) = (kept.round, self.saved.round);
+        let last = self.saved.checkpoint.as_ref().map(|last| last.round);
+        if last.is_none_or(|last| last < round || last > current) {
+            self.saved.checkpoint = Some(Checkpoint { round, island: kept.who.island });
+        }
+        Ok(Verdict::yes("noted"))
     }
 
     pub(crate) fn leave(&mut self, leave: &Leave) -> Result<Verdict, Refusal> {

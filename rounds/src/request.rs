@@ -95,6 +95,15 @@ pub struct Applied {
     pub theta_hash: Digest,
 }
 
+/// An island has written a whole checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Who speaks.
+    pub who: Identity,
+    /// The round at whose start θ is in it.
+    pub round: u64,
+}
+
 /// An island leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {

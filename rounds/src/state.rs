@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::record::{Entry, genesis};
 use crate::types::{
-    Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView,
+    Checkpoint, Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView,
 };
 
 /// Commits that a view carries.
@@ -68,6 +68,9 @@ pub struct Saved {
     pub(crate) votes: Vec<Vote>,
     pub(crate) starts: BTreeMap<u64, Start>,
     pub(crate) commits: Vec<Commit>,
+    /// The newest that an island told of.
+    #[serde(default)]
+    pub(crate) checkpoint: Option<Checkpoint>,
     /// Index of the next entry of the record.
     pub(crate) record_length: u64,
     /// Hash of the last entry of the record.
@@ -184,6 +187,7 @@ impl State {
             votes: Vec::new(),
             starts: BTreeMap::from([(0, Start::default())]),
             commits: Vec::new(),
+            checkpoint: None,
             record_length: 0,
             record_hash: genesis(&config.name),
         };
@@ -250,6 +254,7 @@ impl State {
             commits: saved.commits.clone(),
             traceparent: traceparent(&saved.run, saved.round),
             reason: saved.reason.clone(),
+            checkpoint: saved.checkpoint.clone(),
         }
     }
 

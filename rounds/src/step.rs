@@ -2,7 +2,7 @@
 
 use crate::record::Entry;
 use crate::refusal::Refusal;
-use crate::request::{Applied, Fetched, Identity, Join, Leave, Offer, Ready};
+use crate::request::{Applied, Fetched, Identity, Join, Kept, Leave, Offer, Ready};
 use crate::state::{Millis, State};
 
 /// Something happened.
@@ -22,6 +22,8 @@ pub enum Event {
     Fetched(Fetched),
     /// A member applied a committed round.
     Applied(Applied),
+    /// A member has written a checkpoint.
+    Kept(Kept),
     /// A member leaves.
     Leave(Leave),
 }
@@ -72,6 +74,7 @@ pub fn step(mut state: State, event: Event, now: Millis) -> Step {
         Event::Offer(offer) => state.offer(offer),
         Event::Fetched(fetched) => state.fetched(fetched),
         Event::Applied(applied) => state.applied(&applied),
+        Event::Kept(kept) => state.kept(kept),
         Event::Leave(leave) => state.leave(&leave),
     };
     state.advance();

@@ -129,6 +129,16 @@ pub struct Commit {
     pub record_hash: Digest,
 }
 
+/// A checkpoint that an island keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// The round at whose start θ is in it.
+    pub round: u64,
+    /// Who keeps it.
+    pub island: String,
+}
+
 /// Where the run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -165,4 +175,6 @@ pub struct RunView {
     pub traceparent: String,
     /// Why the phase is what it is, for people.
     pub reason: String,
+    /// The newest checkpoint that a member told of.
+    pub checkpoint: Option<Checkpoint>,
 }

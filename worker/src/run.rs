@@ -453,6 +453,7 @@ impl<'a> Rank<'a> {
         if told != [1] {
             return Err(RunError::PartMissing);
         }
+        self.member.kept(round);
         self.saved = Some(round);
         Ok(())
     }

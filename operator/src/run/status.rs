@@ -1,7 +1,7 @@
 //! What status says of a run.
 
 use api::island::{ComputeIsland, PlanPhase};
-use api::run::{TrainingRun, TrainingRunStatus};
+use api::run::{CheckpointStatus, TrainingRun, TrainingRunStatus};
 use api::text::Percent;
 use k8s_openapi::jiff::Timestamp;
 use rounds::types::{Commit, Phase, RunView};
@@ -33,6 +33,10 @@ pub(super) fn status(facts: Facts<'_>) -> TrainingRunStatus {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let last = facts.view.and_then(|view| view.commits.last());
     let bytes = last.and_then(|commit| commit.set.iter().map(|own| own.bytes).max());
+    let checkpoint = facts
+        .view
+        .and_then(|view| view.checkpoint.as_ref())
+        .map(|kept| CheckpointStatus { round: signed(kept.round), island: kept.island.clone() });
     TrainingRunStatus {
         observed_generation: generation,
         conditions: conditions(&before.conditions, said, generation, facts.now),
@@ -43,6 +47,7 @@ pub(super) fn status(facts: Facts<'_>) -> TrainingRunStatus {
         bytes_per_round: bytes.map(Into::into).or(before.bytes_per_round),
         utilisation: utilisation(&facts).or(before.utilisation),
         eta: eta(&facts).or(before.eta),
+        checkpoint: checkpoint.or(before.checkpoint),
     }
 }
 

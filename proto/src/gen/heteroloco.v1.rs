@@ -101,6 +101,17 @@ pub struct RunView {
     /// Why the phase is what it is, for people.
     #[prost(string, tag = "10")]
     pub reason: ::prost::alloc::string::String,
+    /// The newest checkpoint that an island told of; absent until one did.
+    #[prost(message, optional, tag = "11")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
+}
+/// An island keeps theta at the start of a round, and its own state with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checkpoint {
+    #[prost(uint64, tag = "1")]
+    pub round: u64,
+    #[prost(string, tag = "2")]
+    pub island: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Member {
@@ -217,6 +228,15 @@ pub struct AppliedResponse {
     #[prost(bool, tag = "1")]
     pub agrees: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptRequest {
+    #[prost(message, optional, tag = "1")]
+    pub who: ::core::option::Option<Identity>,
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaveRequest {
     #[prost(message, optional, tag = "1")]
@@ -575,6 +595,28 @@ pub mod coordinator_client {
                 .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Applied"));
             self.inner.unary(req, path, codec).await
         }
+        /// The island has written a whole checkpoint of theta at the start of `round`.
+        pub async fn kept(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KeptRequest>,
+        ) -> std::result::Result<tonic::Response<super::KeptResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Coordinator/Kept",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Kept"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The island leaves; what it offered stays in the round while somebody can serve it.
         pub async fn leave(
             &mut self,
@@ -662,6 +704,11 @@ pub mod coordinator_server {
             &self,
             request: tonic::Request<super::AppliedRequest>,
         ) -> std::result::Result<tonic::Response<super::AppliedResponse>, tonic::Status>;
+        /// The island has written a whole checkpoint of theta at the start of `round`.
+        async fn kept(
+            &self,
+            request: tonic::Request<super::KeptRequest>,
+        ) -> std::result::Result<tonic::Response<super::KeptResponse>, tonic::Status>;
         /// The island leaves; what it offered stays in the round while somebody can serve it.
         async fn leave(
             &self,
@@ -1082,6 +1129,49 @@ pub mod coordinator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AppliedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/heteroloco.v1.Coordinator/Kept" => {
+                    #[allow(non_camel_case_types)]
+                    struct KeptSvc<T: Coordinator>(pub Arc<T>);
+                    impl<T: Coordinator> tonic::server::UnaryService<super::KeptRequest>
+                    for KeptSvc<T> {
+                        type Response = super::KeptResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KeptRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Coordinator>::kept(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KeptSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,6 +1,6 @@
 //! Tests of the conversions.
 
-use rounds::types::{Commit, Digest, MemberState, MemberView, Phase, RunView};
+use rounds::types::{Checkpoint, Commit, Digest, MemberState, MemberView, Phase, RunView};
 
 use super::*;
 
@@ -60,6 +60,7 @@ fn view() -> RunView {
         commits: vec![Commit { round: 4, set: vec![], record_hash: Digest([4; 32]) }],
         traceparent: "00-aa-bb-01".into(),
         reason: "all 1 islands offered".into(),
+        checkpoint: Some(Checkpoint { round: 4, island: "lab-a".into() }),
     }
 }
 
@@ -82,6 +83,7 @@ fn every_message_survives_the_way_to_the_wire_and_back() {
     round_trip!(Fetched { who: identity(), round: 2, have }, v1::FetchedRequest);
     let applied = Applied { who: identity(), round: 2, theta_hash };
     round_trip!(applied, v1::AppliedRequest);
+    round_trip!(Kept { who: identity(), round: 2 }, v1::KeptRequest);
     round_trip!(Leave { who: identity(), reason: "told to".into() }, v1::LeaveRequest);
     let meet = Meet {
         who: identity(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::RunConfig;
 use crate::record::{Deed, Entry, verify};
 use crate::refusal::Refusal;
-use crate::request::{Applied, Fetched, Identity, Join, Leave, Offer, Ready};
+use crate::request::{Applied, Fetched, Identity, Join, Kept, Leave, Offer, Ready};
 use crate::state::{Millis, State};
 use crate::step::{Event, Step, Verdict, step};
 use crate::types::{Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView};
@@ -41,6 +41,7 @@ enum What {
         all: bool,
     },
     Applied,
+    Kept,
     Leave,
     Tick,
     Restart,
@@ -55,6 +56,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         4 => any::<bool>().prop_map(|leaving| What::Offer { leaving }),
         4 => any::<bool>().prop_map(|all| What::Fetched { all }),
         4 => Just(What::Applied),
+        1 => Just(What::Kept),
         1 => Just(What::Leave),
         2 => Just(What::Tick),
         1 => Just(What::Restart),
@@ -161,6 +163,7 @@ impl Run {
                 let theta_hash = theta(round + 1, call.honest);
                 Event::Applied(Applied { who, round, theta_hash })
             }
+            What::Kept => Event::Kept(Kept { who, round }),
             What::Leave => Event::Leave(Leave { who, reason: String::new() }),
             What::Act | What::Tick | What::Restart => Event::Tick,
         }

@@ -197,6 +197,10 @@ fn being_ready(island: &str, round: u64, theta_hash: Digest) -> Event {
     Event::Ready(Ready { who: who(island, 1), round, theta_hash })
 }
 
+fn keeping(island: &str, round: u64) -> Event {
+    Event::Kept(Kept { who: who(island, 1), round })
+}
+
 fn going(island: &str) -> Event {
     Event::Leave(Leave { who: who(island, 1), reason: "told to".into() })
 }
@@ -251,6 +255,7 @@ mod joining_a_run {
             offering("a", 0),
             fetching("a", 0, &[]),
             applying("a", 0, theta(1)),
+            keeping("a", 0),
             going("a"),
         ];
         for event in events {
@@ -834,6 +839,27 @@ mod going_back {
         assert_eq!(run.view().round, 1);
         run.yes(Event::Join(joining("b", 2, 3)));
         assert_eq!(run.member("b"), MemberState::Syncing);
+    }
+
+    #[test]
+    fn the_newest_checkpoint_is_told_and_one_of_a_round_that_was_taken_back_gives_way() {
+        let mut run = Run::training(&["a", "b"]);
+        (0..3).for_each(|_| run.round(&["a", "b"]));
+        let told = |run: &Run| {
+            run.view().checkpoint.map(|last| (last.round, last.island)).expect("told of")
+        };
+        assert_eq!(run.view().checkpoint, None);
+        run.refused(keeping("a", 4));
+        run.yes(keeping("a", 3));
+        run.yes(keeping("b", 3));
+        run.yes(keeping("b", 2));
+        assert_eq!(told(&run), (3, "a".to_string()));
+        run.wait(LEASE);
+        run.yes(Event::Join(joining("a", 2, 1)));
+        run.yes(Event::Join(joining("b", 2, 1)));
+        assert_eq!((run.view().round, told(&run).0), (1, 3), "it is still there");
+        run.yes(Event::Kept(Kept { who: who("b", 2), round: 1 }));
+        assert_eq!(told(&run), (1, "b".to_string()));
     }
 
     #[test]

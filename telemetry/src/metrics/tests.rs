@@ -59,6 +59,7 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
         commits: vec![Commit { round: 8, set: Vec::new(), record_hash: Digest([0; 32]) }],
         traceparent: String::new(),
         reason: String::new(),
+        checkpoint: None,
     }
 }
 

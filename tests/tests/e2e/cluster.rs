@@ -97,6 +97,7 @@ async fn a_run_installed_by_helm_trains_to_its_end_whatever_happens_to_its_islan
     assert!(run["status"]["tokens"].as_u64() >= Some(TOKENS), "{run}");
     let last: f64 = run["status"]["loss"].as_str().unwrap().parse().unwrap();
     assert!(last < first, "{last} after {first}");
+    assert!(run["status"]["checkpoint"]["round"].as_i64() >= Some(5), "{run}");
     stage.wait("computeisland", "big", in_phase("Done", 1)).await;
     assert!(stage.path("checkpoints/big").is_dir());
 
