@@ -1,9 +1,11 @@
 //! Where a cluster keeps its files and where its control plane listens.
 
-use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::{fs, io};
 
 use tempfile::TempDir;
 
@@ -13,11 +15,40 @@ use crate::network::Hub;
 /// The first of three ports of a control plane; below those that the kernel hands out.
 const FIRST_PORT: u16 = 20_000;
 
-/// The folder of a cluster; a temporary one is removed with the last that uses it.
+/// The folder of a cluster; a temporary one is removed with the last that uses it, or with this
+/// process, however it ends.
 #[derive(Debug)]
 pub(crate) enum Folder {
     Given(PathBuf),
-    Temporary(TempDir),
+    Temporary(Swept),
+}
+
+/// A folder, and a process that outlives this one by as long as it takes to remove it: statics of
+/// tests are never dropped, and nothing is when a test run is killed.
+#[derive(Debug)]
+pub(crate) struct Swept {
+    dir: TempDir,
+    sweeper: Child,
+}
+
+impl Swept {
+    /// Its standard input ends with this process. Others may write until they have ended, too.
+    const SCRIPT: &str = "cat; for _ in $(seq 50); do rm -rf \"$0\" && exit; sleep 0.1; done";
+
+    fn new(dir: TempDir) -> io::Result<Self> {
+        let mut sweeper = Command::new("sh");
+        sweeper.args(["-c", Self::SCRIPT]).arg(dir.path()).stdin(Stdio::piped());
+        // Else an interrupt from the terminal ends it with the tests.
+        sweeper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        sweeper.spawn().map(|sweeper| Self { dir, sweeper })
+    }
+}
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        drop(self.sweeper.stdin.take());
+        let _ = self.sweeper.wait();
+    }
 }
 
 impl Folder {
@@ -29,18 +60,17 @@ impl Folder {
                     .map(Self::Given)
             }
             // Short, because paths of sockets may have 107 bytes.
-            None => tempfile::Builder::new()
-                .prefix("hlc-")
-                .tempdir()
-                .map_err(failed)
-                .map(Self::Temporary),
+            None => {
+                let dir = tempfile::Builder::new().prefix("hlc-").tempdir();
+                dir.and_then(Swept::new).map_err(failed).map(Self::Temporary)
+            }
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Given(path) => path,
-            Self::Temporary(dir) => dir.path(),
+            Self::Temporary(swept) => swept.dir.path(),
         }
     }
 }
