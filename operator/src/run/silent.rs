@@ -76,13 +76,13 @@ mod tests {
         let ended = json!({"terminated": {"exitCode": 1, "message": message}});
         let back_off =
             json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
-        let quoted = "pod mini-coordinator-0 ended with code 1: heteroloco-coordinator: the disk is \
-                      full";
+        let quoted =
+            "pod mini-coordinator-0 ended with code 1: heteroloco-coordinator: the disk is full";
         let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
         let absent = json!({"waiting": {"reason": "ErrImagePull", "message": "not there"}});
         let unbound = json!({"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "pod has unbound immediate PersistentVolumeClaims",
+            "message": "unbound claims",
         }]});
         let cases = [
             (container(ended.clone(), json!({})), Some(quoted)),
@@ -96,13 +96,7 @@ mod tests {
                 container(absent, json!({})),
                 Some("pod mini-coordinator-0 does not run, ErrImagePull: not there"),
             ),
-            (
-                unbound,
-                Some(
-                    "pod mini-coordinator-0 does not run, Unschedulable: pod has unbound immediate \
-                     PersistentVolumeClaims",
-                ),
-            ),
+            (unbound, Some("pod mini-coordinator-0 does not run, Unschedulable: unbound claims")),
             (json!({}), None),
         ];
         for (status, expected) in cases {
