@@ -21,6 +21,8 @@ const PROVEN: Duration = Duration::from_secs(600);
 const LEAST_WAIT: Duration = Duration::from_secs(30);
 /// After a rank ended because another is gone, the other's own end is waited for so long.
 const LOST_GRACE: Duration = Duration::from_secs(5);
+/// By so much the clocks of two nodes may differ without a word.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 /// What is known of an island when it is looked at.
 #[derive(Clone, Debug)]
@@ -306,12 +308,18 @@ fn names<'a>(ranks: impl Iterator<Item = &'a Rank>) -> Vec<String> {
     ranks.map(|rank| rank.pod.clone()).collect()
 }
 
-/// Time since an RFC 3339 time; none where that is in the future, as clocks of nodes may differ.
+/// Time since an RFC 3339 time, as [`elapsed`]; none since what is no time.
 pub(crate) fn since(text: &str, now: Timestamp) -> Duration {
     text.parse().map_or(Duration::ZERO, |then: Timestamp| elapsed(then, now))
 }
 
+/// Time since another clock's time: none where that is a little ahead, as clocks differ, and all
+/// the time where it is far ahead. Else whoever waits would wait until this clock is there, too.
 fn elapsed(then: Timestamp, now: Timestamp) -> Duration {
+    let ahead = Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO);
+    if ahead > CLOCKS_DIFFER {
+        return Duration::MAX;
+    }
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
 }
 

@@ -202,6 +202,23 @@ fn what_would_break_again_waits_for_another_spec_and_keeps_the_logs() {
 
 #[test]
 fn clocks_that_differ_make_no_negative_times() {
-    assert_eq!(since("2070-01-01T00:00:00Z", at(100)), Duration::ZERO);
+    assert_eq!(since(&at(110).to_string(), at(100)), Duration::ZERO);
     assert_eq!(since("no time", at(100)), Duration::ZERO);
+}
+
+#[test]
+fn nobody_waits_until_a_clock_has_caught_up_with_another() {
+    // The operator that wrote this had a clock that was an hour ahead of this one's.
+    let ahead = || at(3_700).to_string();
+    let waits = PlanStatus { since: ahead(), ..plan(PlanPhase::Waiting, 5) };
+    check(&seen(Some(&waits), &[]), Step::Plan, "Restarting");
+    let starts = PlanStatus { since: ahead(), ..plan(PlanPhase::Starting, 0) };
+    let pending = [0, 1].map(|index| rank(3, index, RankState::Pending { why: None }));
+    check(&seen(Some(&starts), &pending), BREAK, "StartDeadline");
+    let lost = RankState::Failed { code: Some(EXIT_LOST), said: "".into(), at: Some(at(3_700)) };
+    check(
+        &seen(Some(&plan(PlanPhase::Running, 0)), &[rank(3, 0, lost), rank(3, 1, RUNS)]),
+        BREAK,
+        "PeerLost",
+    );
 }
