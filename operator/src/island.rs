@@ -27,7 +27,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 pub(crate) use build::{owners, secrets};
-pub(crate) use cards::lost;
+pub(crate) use cards::{lost, selects};
 pub(crate) use place::key_of;
 
 use self::decide::{Decision, Step, decide};

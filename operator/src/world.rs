@@ -24,6 +24,8 @@ use slices::Slices;
 #[derive(Debug, Default)]
 pub(crate) struct World {
     nodes: BTreeMap<String, NodeFacts>,
+    /// Grows whenever a node comes, goes or is another than before.
+    version: u64,
     /// Nodes that have no GPUs as long as no slice says so; only where slices are watched.
     bare: BTreeMap<String, Node>,
     /// What ResourceSlices say, where they are watched.
@@ -113,6 +115,7 @@ impl World {
                 self.nodes_listed.complete = true;
             }
         }
+        self.version += u64::from(capacity);
         Changed { island: None, capacity, foreign: capacity }
     }
 
@@ -157,6 +160,7 @@ impl World {
                 capacity |= self.learn(node, object);
             }
         }
+        self.version += u64::from(capacity);
         Changed { island: None, capacity, foreign: capacity }
     }
 
@@ -253,6 +257,11 @@ impl World {
     /// Nodes with cards, by name.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, &NodeFacts)> {
         self.nodes.iter().map(|(name, facts)| (name.as_str(), facts))
+    }
+
+    /// Which nodes these are: the same as long as no node changes.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// A node with cards.

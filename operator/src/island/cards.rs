@@ -36,13 +36,15 @@ pub(crate) struct Idle {
 /// that somebody used until they have been idle for its cooldown.
 pub(crate) fn idle(
     world: &World,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     (key, island): (&Key, &ComputeIsland),
     now: Timestamp,
 ) -> Idle {
     let cooldown = cooldown(island);
     let mut found = Idle::default();
-    for (name, facts) in world.nodes().filter(|(_, facts)| selects(island, facts)) {
+    let nodes = ledger.nodes(key, island, world);
+    let own = nodes.iter().filter_map(|name| Some((name.as_str(), world.find(name)?)));
+    for (name, facts) in own {
         if let Some(why) = &facts.unusable {
             found.unusable.get_or_insert_with(|| format!("node {name}: {why}"));
             continue;
@@ -104,12 +106,15 @@ fn wants(island: &ComputeIsland, product: &str) -> bool {
 }
 
 /// Nodes whose cards an island could use.
-pub(crate) fn selected<'a>(world: &'a World, island: &ComputeIsland) -> Vec<&'a NodeFacts> {
-    let own = world.nodes().filter(|(_, facts)| {
-        selects(island, facts)
-            && facts.machine.cards.iter().any(|card| wants(island, &card.product))
-    });
-    own.map(|(_, facts)| facts).collect()
+pub(crate) fn selected<'a>(
+    world: &'a World,
+    ledger: &mut Ledger,
+    (key, island): (&Key, &ComputeIsland),
+) -> Vec<&'a NodeFacts> {
+    let nodes = ledger.nodes(key, island, world);
+    let own = nodes.iter().filter_map(|name| world.find(name));
+    own.filter(|facts| facts.machine.cards.iter().any(|card| wants(island, &card.product)))
+        .collect()
 }
 
 /// Whether another island could want a card of these nodes that this one could use.

@@ -17,7 +17,6 @@ use super::planned;
 use super::status::Refused;
 use crate::context::Context;
 use crate::names::Key;
-use crate::world::NodeFacts;
 
 /// In which time a move to a better plan has to pay, seconds.
 const HORIZON: f64 = 6.0 * 3600.0;
@@ -57,8 +56,8 @@ pub(super) async fn place(
         return Err(refuse("InvalidRun", format!("see TrainingRun {name}"), false));
     };
     let idle = {
-        let (world, ledger) = (context.world(), context.ledger());
-        cards::idle(&world, &ledger, (key, island), now)
+        let (world, mut ledger) = (context.world(), context.ledger());
+        cards::idle(&world, &mut ledger, (key, island), now)
     };
     let devices = planned::devices(&idle.nodes);
     if idle.selected == 0 {
@@ -148,7 +147,7 @@ pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Opt
         return None;
     }
     let world = context.world();
-    let nodes: Vec<&NodeFacts> = cards::selected(&world, island);
+    let nodes = cards::selected(&world, &mut context.ledger(), (key, island));
     let runs = |other: &ComputeIsland| {
         let namespace = other.metadata.namespace.clone().unwrap_or_default();
         let run = context.run(&Key::new(namespace, other.spec.run_ref.name.as_str()));
@@ -184,7 +183,7 @@ pub(super) fn has_more(
     }
     let idle = {
         let (world, mut ledger) = (context.world(), context.ledger());
-        let idle = cards::idle(&world, &ledger, (key, island), now);
+        let idle = cards::idle(&world, &mut ledger, (key, island), now);
         if idle.settles.is_none() {
             ledger.see(key, changes);
         }
