@@ -4,8 +4,8 @@
 //! [`Store::save`] returns, so the two always agree.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{io, process};
 
 use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 use rounds::record::{self, Broken, Entry};
@@ -116,19 +116,39 @@ impl Store {
         let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(folder_error)?;
-        if !path.exists() {
-            // A disk that is full in the middle must not leave a file that is no store.
-            let new = path.with_added_extension("new");
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folder_error(error)),
-                _ => Ok(()),
-            }?;
-            drop(Self::of(&new, Database::create(&new))?);
-            fs::rename(&new, path).map_err(folder_error)?;
-            // The file itself is synced by redb, its name in the folder only here.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        match fs::metadata(path).map(|file| file.len()) {
+            Ok(1..) => {}
+            // What an earlier disk that was full has left.
+            Ok(0) => {
+                fs::remove_file(path).map_err(folder_error)?;
+                Self::make(path)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path)?,
+            Err(error) => return Err(folder_error(error)),
         }
+        // The file itself is synced by redb, its name in the folder only here.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
         Self::of(path, Database::open(path))
+    }
+
+    /// Makes an empty store beside its place and puts it there, unless another is there by then: a
+    /// disk that is full in the middle must not leave a file that is no store.
+    fn make(path: &Path) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Folder { path: path.into(), source };
+        let new = path.with_added_extension(format!("new-{}", process::id()));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        drop(Self::of(&new, Database::create(&new))?);
+        match fs::hard_link(&new, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // A file system without links, where nothing is safe from another that starts, too.
+                fs::rename(&new, path)
+            }
+            _ => fs::remove_file(&new),
+        }
+        .map_err(failed)
     }
 
     fn of(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Store, StoreError> {

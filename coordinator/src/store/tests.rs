@@ -51,6 +51,16 @@ fn a_second_coordinator_cannot_open_the_same_store() {
 }
 
 #[test]
+fn an_empty_file_is_no_store_yet_and_nothing_is_left_beside_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator");
+    fs::write(&path, "").unwrap();
+    drop(Store::open(&path).unwrap());
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().path()).collect();
+    assert_eq!(names, [path]);
+}
+
+#[test]
 fn a_file_of_another_kind_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
