@@ -112,7 +112,9 @@ fn devices(proposal: &Proposal, template: &IslandTemplate) -> Result<Vec<Device>
     };
     let mut devices: Vec<_> = products.iter().map(device).collect();
     // Products that the catalogue lacks come last.
-    let speed = |device: &Device| gpu::lookup(&device.product).map_or(0.0, gpu::Card::tflops);
+    let speed = |device: &Device| {
+        gpu::part(&device.product).map_or(0.0, |(card, share)| card.tflops() * share.speed)
+    };
     devices.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
     Ok(devices)
 }

@@ -42,10 +42,11 @@ pub struct NodeCard {
 
 impl NodeCard {
     /// The card that `pattern` names by the catalogue, the fastest of a family; without memory
-    /// where the catalogue lacks it.
+    /// where the catalogue lacks it, and where it is shared by who knows how many.
     pub fn named(pattern: &str) -> NodeCard {
         let whole = gpu::lookup(pattern).map(|card| (card.product, card.memory()));
-        let part = || gpu::part(pattern).map(|(_, share)| (pattern, share.memory));
+        let part = || gpu::part(pattern).filter(|_| !gpu::is_shared(pattern));
+        let part = || part().map(|(_, share)| (pattern, share.memory));
         let (product, memory) = whole.or_else(part).unwrap_or((pattern, 0));
         NodeCard { product: product.to_owned(), memory, measured: None }
     }

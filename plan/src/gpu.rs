@@ -9,7 +9,7 @@ mod product;
 mod tests;
 
 pub use catalogue::{CATALOGUE, CPU, cpu};
-pub use product::{Mig, Product, ProductError, Share, is_part, parse};
+pub use product::{Mig, Product, ProductError, Share, is_part, is_shared, parse};
 
 use crate::spec::Precision;
 

@@ -9,8 +9,10 @@ use plan::gpu;
 use super::CARD_BYTES_MAX;
 use super::slices::Devices;
 
-/// Cards of a node; GPU servers have at most 16.
+/// Cards of a node; GPU servers have at most 16, of MIG seven times as many.
 const CARDS_MAX: u32 = 64;
+/// Pods that take turns on a card.
+const TURNS_MAX: u64 = 64;
 
 /// The resource that the device plugin offers whole cards as.
 const RESOURCE: &str = "nvidia.com/gpu";
@@ -66,8 +68,8 @@ pub(super) fn cards(
         (None, Some(offered)) => offered,
         (None, None) => return Err(format!("no label {COUNT}: run GPU feature discovery there")),
     };
-    let count = u32::try_from(count).ok().filter(|count| *count <= CARDS_MAX);
-    let count = count.ok_or_else(|| format!("it says that it has more than {CARDS_MAX} cards"))?;
+    let whole = u32::try_from(count.div_ceil(turns)).ok().filter(|count| *count <= CARDS_MAX);
+    whole.ok_or_else(|| format!("it says that it has more than {CARDS_MAX} cards"))?;
     if count == 0 {
         return Err(format!("no {RESOURCE} is allocatable: see to NVIDIA's device plugin there"));
     }
@@ -76,7 +78,7 @@ pub(super) fn cards(
         notes.push(format!("it offers parts of cards, for islands whose devices name {product}"));
     }
     let card = NodeCard { product: product.to_owned(), memory, measured: None };
-    Ok(Found { cards: vec![card; count as usize], notes })
+    Ok(Found { cards: (0..count).map(|_| card.clone()).collect(), notes })
 }
 
 /// What to do about a card whose memory nobody says, a clause.
@@ -118,8 +120,11 @@ fn check(devices: &Devices, offered: Option<u64>) -> Result<(), String> {
 
 /// Pods that take turns on each card.
 fn turns(labels: &BTreeMap<String, String>, product: Option<&str>) -> Result<u64, String> {
-    let replicas = number(labels, REPLICAS)?.unwrap_or(1).max(1);
-    match product.is_some_and(|product| product.ends_with("-SHARED")) {
+    let replicas = number(labels, REPLICAS)?.unwrap_or(1);
+    match product.is_some_and(gpu::is_shared) {
+        true if !(2..=TURNS_MAX).contains(&replicas) => Err(format!(
+            "its cards are shared, and label {REPLICAS} does not say by 2 to {TURNS_MAX} pods"
+        )),
         true => Ok(replicas),
         // The device plugin can also offer shared cards as another resource, without a suffix.
         false if replicas > 1 => Err(SHARED.into()),

@@ -158,6 +158,11 @@ fn nodes_whose_cards_cannot_be_used_are_left_out_with_a_note() {
         "its cards are shared as another resource than nvidia.com/gpu: set renameByDefault";
     let cases = [
         ("replicas: \"1\"", "replicas: \"4\"".into(), shared),
+        (
+            product,
+            suffix("-SHARED"),
+            "its cards are shared, and label nvidia.com/gpu.replicas does",
+        ),
         (product, suffix("-MIG-INVALID"), "GPU product is MIG-INVALID: cut all cards"),
         (product, "gpu.product: ''".into(), "a GPU product has 1 to 63 bytes, this has 0"),
         (product, "gpu: x".into(), "no label nvidia.com/gpu.product: run GPU feature discovery"),
@@ -183,9 +188,17 @@ fn parts_of_cards_are_found_by_their_full_names() {
     let named = |suffix: &str| changed("HBM3\n", &format!("HBM3{suffix}\n"));
     let four = |text: String| text.replacen("replicas: \"1\"", "replicas: \"4\"", 1);
     let sixteen = |text: String| text.replacen("gpu: \"8\"", "gpu: \"16\"", 1);
+    let eighty = |text: String| {
+        text.replacen("replicas: \"1\"", "replicas: \"10\"", 1).replacen(
+            "gpu: \"8\"",
+            "gpu: \"80\"",
+            1,
+        )
+    };
     let cases = [
         ("-MIG-3g.40gb", named("-MIG-3g.40gb"), 8, 81_559),
         ("-SHARED", sixteen(four(named("-SHARED"))), 16, 20_389),
+        ("-SHARED", eighty(named("-SHARED")), 80, 8_155),
         ("-MIG-3g.40gb-SHARED", four(named("-MIG-3g.40gb-SHARED")), 8, 20_389),
     ];
     for (suffix, text, count, mib) in cases {

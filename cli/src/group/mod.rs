@@ -66,7 +66,7 @@ pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, Ma
 /// Takes away cards of which nothing is known, for no plan takes them; a sentence for each product.
 fn unknown(nodes: &mut [Node]) -> Vec<String> {
     let known = |card: &NodeCard| {
-        card.memory > 0 && (card.measured.is_some() || gpu::lookup(&card.product).is_some())
+        card.memory > 0 && (card.measured.is_some() || gpu::part(&card.product).is_some())
     };
     let mut products = BTreeSet::new();
     for node in nodes {

@@ -161,3 +161,19 @@ fn a_place_with_more_cards_than_an_island_may_have_is_to_be_split() {
     let line = format!("{line} --max-memory 50Ti");
     assert!(grouped(&folder, &line).0.unwrap().summary.starts_with("proposed 2 islands"));
 }
+
+#[test]
+fn parts_of_cards_are_grouped_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "run.yaml", RUN);
+    let slice = format!("{H100}-MIG-7g.80gb");
+    let nodes = [1, 2, 3].map(|at| node(&format!("e{at}"), EAST, &slice)).concat();
+    write(&folder, "nodes.yaml", &nodes);
+    let line = "heteroloco group -f run.yaml --nodes nodes.yaml --min-memory 1Ti";
+    let refused = grouped(&folder, line).0.unwrap_err().to_string();
+    assert!(refused.contains("used only where products name them"), "{refused}");
+    let made = grouped(&folder, &format!("{line} --product {slice}")).0.unwrap();
+    write(&folder, "islands.yaml", &made.manifests);
+    let expected = ["e1", "e2", "e3"].map(str::to_owned);
+    assert_eq!(planned(folder.path()), [BTreeSet::from(expected)]);
+}

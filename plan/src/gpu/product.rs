@@ -93,6 +93,11 @@ pub fn is_part(product: &str) -> bool {
     PARTS.iter().any(|part| product.contains(part))
 }
 
+/// Whether several pods take turns on a card of this product.
+pub fn is_shared(product: &str) -> bool {
+    product.ends_with("-SHARED")
+}
+
 /// Whether a pattern says of what kind `product` is, where it is a part of a card.
 pub(super) fn says_part(pattern: &str, product: &str) -> bool {
     PARTS.iter().all(|part| pattern.contains(part) || !product.contains(part))

@@ -62,6 +62,11 @@ pub(super) fn left_out(group: &Group<'_>, wishes: &Wishes) -> String {
 
 /// Why cards are not looked at.
 pub(super) fn unasked(products: &[String]) -> String {
+    if products.is_empty() {
+        return "these are parts of cards, which are used only where products name them: name the \
+                whole cards, too"
+            .into();
+    }
     let products: Vec<_> = products.iter().map(String::as_str).collect();
     format!("these are not the products asked for, {}: add them to be used", list(&products))
 }

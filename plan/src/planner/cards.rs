@@ -127,7 +127,7 @@ impl<'a> Pool<'a> {
             }
             if cards.len() < device.min as usize {
                 let cluster = matches!(self.execution, Execution::Cluster { .. });
-                let part = self.part_of(device);
+                let part = cards.is_empty().then(|| self.part_of(island, device)).flatten();
                 return Err(refusal::not_enough(
                     &island.name,
                     device,
@@ -179,19 +179,22 @@ impl<'a> Pool<'a> {
     }
 
     /// A part of a card that an entry would mean if it said so.
-    fn part_of(&self, device: &DeviceRequest) -> Option<&str> {
-        let mut products = self.left.iter().map(|free| free.card.product.as_str());
+    fn part_of(&self, island: &IslandRequest, device: &DeviceRequest) -> Option<&str> {
+        let own = self.left.iter().filter(|free| self.allows(island, free.node));
+        let mut products = own.map(|free| free.card.product.as_str());
         products.find(|product| gpu::is_part(product) && gpu::names(&device.product, product))
+    }
+
+    fn allows(&self, island: &IslandRequest, node: usize) -> bool {
+        let name = self.hosts[node].name.as_ref();
+        island.nodes.as_ref().zip(name).is_none_or(|(nodes, name)| nodes.contains(name))
     }
 
     /// Cards for an entry, from the nodes that have the most of them, so that they stay together.
     fn take(&mut self, island: &IslandRequest, device: &DeviceRequest, most: usize) -> Vec<Free> {
-        let allowed = |node: usize| {
-            let name = self.hosts[node].name.as_ref();
-            island.nodes.as_ref().zip(name).is_none_or(|(nodes, name)| nodes.contains(name))
+        let wanted = |free: &Free| {
+            gpu::matches(&device.product, &free.card.product) && self.allows(island, free.node)
         };
-        let wanted =
-            |free: &Free| gpu::matches(&device.product, &free.card.product) && allowed(free.node);
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for free in self.left.iter().filter(|free| wanted(free)) {
             *counts.entry(free.node).or_default() += 1;
@@ -217,11 +220,12 @@ fn facts(
     card: &NodeCard,
     cpu_threads: Option<u32>,
 ) -> Result<Facts, Refusal> {
-    let known = gpu::part(&card.product);
-    let share = known.map_or(1.0, |(_, share)| speed_share(card, share));
-    let known = known.map(|(card, _)| card);
     let measured = card.measured;
     let memory = device.memory.unwrap_or(card.memory);
+    let own = if card.memory > 0 { card.memory } else { memory };
+    let known = gpu::part(&card.product);
+    let share = known.map_or(1.0, |(_, share)| speed_share(&card.product, own, share));
+    let known = known.map(|(card, _)| card);
     let (precision, peak) = match (known, device.tflops, measured) {
         (Some(known), tflops, _) => (known.precision(), tflops.unwrap_or(known.tflops() * share)),
         (None, Some(tflops), _) => (Precision::Bf16, tflops),
@@ -259,12 +263,11 @@ fn facts(
     })
 }
 
-/// What a card has of the speed of the whole one: sevenths of it by its slices, and of those who
-/// take turns as much as it has of the memory.
-fn speed_share(card: &NodeCard, share: Share) -> f64 {
-    let shared = card.product.ends_with("-SHARED") && card.memory > 0;
-    let turns = if shared { (card.memory as f64 / share.memory as f64).min(1.0) } else { 1.0 };
-    share.speed * turns
+/// What a card of so much memory has of the speed of the whole one: sevenths of it by its slices,
+/// and where others take turns as much as it has of the memory.
+fn speed_share(product: &str, memory: u64, share: Share) -> f64 {
+    let turns = (memory as f64 / share.memory as f64).min(1.0);
+    if gpu::is_shared(product) { share.speed * turns } else { share.speed }
 }
 
 /// NVLink where it is part of the board, PCIe where not: whether cards in slots have a bridge, and

@@ -71,8 +71,21 @@ fn a_family_does_not_mean_parts_and_the_refusal_says_how_to_have_them() {
 }
 
 #[test]
-fn a_known_slice_is_emulated_by_its_share() {
-    let island = island("lab", &[device(SLICE, 1)]);
-    let plan = plan_run(&run("llama-demo", 8), &[island], &EMULATED).expect("known");
-    assert_eq!(devices(&plan.islands[0])[0].memory_bytes, 20_000_000_000);
+fn whole_cards_that_are_too_few_are_not_answered_with_parts() {
+    let nodes = vec![node("a", "NVIDIA-A100-SXM4-40GB", 40_536, 1), node("b", SLICE, 19_968, 2)];
+    let refused = on(nodes, "NVIDIA-A100*", 2).expect_err("one whole card");
+    assert!(refused.0[0].remedy.starts_with("lower the count"), "{refused}");
+}
+
+#[test]
+fn a_known_slice_is_emulated_by_its_share_and_a_shared_card_by_the_memory_that_is_said() {
+    let planned = |device: DeviceRequest| {
+        plan_run(&run("llama-demo", 8), &[island("lab", &[device])], &EMULATED)
+    };
+    let memory = |plan: &RunPlan| devices(&plan.islands[0])[0].memory_bytes;
+    assert_eq!(memory(&planned(device(SLICE, 1)).expect("known")), 20_000_000_000);
+    let refused = planned(device(SHARED, 1)).expect_err("by how many is not known");
+    assert_eq!(refused.0[0].remedy, "set memory on the device, above 0");
+    let said = DeviceRequest { memory: Some(10 << 30), ..device(SHARED, 1) };
+    assert_eq!(memory(&planned(said).expect("said")), 10 << 30);
 }
