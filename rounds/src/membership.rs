@@ -88,13 +88,14 @@ impl State {
         }
     }
 
-    /// One of a round that was taken back since gives way to any other.
     pub(crate) fn kept(&mut self, kept: Kept) -> Result<Verdict, Refusal> {
         self.authorise(&kept.who)?;
-        self.check_reached(kept.round)?;
-        let (round, current) = (kept.round, self.saved.round);
-        let last = self.saved.checkpoint.as_ref().map(|last| last.round);
-        if last.is_none_or(|last| last < round || last > current) {
+        let round = kept.round;
+        self.check_reached(round)?;
+        if round > self.saved.round {
+            return Ok(Verdict::no(format!("round {round} was taken back")));
+        }
+        if self.saved.checkpoint.as_ref().is_none_or(|last| last.round < round) {
             self.saved.checkpoint = Some(Checkpoint { round, island: kept.who.island });
         }
         Ok(Verdict::yes("noted"))

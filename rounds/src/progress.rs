@@ -164,6 +164,8 @@ impl State {
             self.saved.round = to;
             self.saved.starts.split_off(&(to + 1));
             self.saved.commits.retain(|commit| commit.round < to);
+            // Those beyond hold what will never have been.
+            self.saved.checkpoint.take_if(|kept| kept.round > to);
             self.clear_round();
         }
         let theta = self.start().theta;
