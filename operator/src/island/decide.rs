@@ -149,13 +149,17 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
         let step = Step::Break { for_good: false };
         return decide_to(step, "SpecChanged", "its spec changed");
     }
+    let elapsed = since(&plan.since, seen.now);
+    if elapsed == Duration::MAX {
+        let why = "it began to start by a clock that is ahead of this one: its time counts anew";
+        return decide_to(Step::Enter(PlanPhase::Starting), "ClocksDiffer", why);
+    }
     if let Some(broken) = broken(own, seen.now) {
         return broken;
     }
     if let Some(lost) = &seen.lost {
         return decide_to(Step::Break { for_good: false }, "CardsLost", lost.clone());
     }
-    let elapsed = since(&plan.since, seen.now);
     let up = own.iter().filter(|rank| is_up(rank)).count();
     if up == seen.world {
         return decide_to(Step::Enter(PlanPhase::Running), "Running", "all ranks run");

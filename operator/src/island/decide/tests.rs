@@ -214,7 +214,7 @@ fn nobody_waits_until_a_clock_has_caught_up_with_another() {
     check(&seen(Some(&waits), &[]), Step::Plan, "Restarting");
     let starts = PlanStatus { since: ahead(), ..plan(PlanPhase::Starting, 0) };
     let pending = [0, 1].map(|index| rank(3, index, RankState::Pending { why: None }));
-    check(&seen(Some(&starts), &pending), BREAK, "StartDeadline");
+    check(&seen(Some(&starts), &pending), Step::Enter(PlanPhase::Starting), "ClocksDiffer");
     let lost = RankState::Failed { code: Some(EXIT_LOST), said: "".into(), at: Some(at(3_700)) };
     check(
         &seen(Some(&plan(PlanPhase::Running, 0)), &[rank(3, 0, lost), rank(3, 1, RUNS)]),
