@@ -1,6 +1,6 @@
 //! Why a coordinator is silent, as its pod says.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
@@ -8,8 +8,6 @@ use crate::context::Context;
 use crate::names::{self, Key};
 use crate::world;
 
-/// Pods of a coordinator that are looked at: one is replaced by another.
-const PODS_MAX: u32 = 4;
 /// Characters of a program's last line that are told.
 const LINE_MAX: usize = 500;
 
@@ -18,7 +16,8 @@ pub(super) async fn why(context: &Context, key: &Key) -> Option<String> {
     let labels = names::labels("coordinator", &key.name);
     let selector: Vec<String> =
         labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let wanted = ListParams::default().labels(&selector.join(",")).limit(PODS_MAX);
+    // What was evicted stays for a while; its deployment has another by then.
+    let wanted = ListParams::default().labels(&selector.join(",")).fields("status.phase!=Failed");
     let pods = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
     // It is silent in any case; why is only told where that is known.
     let pods = pods.list(&wanted).await.ok()?;
@@ -30,16 +29,19 @@ fn of_pod(pod: &Pod) -> Option<String> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     let container = status.container_statuses.as_ref().and_then(|all| all.first());
-    let ended = container.and_then(|container| {
-        let state = container.state.as_ref()?;
-        let before = container.last_state.as_ref().filter(|_| state.running.is_none());
-        state.terminated.as_ref().or_else(|| before?.terminated.as_ref())
-    });
-    if let Some(ended) = ended {
+    if let Some(ended) = container.and_then(ended) {
         return Some(format!("pod {name} ended with {}", last_words(ended)));
     }
     let waits = container.and_then(world::waits).or_else(|| world::unscheduled(pod))?;
     Some(format!("pod {name} does not run, {waits}"))
+}
+
+/// How a container ended that is about to be started again in the same way.
+fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let state = container.state.as_ref()?;
+    let reason = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    let before = container.last_state.as_ref().filter(|_| reason == Some("CrashLoopBackOff"));
+    state.terminated.as_ref().or_else(|| before?.terminated.as_ref())
 }
 
 /// Its exit code, and the last line of what it wrote.
@@ -87,13 +89,13 @@ mod tests {
         let cases = [
             (container(ended.clone(), json!({})), Some(quoted)),
             (container(back_off, ended.clone()), Some(quoted)),
-            (container(json!({"running": {}}), ended), None),
+            (container(json!({"running": {}}), ended.clone()), None),
             (
                 container(killed, json!({})),
                 Some("pod mini-coordinator-0 ended with code 137: OOMKilled"),
             ),
             (
-                container(absent, json!({})),
+                container(absent, ended),
                 Some("pod mini-coordinator-0 does not run, ErrImagePull: not there"),
             ),
             (unbound, Some("pod mini-coordinator-0 does not run, Unschedulable: unbound claims")),
