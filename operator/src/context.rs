@@ -20,6 +20,7 @@ use crate::args::Args;
 use crate::ledger::Ledger;
 use crate::names::{Key, MANAGER};
 use crate::record::Record;
+use crate::selections::Selections;
 use crate::speeds::Speeds;
 use crate::world::World;
 
@@ -71,6 +72,7 @@ pub(crate) struct Context {
     /// Grows whenever cards came, went or changed hands in the world.
     changes: AtomicU64,
     ledger: Mutex<Ledger>,
+    selections: Mutex<Selections>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
     views: Mutex<BTreeMap<Key, Arc<RunView>>>,
     speeds: Mutex<Speeds>,
@@ -104,6 +106,7 @@ impl Context {
             changes: AtomicU64::new(0),
             world: RwLock::new(World::new(places)),
             ledger: Mutex::default(),
+            selections: Mutex::default(),
             begun: Mutex::default(),
             views: Mutex::default(),
             speeds: Mutex::default(),
@@ -159,6 +162,10 @@ impl Context {
     /// Takes note that cards came, went or changed hands.
     pub(crate) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn selections(&self) -> MutexGuard<'_, Selections> {
+        self.selections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

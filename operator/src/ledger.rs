@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use api::island::{ComputeIsland, PlanPhase, PlanStatus};
 use plan::spec::IslandSpec;
 
-use crate::island::selects;
 use crate::names::Key;
-use crate::world::World;
 
 /// What is promised to an island.
 #[derive(Clone, Debug)]
@@ -41,12 +39,7 @@ pub(crate) struct Ledger {
     seen: BTreeMap<Key, (u64, u64)>,
     /// Since when islands let older ones go first.
     queued: BTreeMap<Key, Instant>,
-    /// Nodes on which an island's pods may be, and of which nodes and which spec that is true.
-    selected: BTreeMap<Key, (Basis, Arc<[String]>)>,
 }
-
-/// Version of the world, an island's uid and its generation.
-type Basis = (u64, Option<String>, Option<i64>);
 
 impl Ledger {
     /// What stands of an island: what was written last, or its status where nothing was.
@@ -119,27 +112,6 @@ impl Ledger {
         self.seen.insert(key.clone(), (world, self.changes));
     }
 
-    /// Nodes on which an island's pods may be, by name. All nodes are gone through only when one has
-    /// changed: pods come and go much more often.
-    pub(crate) fn nodes(
-        &mut self,
-        key: &Key,
-        island: &ComputeIsland,
-        world: &World,
-    ) -> Arc<[String]> {
-        let meta = &island.metadata;
-        let basis = (world.version(), meta.uid.clone(), meta.generation);
-        if let Some((of, nodes)) = self.selected.get(key)
-            && *of == basis
-        {
-            return Arc::clone(nodes);
-        }
-        let own = world.nodes().filter(|(_, facts)| selects(island, facts));
-        let nodes: Arc<[String]> = own.map(|(name, _)| name.to_owned()).collect();
-        self.selected.insert(key.clone(), (basis, Arc::clone(&nodes)));
-        nodes
-    }
-
     /// Whether an island did not see these idle cards before.
     pub(crate) fn first_look(&mut self, key: &Key, cards: u64) -> bool {
         self.looks.insert(key.clone(), cards) != Some(cards)
@@ -155,7 +127,6 @@ impl Ledger {
         self.waiting.remove(key);
         self.looks.remove(key);
         self.queued.remove(key);
-        self.selected.remove(key);
     }
 
     fn take_back(&mut self, key: &Key) {

@@ -30,6 +30,7 @@ mod names;
 mod pool;
 mod record;
 mod run;
+mod selections;
 mod speeds;
 mod world;
 mod write;

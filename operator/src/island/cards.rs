@@ -32,17 +32,17 @@ pub(crate) struct Idle {
     pub settles: Option<Duration>,
 }
 
-/// The idle cards for an island. Its own count as idle. An island that harvests does not take cards
-/// that somebody used until they have been idle for its cooldown.
+/// The idle cards for an island on these nodes. Its own count as idle. An island that harvests does
+/// not take cards that somebody used until they have been idle for its cooldown.
 pub(crate) fn idle(
     world: &World,
-    ledger: &mut Ledger,
+    ledger: &Ledger,
+    nodes: &[String],
     (key, island): (&Key, &ComputeIsland),
     now: Timestamp,
 ) -> Idle {
     let cooldown = cooldown(island);
     let mut found = Idle::default();
-    let nodes = ledger.nodes(key, island, world);
     let own = nodes.iter().filter_map(|name| Some((name.as_str(), world.find(name)?)));
     for (name, facts) in own {
         if let Some(why) = &facts.unusable {
@@ -108,10 +108,9 @@ fn wants(island: &ComputeIsland, product: &str) -> bool {
 /// Nodes whose cards an island could use.
 pub(crate) fn selected<'a>(
     world: &'a World,
-    ledger: &mut Ledger,
-    (key, island): (&Key, &ComputeIsland),
+    nodes: &[String],
+    island: &ComputeIsland,
 ) -> Vec<&'a NodeFacts> {
-    let nodes = ledger.nodes(key, island, world);
     let own = nodes.iter().filter_map(|name| world.find(name));
     own.filter(|facts| facts.machine.cards.iter().any(|card| wants(island, &card.product)))
         .collect()

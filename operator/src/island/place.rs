@@ -56,8 +56,9 @@ pub(super) async fn place(
         return Err(refuse("InvalidRun", format!("see TrainingRun {name}"), false));
     };
     let idle = {
-        let (world, mut ledger) = (context.world(), context.ledger());
-        cards::idle(&world, &mut ledger, (key, island), now)
+        let world = context.world();
+        let nodes = context.selections().of(island, &world);
+        cards::idle(&world, &context.ledger(), &nodes, (key, island), now)
     };
     let devices = planned::devices(&idle.nodes);
     if idle.selected == 0 {
@@ -147,7 +148,8 @@ pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Opt
         return None;
     }
     let world = context.world();
-    let nodes = cards::selected(&world, &mut context.ledger(), (key, island));
+    let nodes = context.selections().of(island, &world);
+    let nodes = cards::selected(&world, &nodes, island);
     let runs = |other: &ComputeIsland| {
         let namespace = other.metadata.namespace.clone().unwrap_or_default();
         let run = context.run(&Key::new(namespace, other.spec.run_ref.name.as_str()));
@@ -176,14 +178,16 @@ pub(super) fn has_more(
     plan: &PlanStatus,
     now: Timestamp,
 ) -> (bool, Option<Duration>) {
-    // All nodes are gone through below: not by every island every minute when nothing happens.
+    // Not by every island every minute when nothing happens.
     let changes = context.changes();
     if context.ledger().has_seen(key, changes) {
         return (false, None);
     }
     let idle = {
-        let (world, mut ledger) = (context.world(), context.ledger());
-        let idle = cards::idle(&world, &mut ledger, (key, island), now);
+        let world = context.world();
+        let nodes = context.selections().of(island, &world);
+        let mut ledger = context.ledger();
+        let idle = cards::idle(&world, &ledger, &nodes, (key, island), now);
         if idle.settles.is_none() {
             ledger.see(key, changes);
         }
