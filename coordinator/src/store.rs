@@ -140,7 +140,11 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        drop(Self::of(&new, Database::create(&new))?);
+        if let Err(error) = Self::of(&new, Database::create(&new)) {
+            // It takes room where there is none.
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
         match fs::hard_link(&new, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 // A file system without links, where nothing is safe from another that starts, too.
