@@ -78,7 +78,7 @@ pub(super) fn cards(
         notes.push(format!("it offers parts of cards, for islands whose devices name {product}"));
     }
     let card = NodeCard { product: product.to_owned(), memory, measured: None };
-    Ok(Found { cards: (0..count).map(|_| card.clone()).collect(), notes })
+    Ok(Found { cards: vec![card; count as usize], notes })
 }
 
 /// What to do about a card whose memory nobody says, a clause.

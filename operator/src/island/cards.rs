@@ -101,7 +101,8 @@ pub(crate) fn selects(island: &ComputeIsland, facts: &NodeFacts) -> bool {
         && facts.admits(&spec.tolerations)
 }
 
-fn wants(island: &ComputeIsland, product: &str) -> bool {
+/// Whether an island could use a card of a product.
+pub(super) fn wants(island: &ComputeIsland, product: &str) -> bool {
     island.spec.devices.iter().any(|device| gpu::matches(&device.product, product))
 }
 

@@ -196,11 +196,8 @@ pub(super) fn has_more(
     let most = island
         .request()
         .map_or(0, |request| request.devices.iter().map(|device| device.max as usize).sum());
-    let wanted = |product: &str| {
-        island.spec.devices.iter().any(|device| plan::gpu::matches(&device.product, product))
-    };
-    let cards = idle.nodes.iter().flat_map(|node| &node.cards);
-    let count = cards.filter(|card| wanted(&card.product)).count().min(most);
+    let there = idle.nodes.iter().flat_map(|node| &node.cards);
+    let count = there.filter(|card| cards::wants(island, &card.product)).count().min(most);
     let mut hasher = DefaultHasher::new();
     for node in &idle.nodes {
         (&node.name, node.cards.len()).hash(&mut hasher);
