@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rounds::check::Unsound;
 use rounds::config::Config;
 use rounds::record::{Deed, Entry};
 use rounds::refusal::Refusal;
@@ -31,6 +32,9 @@ pub enum EngineError {
     /// The store cannot be read or written.
     #[error("failed to keep the run's state")]
     Store(#[from] StoreError),
+    /// The run's state contradicts itself; what is saved is the last that did not.
+    #[error("failed to go on")]
+    Unsound(#[from] Unsound),
     /// The task that writes ended without a result.
     #[error("failed to wait for the store")]
     Lost(#[from] tokio::task::JoinError),
@@ -127,6 +131,7 @@ impl Engine {
     async fn take(&mut self, event: Event) -> Result<Result<Verdict, Refusal>, EngineError> {
         let Step { state, reply, entries, changed } = step(self.state.clone(), event, self.now());
         if changed {
+            state.check()?;
             let (store, saved) = (Arc::clone(&self.store), state.saved().clone());
             let written = entries.clone();
             tokio::task::spawn_blocking(move || store.save(&saved, &written)).await??;
@@ -156,6 +161,9 @@ fn log_entry(entry: &Entry) {
         }
         Deed::Rewind { from, to, reason } => {
             tracing::warn!(from, to, record = %entry.hash, "went back: {reason}");
+        }
+        Deed::Adopt { round, tokens, reason, .. } => {
+            tracing::warn!(round, tokens, record = %entry.hash, "took the run over: {reason}");
         }
     }
 }
