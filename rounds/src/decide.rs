@@ -62,8 +62,8 @@ pub enum Directive {
     Finish,
     /// The run is complete, and nobody is left to take its θ from.
     Miss,
-    /// The run went back behind this island's round: go on from an older checkpoint, or take a
-    /// snapshot.
+    /// The run went back behind this island's round: go on from an older checkpoint, or from the
+    /// model's start, and catch up from there.
     Rewind {
         /// The run's round.
         round: u64,
@@ -74,14 +74,14 @@ pub enum Directive {
 pub fn decide(view: &RunView, me: &Standing) -> Directive {
     let known = view.members.iter().find(|m| m.island == me.island && m.epoch == me.epoch);
     let Some(member) = known else { return Directive::Join };
-    if me.needs_snapshot && !is_confirmed(view, member, me) {
-        return catch_up(view, me);
-    }
     if me.round > view.highest {
         return tell_of_round(view, member, me);
     }
     if me.round > view.round {
         return Directive::Rewind { round: view.round };
+    }
+    if me.needs_snapshot && !is_confirmed(view, member, me) {
+        return catch_up(view, me);
     }
     if view.round > me.round {
         return match view.commits.iter().find(|commit| commit.round == me.round) {
