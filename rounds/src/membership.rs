@@ -192,12 +192,14 @@ impl State {
     fn renew(&mut self, island: &str) {
         let ends = self.timers.now.plus(self.config.lease_ms);
         self.timers.leases.insert(island.to_string(), ends);
+        self.timers.heard.insert(island.to_string());
     }
 
     /// Offers stay: in a closed set others may serve them, and before that only a member's count.
     fn remove(&mut self, island: &str) {
         self.saved.members.remove(island);
         self.timers.leases.remove(island);
+        self.timers.heard.remove(island);
         if self.saved.highest == 0 && self.saved.members.is_empty() {
             // Nothing was committed, so whoever comes next may begin otherwise.
             self.saved.layout = None;

@@ -94,7 +94,9 @@ impl State {
         self.timers.ahead = (!said.is_empty()).then_some(since);
         let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
         let same = said.iter().filter(|what| times(what) >= quorum).max();
-        let all = self.saved.members.len() >= self.config.islands as usize;
+        let heard = |island: &String| self.timers.heard.contains(island);
+        let all = self.timers.heard.len() >= self.config.islands as usize
+            && self.saved.members.keys().all(heard);
         let waited = since.plus(self.config.go_back_after_ms) <= self.timers.now;
         let furthest = said.iter().max_by_key(|what| (what.0, times(what), what.1));
         let furthest = furthest.filter(|_| all || (waited && said.len() >= quorum));
@@ -110,9 +112,11 @@ impl State {
         self.enter(Phase::Waiting, reason)
     }
 
+    /// Members beyond all that the store knows; one that knows of fewer tokens is not to be believed.
     fn members_ahead(&self) -> impl Iterator<Item = (&String, &Member)> {
-        let highest = self.saved.highest;
-        self.saved.members.iter().filter(move |(_, member)| member.round > highest)
+        let (highest, tokens) = (self.saved.highest, self.tokens());
+        let ahead = move |m: &Member| m.round > highest && m.tokens >= tokens;
+        self.saved.members.iter().filter(move |(_, member)| ahead(member))
     }
 
     /// The reason for which a run stands still though members are there: some hold a round that
@@ -139,7 +143,7 @@ impl State {
             return self.agree_again();
         }
         let members = self.saved.members.values();
-        let newest = members.filter(|member| self.is_verified(member)).map(|m| m.round).max();
+        let newest = members.filter(|member| self.may_be_true(member)).map(|m| m.round).max();
         let Some(to) = newest.filter(|to| *to <= from) else {
             self.saved.reason = format!(
                 "round {from} is lost: none of {} islands holds θ of any round on record",
@@ -150,12 +154,13 @@ impl State {
         if to < from && !self.is_given_up(to) {
             return false;
         }
-        let holders = self.saved.members.iter().filter(|(_, m)| self.is_verified(m));
+        let holders = self.saved.members.iter().filter(|(_, m)| self.may_be_true(m));
         let holders = holders.filter(|(_, m)| m.round == to).map(|(island, _)| island);
         let holders = names(holders);
         let reason = format!("no member holds round {from} any more; {holders} held round {to}");
         if to < from {
             self.rewind(to, &reason);
+            self.agree(true);
         }
         let (phase, state) = if self.tokens() >= self.config.tokens {
             (Phase::Done, MemberState::Ready)
@@ -164,6 +169,13 @@ impl State {
         };
         self.settle_holders(to, state);
         self.enter(phase, reason)
+    }
+
+    /// Whether a member holds what is on record, or of what the record knows nothing: it may have
+    /// been taken over from a store that ended before.
+    fn may_be_true(&self, member: &Member) -> bool {
+        let known = self.saved.starts.get(&member.round).and_then(|start| start.theta);
+        known.is_none_or(|theta| theta == member.theta)
     }
 
     fn members_at(&self, round: u64) -> impl Iterator<Item = &Member> {
@@ -226,6 +238,11 @@ impl State {
         // What θ of `to` never saw is handed out again, but for the text of `to` itself: those that
         // trained on it may offer what they made of it.
         let next = after.get(&(to + 1)).map_or(self.saved.text.next, |start| start.samples);
+        let known = |of: fn(&Member) -> u64| self.members_at(to).map(of).max().unwrap_or(0);
+        let before = self.saved.starts.range(..to).next_back().map_or(0, |(_, start)| start.tokens);
+        let tokens = known(|m| m.tokens).max(before);
+        let start = Start { theta: None, tokens, samples: known(|m| m.samples) };
+        self.saved.starts.entry(to).or_insert(start);
         self.saved.text = Text::from(next);
         // Those beyond hold what will never have been.
         self.saved.held.retain(|_, round| *round <= to);

@@ -5,7 +5,9 @@ use std::fmt;
 
 use rounds::record::{Deed, Entry};
 use rounds::request::Identity;
-use rounds::types::{Commit, Contribution, Digest, MemberState, Phase, RunView, SampleRange};
+use rounds::types::{
+    Commit, Contribution, Digest, MemberState, MemberView, Phase, RunView, SampleRange,
+};
 
 use crate::island::{Island, first_theta, theta_after};
 
@@ -165,9 +167,11 @@ impl Judge {
         if !closes || now >= self.phase_since + self.rules.deadline {
             return Ok(());
         }
-        let was = |island: &str| before.members.iter().any(|m| m.island == island);
+        // Whoever came back in the same turn came after the set was closed.
+        let same = |a: &MemberView, b: &MemberView| (&a.island, a.epoch) == (&b.island, b.epoch);
+        let was = |member: &MemberView| before.members.iter().any(|m| same(m, member));
         let active = after.members.iter().filter(|m| m.state == MemberState::Active);
-        let active = active.filter(|member| was(&member.island)).count();
+        let active = active.filter(|member| was(member)).count();
         let offers = after.closed.len();
         let enough = offers * 100 >= self.rules.quorum_percent * active;
         if enough { Ok(()) } else { Err(Fault::BelowQuorum { offers, active }) }

@@ -92,6 +92,8 @@ pub(crate) struct World {
     /// The newest view that anybody was shown, since the disk was last intact.
     pub(crate) shown: Option<Rc<RunView>>,
     pub(crate) judge: Judge,
+    /// A bit was flipped.
+    pub(crate) flipped: bool,
     calls: u64,
     trace: Option<String>,
 }
@@ -153,6 +155,7 @@ impl World {
             older: VecDeque::new(),
             shown: None,
             judge: Judge::new(rules),
+            flipped: false,
             calls: 0,
             trace: (trace == Trace::On).then(String::new),
             plan,

@@ -1052,6 +1052,15 @@ mod going_back {
     }
 
     #[test]
+    fn who_claims_to_be_ahead_with_fewer_tokens_moves_nothing() {
+        let mut run = Run::training(&["a"]);
+        (0..3).for_each(|_| run.round(&["a"]));
+        run.yes(Event::Join(Join { tokens: 299, ..joining("b", 1, 9) }));
+        run.round(&["a"]);
+        assert_eq!((run.view().round, run.view().tokens), (4, 400));
+    }
+
+    #[test]
     fn an_empty_store_does_not_begin_while_an_island_holds_a_round() {
         let mut run = Run::new(config(3, 2));
         run.yes(Event::Join(joining("a", 1, 7)));

@@ -24,10 +24,8 @@ impl World {
                 self.islands[island].kept = 0;
             }
             Mishap::FlipBit { island } => {
-                // One at a time: what most hold is right.
-                if !self.islands.iter().any(|island| island.flips) {
-                    self.islands[island].flips = true;
-                }
+                // Once in a world: what most hold is right.
+                self.islands[island].flips = !std::mem::replace(&mut self.flipped, true);
             }
             Mishap::Join { island } => {
                 let life = self.islands[island].life;
