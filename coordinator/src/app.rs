@@ -59,7 +59,11 @@ async fn coordinate(args: Args) -> anyhow::Result<()> {
     let store = Store::open(&spec.store)?;
     let members = listen(&spec.listen).await?;
     let metrics = match &spec.metrics {
-        Some(address) => Some(listen(address).await?),
+        // A run does not depend on whether it can be watched.
+        Some(address) => listen(address)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "metrics are not served"))
+            .ok(),
         None => None,
     };
     announce(&members, metrics.as_ref())?;

@@ -3,7 +3,7 @@
 //! State and new entries of the record are written in one transaction that is on the disk before
 //! [`Store::save`] returns, so the two always agree.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::{io, process};
 
@@ -113,9 +113,8 @@ impl Store {
     /// The file is in use, is something else, or cannot be made.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let folder_error = |source| StoreError::Folder { path: path.into(), source };
-        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = parent.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(folder_error)?;
+        let folder = durable::parent(path);
+        durable::create_folder(folder).map_err(|error| folder_error(error.source))?;
         match fs::metadata(path).map(|file| file.len()) {
             Ok(1..) => {}
             // What an earlier disk that was full has left.
@@ -127,7 +126,7 @@ impl Store {
             Err(error) => return Err(folder_error(error)),
         }
         // The file itself is synced by redb, its name in the folder only here.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        durable::sync_folder(folder).map_err(|error| folder_error(error.source))?;
         Self::of(path, Database::open(path))
     }
 

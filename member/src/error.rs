@@ -71,14 +71,21 @@ pub enum MemberError {
 }
 
 impl MemberError {
-    /// Whether starting the island again at a newer epoch may help.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(
-            self,
+    /// Whether starting the island again at a newer epoch is in vain. Of what [`Theta`] says,
+    /// whoever implements it knows; training that diverged is left to the caller, too.
+    ///
+    /// [`Theta`]: crate::Theta
+    pub fn is_final(&self) -> bool {
+        match self {
+            MemberError::Group { source, .. } => source.is_final(),
+            MemberError::Session(error) => error.is_final(),
             MemberError::Listen { .. }
-                | MemberError::Session(
-                    SessionError::Refused { .. } | SessionError::Endpoint { .. }
-                )
-        )
+            | MemberError::Runtime(_)
+            | MemberError::Theta(_)
+            | MemberError::Compress { .. }
+            | MemberError::Forgone { .. }
+            | MemberError::Leader(_)
+            | MemberError::Rewound { .. } => false,
+        }
     }
 }

@@ -67,6 +67,40 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Whether starting the island again at a newer epoch is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            SessionError::Endpoint { .. } => true,
+            SessionError::Refused { status, .. } => is_final(status.code()),
+            SessionError::Gone { .. } | SessionError::Malformed { .. } => false,
+        }
+    }
+}
+
+/// Whether a refusal is one of what the island is, and not of where it or the run stands. The
+/// table of codes is in the coordinator's `status.rs`; the others come from what stands between.
+fn is_final(code: Code) -> bool {
+    match code {
+        Code::InvalidArgument | Code::FailedPrecondition => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
+}
+
 /// Connection to the coordinator on behalf of one island.
 pub(crate) struct Session {
     client: CoordinatorClient<Channel>,
@@ -79,7 +113,7 @@ pub(crate) struct Session {
     tasks: JoinSet<()>,
 }
 
-/// Whether asking again may help.
+/// Whether asking the same again may help.
 fn is_transient(code: Code) -> bool {
     matches!(
         code,
@@ -88,7 +122,6 @@ fn is_transient(code: Code) -> bool {
             | Code::Cancelled
             | Code::Unknown
             | Code::ResourceExhausted
-            | Code::Aborted
             | Code::Internal
     )
 }
@@ -277,7 +310,7 @@ impl Session {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.ready(request).await }
         });
-        response.await.map(|_| ())
+        unless_unknown(response.await).map(|_| ())
     }
 
     /// Tells of a checkpoint; tried once, because only people want to know.

@@ -61,6 +61,16 @@ pub enum InitError {
     Twice(#[source] TryInitError),
 }
 
+impl InitError {
+    /// Whether trying the same again is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Runtime(_) => false,
+            Self::Format { .. } | Self::Filter(_) | Self::Exporter(_) | Self::Twice(_) => true,
+        }
+    }
+}
+
 /// Keep it until the end of the process; dropping it sends the last spans, in bounded time.
 #[derive(Debug)]
 #[must_use = "dropping it at once ends the export of traces"]

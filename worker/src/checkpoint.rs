@@ -10,8 +10,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -87,9 +87,26 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// Whether trying the same again is in vain. A folder of the network may show a file late.
+    pub fn is_final(&self) -> bool {
+        match self {
+            CheckpointError::Io { .. } | CheckpointError::None { .. } => false,
+            CheckpointError::Manifest { .. }
+            | CheckpointError::Damaged { .. }
+            | CheckpointError::Other { .. } => true,
+        }
+    }
+
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| CheckpointError::Io { operation, path, source }
+    }
+}
+
+impl From<durable::Error> for CheckpointError {
+    fn from(error: durable::Error) -> Self {
+        let durable::Error { operation, path, source } = error;
+        CheckpointError::Io { operation, path, source }
     }
 }
 
@@ -157,28 +174,6 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(folders)
 }
 
-/// The name of a file under way.
-fn partial(path: &Path) -> PathBuf {
-    path.with_extension("partial")
-}
-
-/// Writes bytes under a temporary name, makes them durable, and renames.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = partial(path);
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write()
-        .inspect_err(|_| {
-            // The error is told already; what is left over is removed where it can be.
-            let _ = fs::remove_file(&temporary);
-        })
-        .map_err(CheckpointError::io("write", path))
-}
-
 /// Makes a checkpoint complete: its manifest. Then removes, of the same run, what is older than
 /// the kept ones, and later rounds, which the run went back from; and folders that were never
 /// completed.
@@ -187,10 +182,7 @@ pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointErr
     let path = folder.join(MANIFEST);
     let bytes = serde_json::to_vec_pretty(manifest)
         .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
-    write_atomically(&path, &bytes)?;
-    File::open(&folder)
-        .and_then(|file| file.sync_all())
-        .map_err(CheckpointError::io("make durable", &folder))?;
+    durable::write(&path, &bytes)?;
     // The checkpoint is whole: what is left of others does not unmake it.
     for old in superseded(root, manifest).unwrap_or_default() {
         if let Err(error) = fs::remove_dir_all(&old) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
 use member::{Member, MemberConfig, OuterState, RoundReport, StepControl, Timeouts, Turn};
@@ -16,7 +17,7 @@ use sparseloco::{CodecParams, ValueBits};
 
 use crate::checkpoint::{self, Checkpoint, Part};
 use crate::devices::{self, Devices, DevicesSetup, Values};
-use crate::error::RunError;
+use crate::error::{RunError, chain};
 use crate::events::emit;
 use crate::hugging_face::Folder;
 use crate::memory::{self, Memory};
@@ -28,6 +29,13 @@ use crate::schedule::learning_rate;
 use crate::skips::{Made, Skips};
 use crate::sums::Sums;
 use crate::unread::{ReadStep, Unread, only_device};
+
+/// Wait before a last checkpoint that could not be written is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
+/// Tries to write the last checkpoint of a run that is complete: five minutes.
+const LAST_SAVES: u32 = 60;
+/// The same of an island that was asked to stop, within the time that it is given for that.
+const STOP_SAVES: u32 = 6;
 
 /// Everything a rank works with.
 struct Rank<'a> {
@@ -122,12 +130,12 @@ impl<'a> Rank<'a> {
                 Turn::Synced { round } => self.tell(IslandState::Syncing, round, "θ was fetched"),
                 Turn::Finished => {
                     self.evaluate()?;
-                    self.save()?;
+                    self.save_at_last(LAST_SAVES)?;
                     return Ok(self.end(Ending::Complete));
                 }
                 Turn::Missed => return Ok(self.end(Ending::Missed)),
                 Turn::Stopped => {
-                    self.save()?;
+                    self.save_at_last(STOP_SAVES)?;
                     return Ok(self.end(Ending::Stopped));
                 }
             }
@@ -381,8 +389,8 @@ impl<'a> Rank<'a> {
             && let Err(error) = self.save()
         {
             // A full disk must not end a run whose state is whole in memory.
-            tracing::error!(error = %crate::error::chain(&error), "No checkpoint was written.");
-            self.tell(IslandState::Training, next, &crate::error::chain(&error));
+            tracing::error!(error = %chain(&error), "No checkpoint was written.");
+            self.tell(IslandState::Training, next, &chain(&error));
         }
         let every = u64::from(self.spec.run.evaluation.every_rounds.max(1));
         if self.spec.island.index == 0 && next.is_multiple_of(every) {
@@ -455,6 +463,24 @@ impl<'a> Rank<'a> {
         }
         self.member.kept(round);
         self.saved = Some(round);
+        Ok(())
+    }
+
+    /// Saves what would be lost with this process: a disk that is full, or a folder that is away,
+    /// is waited for. All ranks count their tries alike.
+    fn save_at_last(&mut self, tries: u32) -> Result<(), RunError> {
+        for left in (0..tries).rev() {
+            match self.save() {
+                Err(error) if error.is_unsaved() && left > 0 => {
+                    let wait = SAVE_AGAIN.as_secs();
+                    let said = format!("{}; it is tried again every {wait} s", chain(&error));
+                    tracing::error!(left, "{said}");
+                    self.tell(IslandState::Waiting, self.member.round(), &said);
+                    std::thread::sleep(SAVE_AGAIN);
+                }
+                saved => return saved,
+            }
+        }
         Ok(())
     }
 

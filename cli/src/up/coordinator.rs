@@ -27,11 +27,12 @@ pub struct Spec {
     run: RunConfig,
 }
 
-/// What it is told: `folder` is the run's own, `listen` a `host:port` of which port 0 takes any.
-pub fn spec(plan: &RunPlan, folder: &Path, listen: &str) -> Spec {
+/// What it is told: `islands` are to be expected, `folder` is the run's own, `listen` a `host:port`
+/// of which port 0 takes any.
+pub fn spec(plan: &RunPlan, islands: u32, folder: &Path, listen: &str) -> Spec {
     let planned = Planned {
         name: plan.run.name.clone(),
-        islands: u32::try_from(plan.islands.len()).unwrap_or(MEMBERS_MAX),
+        islands: islands.min(MEMBERS_MAX),
         quorum_percent: plan.rounds.quorum_percent,
         grace: plan.rounds.grace,
         deadline: plan.rounds.deadline,

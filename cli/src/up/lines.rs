@@ -82,6 +82,9 @@ impl Teller {
                 Some(format!("{island}: ended ({ending})"))
             }
             WorkerEvent::Failed { error } => Some(format!("{island}: rank {rank} failed: {error}")),
+            WorkerEvent::Warning { message } => {
+                Some(format!("{island}: rank {rank} warns: {message}"))
+            }
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use plan::spec::{RunSpec, WorkerSpec};
@@ -86,6 +86,13 @@ pub enum RunDirError {
         list(.0)
     )]
     Changed(Vec<Change>),
+}
+
+impl From<durable::Error> for RunDirError {
+    fn from(error: durable::Error) -> Self {
+        let durable::Error { operation, path, source } = error;
+        Self::Io { operation, path, source }
+    }
 }
 
 /// A setting that differs.
@@ -175,7 +182,8 @@ impl RunDir {
         let path = self.path.join(name);
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| io_error("encode", &path)(error.into()))?;
-        write_whole(&path, text.as_bytes()).map_err(io_error("write", &path))?;
+        durable::create_folder(durable::parent(&path))?;
+        durable::write(&path, text.as_bytes())?;
         Ok(path)
     }
 
@@ -250,18 +258,6 @@ fn in_manifest(key: &str) -> String {
 
 fn list(changes: &[Change]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Writes beside the file and renames, so that readers see the old content or the new.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {

@@ -159,7 +159,8 @@ impl Session {
             outcome: None,
         };
         session.begin()?;
-        session.start_coordinator("127.0.0.1:0")?;
+        let islands = u32::try_from(session.setting.plan.islands.len()).unwrap_or(u32::MAX);
+        session.start_coordinator("127.0.0.1:0", islands)?;
         session.address = session.coordinator_address().await?;
         let address = format!("http://{}", session.address);
         session.record(Body::Up(UpEvent::CoordinatorStarted { address }))?;
@@ -323,9 +324,9 @@ impl Session {
                 Action::StopIslands => {
                     self.handles.values().flat_map(BTreeMap::values).for_each(Handle::terminate);
                 }
-                Action::StartCoordinator => {
+                Action::StartCoordinator { islands } => {
                     let address = self.address.clone();
-                    self.start_coordinator(&address)?;
+                    self.start_coordinator(&address, islands)?;
                 }
                 Action::StopCoordinator => {
                     self.coordinator.iter().for_each(Handle::terminate);
@@ -340,9 +341,9 @@ impl Session {
         Ok(())
     }
 
-    fn start_coordinator(&mut self, listen: &str) -> Result<(), SessionError> {
+    fn start_coordinator(&mut self, listen: &str, islands: u32) -> Result<(), SessionError> {
         let dir = &self.setting.dir;
-        let spec = coordinator::spec(&self.setting.plan, dir.path(), listen);
+        let spec = coordinator::spec(&self.setting.plan, islands, dir.path(), listen);
         let spec = dir.write_json("coordinator.json", &spec)?;
         let launch = Launch {
             who: Who::Coordinator,

@@ -238,6 +238,7 @@ impl RunState {
             WorkerEvent::Boundary { bytes_sent, .. } => island.boundary_bytes += bytes_sent,
             WorkerEvent::Finished { .. }
             | WorkerEvent::Listening { .. }
+            | WorkerEvent::Warning { .. }
             | WorkerEvent::Failed { .. } => {}
         }
     }
