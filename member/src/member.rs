@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::control::StepControl;
-use crate::decide::{Directive, Standing, decide, is_closed};
+use crate::decide::{Directive, Standing, decide, is_closed, leads_run};
 use crate::fetch::Fetcher;
 use crate::outer::span_of;
 use crate::server::{ExchangeHandle, Traffic, serve};
@@ -195,6 +195,12 @@ impl Member {
         let members = self.view.iter().flat_map(|view| &view.members);
         let me = members.filter(|m| m.island == *island && m.epoch == *epoch);
         me.flat_map(|member| member.samples.iter().copied()).collect()
+    }
+
+    /// Whether this island is the one that does what one of all is to do for the run, as last
+    /// heard; all of its ranks hear the same.
+    pub fn leads_run(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| leads_run(view, &self.standing.island))
     }
 
     /// Tokens of all committed rounds, as last heard.

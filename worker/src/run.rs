@@ -15,7 +15,7 @@ use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
 use sparseloco::{CodecParams, ValueBits};
 
-use crate::checkpoint::{self, Checkpoint, Part};
+use crate::checkpoint::{self, Checkpoint, Found, Part};
 use crate::devices::{self, Devices, DevicesSetup, Values};
 use crate::error::{RunError, chain};
 use crate::events::emit;
@@ -112,7 +112,11 @@ impl<'a> Rank<'a> {
         let address = rank.member.address().to_string();
         emit(&WorkerEvent::Listening { address, metrics: spec.metrics.clone() });
         rank.tell(IslandState::Starting, 0, &format!("{} ranks met", spec.island.ranks.len()));
-        let outer = rank.restore(resume)?;
+        let restored = if resume { rank.restore(None)? } else { None };
+        let outer = match restored {
+            Some(outer) => outer,
+            None => rank.fresh()?,
+        };
         let first = outer.round == 0;
         rank.member.begin(&mut rank.devices, outer)?;
         if first {
@@ -147,7 +151,7 @@ impl<'a> Rank<'a> {
             Trained::Work(trained, steps) => {
                 self.tell(IslandState::Exchanging, round, "");
                 self.member.offer(&mut self.devices, trained, steps)?;
-                self.tell(IslandState::Waiting, round, "");
+                self.tell(IslandState::Waiting, round, self.member.forgone_for());
                 Ok(())
             }
             Trained::Nothing(reason) => self.forgo(round, &reason),
@@ -170,18 +174,19 @@ impl<'a> Rank<'a> {
         }
     }
 
-    /// The newest checkpoint, or the model's start; all ranks take the one that the leader found.
-    fn restore(&mut self, resume: bool) -> Result<OuterState, RunError> {
+    /// The newest whole checkpoint, of `at_most` that round where one is given; all ranks take the
+    /// one that the leader found. `None` where there is none.
+    fn restore(&mut self, at_most: Option<u64>) -> Result<Option<OuterState>, RunError> {
         let span = self.member.span();
         let root = &self.spec.checkpoint_dir;
-        let newest = if self.leads() && resume { Checkpoint::newest(root)? } else { None };
+        let newest = if self.leads() { self.find(at_most)? } else { None };
         let mut chosen = Vec::new();
         if let Some(newest) = &newest {
             newest.check(&self.spec.run)?;
             chosen = newest.manifest().round.to_le_bytes().to_vec();
         }
         self.member.group().broadcast_bytes(&mut chosen, 0).map_err(RunError::Group)?;
-        let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return self.fresh() };
+        let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return Ok(None) };
         let found = match newest {
             Some(newest) => newest,
             None => Checkpoint::open(&checkpoint::folder_of(root, round))?,
@@ -191,11 +196,23 @@ impl<'a> Rank<'a> {
         let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
         let steps = found.manifest().optimizer_steps;
         self.devices.spread_moments(self.member.group(), moments, steps)?;
-        let tokens = found.manifest().tokens;
         let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(OuterState { round, tokens, samples: 0, anchor, error })
+        Ok(Some(OuterState { round, anchor, error }))
+    }
+
+    /// Looks for a checkpoint, and tells people of those that are damaged.
+    fn find(&self, at_most: Option<u64>) -> Result<Option<Checkpoint>, RunError> {
+        let Found { newest, damaged } = Checkpoint::find(&self.spec.checkpoint_dir, at_most)?;
+        if let Some(round) = newest.as_ref().map(|newest| newest.manifest().round) {
+            for error in &damaged {
+                let message = format!("{}; the checkpoint of round {round} is taken", chain(error));
+                tracing::warn!("{message}");
+                emit(&WorkerEvent::Warning { message });
+            }
+        }
+        Ok(newest)
     }
 
     /// The state of a run's first round.
@@ -394,7 +411,7 @@ impl<'a> Rank<'a> {
             self.tell(IslandState::Training, next, &chain(&error));
         }
         let every = u64::from(self.spec.run.evaluation.every_rounds.max(1));
-        if self.spec.island.index == 0 && next.is_multiple_of(every) {
+        if self.member.leads_run() && next.is_multiple_of(every) {
             self.evaluate()?;
         }
         Ok(())

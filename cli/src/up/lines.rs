@@ -109,7 +109,7 @@ impl Teller {
     }
 }
 
-/// `round 12/24  loss 2.345  held-out 2.401  12.3k tokens/s  ETA 2:10`.
+/// `round 12/24  loss 2.345  held-out 2.401 (round 12)  12.3k tokens/s  ETA 2:10`.
 pub fn run_line(state: &RunState) -> String {
     let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
     let done = state.committed();
@@ -117,8 +117,8 @@ pub fn run_line(state: &RunState) -> String {
     if let Some((_, round)) = state.rounds.last_key_value() {
         line += &format!("  loss {:.3}  islands {}", round.loss, round.islands);
     }
-    if let Some((_, loss)) = state.heldout.last_key_value() {
-        line += &format!("  held-out {loss:.3}");
+    if let Some((round, loss)) = state.heldout.last_key_value() {
+        line += &format!("  held-out {loss:.3} (round {round})");
     }
     if let Some(speed) = state.tokens_per_second() {
         line += &format!("  {} tokens/s", show::count(speed));

@@ -1,6 +1,8 @@
 //! Processes that die in the middle of a run, which goes on.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::Instant;
 
@@ -108,13 +110,62 @@ fn steps_that_are_not_finite_are_told_of_and_a_round_of_nothing_else_is_given_up
             reason == "none of 3 steps was finite: no contribution" && record["event"] == "state"
         })
     });
-    let (records, code, complaints) = {
-        running.interrupt();
-        running.end()
-    };
-    assert_eq!(code, 130, "{complaints}");
+    // The same again would give the same: the run ends by itself, with what to change.
+    let (records, code, complaints) = running.end();
+    assert_eq!(code, 1, "{complaints}");
     let end = records.last().unwrap();
+    let reason = end["outcome"]["reason"].as_str().unwrap();
+    for expected in ["failed to train round", "lower the learning rate"] {
+        assert!(reason.contains(expected), "{reason}");
+    }
     assert!(end["summary"]["islands"]["b"]["skippedSteps"].as_u64() >= Some(3), "{end}");
+    assert_eq!(end["summary"]["islands"]["b"]["restarts"], 0, "{end}");
+}
+
+/// A worker that does `what` in place of a rank of island `b`, a shell's line.
+fn worker_with(place: &Place, what: &str) -> String {
+    let (worker, real) = (place.path("worker"), e2e::program("heteroloco-worker"));
+    let here = place.path("").display().to_string();
+    let text = format!(
+        "#!/bin/sh\nhere={here}\ncase \"$*\" in *specs/b-*) {what};; esac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    fs::write(&worker, text).unwrap();
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    worker.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_island_whose_configuration_never_works_costs_itself_and_the_others_reach_the_end() {
+    let place = Place::new();
+    place.manifests(3_000, &two_islands());
+    let worker = worker_with(&place, "echo no such card >&2; exit 2");
+    let (records, code, complaints) = place.up_with(&[], &[("HETEROLOCO_WORKER", &worker)]).end();
+    assert_eq!(code, 0, "{complaints}");
+    let given_up = records.iter().find(|record| record["event"] == "islandGivenUp").unwrap();
+    assert_eq!(given_up["island"], "b");
+    assert!(given_up["reason"].as_str().unwrap().contains("no such card"), "{given_up}");
+    let end = records.last().unwrap();
+    assert_eq!(end["outcome"]["kind"], "finished", "{end}");
+    assert!(end["summary"]["tokens"].as_u64() >= Some(3_000), "{end}");
+}
+
+#[test]
+fn an_island_that_cannot_read_its_data_for_a_while_is_tried_again_and_costs_nobody_else() {
+    let place = Place::new();
+    place.manifests(ENDLESS, &two_islands());
+    // The shards of `b` are away at its first two starts.
+    let away = "if mkdir $here/one 2>/dev/null || mkdir $here/two 2>/dev/null; then \
+        sed -i 's|/data\"|/nowhere\"|' \"$2\"; fi";
+    let worker = worker_with(&place, away);
+    let mut running = place.up_with(&[], &[("HETEROLOCO_WORKER", &worker)]);
+    let again = running.wait_for("restart", |record| record["event"] == "islandRestarting");
+    let reason = again["reason"].as_str().unwrap();
+    assert!(reason.contains("failed to read the training data"), "{reason}");
+    running.wait_for("round of b", |r| r["event"] == "round" && r["island"] == "b");
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert!(summary["islands"]["b"]["restarts"].as_u64() >= Some(1), "{summary}");
 }
 
 #[test]

@@ -65,6 +65,39 @@ fn a_run_whose_processes_all_died_at_once_goes_on_from_its_checkpoints() {
     assert!(summary["tokens"].as_u64() >= Some(TOKENS), "{summary}");
 }
 
+/// The parts of all checkpoints of an island.
+fn parts(place: &Place, island: &str) -> Vec<PathBuf> {
+    let list = |folder: &Path| fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let rounds = list(&place.path(format!("runs/tiny/checkpoints/{island}")));
+    let files = rounds.flat_map(|round| list(&round).collect::<Vec<_>>());
+    files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_of_where_people_look_and_an_older_one_is_taken() {
+    let place = Place::new();
+    place.manifests(10_000_000, &two_islands());
+    let mut running = place.up(&[]);
+    for _ in 0..2 {
+        running.wait_for("checkpoint", |r| r["event"] == "checkpoint" && r["island"] == "b");
+    }
+    running.interrupt();
+    let (_, code, complaints) = running.end();
+    assert_eq!(code, 130, "{complaints}");
+    let part = newest_parts(&place, "b").remove(0);
+    let whole = fs::read(&part).unwrap();
+    fs::write(&part, &whole[..whole.len() / 2]).unwrap();
+    let mut running = place.up(&["--resume"]);
+    let told = running.wait_for("warning", |r| r["event"] == "warning" && r["island"] == "b");
+    let message = told["message"].as_str().unwrap();
+    for expected in ["failed to use the checkpoint file", "; the checkpoint of round "] {
+        assert!(message.contains(expected), "{message}");
+    }
+    running.wait_for_round("b");
+    running.interrupt();
+    assert_eq!(running.end().1, 130);
+}
+
 #[test]
 fn checkpoints_that_are_damaged_or_of_another_model_are_refused_and_kept() {
     let place = Place::new();
@@ -87,14 +120,20 @@ fn checkpoints_that_are_damaged_or_of_another_model_are_refused_and_kept() {
     place.edit("intermediate_size: 128", "intermediate_size: 64");
     fs::write(&state, original).unwrap();
 
-    let parts = newest_parts(&place, "b");
-    assert_eq!(parts.len(), 2, "{parts:?}");
-    let whole = fs::read(&parts[0]).unwrap();
-    fs::write(&parts[0], &whole[..whole.len() / 2]).unwrap();
+    // A run is only refused where no island can go on.
+    let all = ["a", "b"].map(|island| parts(&place, island)).concat();
+    let whole: Vec<Vec<u8>> = all.iter().map(|path| fs::read(path).unwrap()).collect();
+    for (path, whole) in all.iter().zip(&whole) {
+        fs::write(path, &whole[..whole.len() / 2]).unwrap();
+    }
     let (_, code, complaints) = place.up(&["--resume"]).end();
     assert_eq!(code, 2, "{complaints}");
-    assert!(complaints.contains("failed to use the checkpoint file"), "{complaints}");
-    fs::write(&parts[0], whole).unwrap();
+    for expected in ["failed to find a whole checkpoint", "failed to use the checkpoint file"] {
+        assert!(complaints.contains(expected), "{complaints}");
+    }
+    for (path, whole) in all.iter().zip(whole) {
+        fs::write(path, whole).unwrap();
+    }
 
     let (_, code, complaints) = place.up(&["--resume"]).end();
     assert_eq!(code, 0, "{complaints}");
