@@ -1,7 +1,7 @@
 //! The program `heteroloco-coordinator`: arguments, signals, its one line of output, exit codes.
 
 use std::error::Error;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::spec::{Spec, SpecError};
+use crate::standing::Standing;
 use crate::store::{Store, StoreError};
 use crate::{EngineError, Listeners, RunError, listen, run};
 
@@ -28,6 +29,9 @@ pub struct Args {
     /// YAML file: where to listen, where to store, the rules of the run.
     #[arg(long)]
     spec: PathBuf,
+    /// Say as one line of JSON what the store is and which round it has, and end.
+    #[arg(long)]
+    standing: bool,
 }
 
 /// Runs the program to its end; errors are one sentence on standard error.
@@ -36,7 +40,8 @@ pub async fn main(args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let sentence: Vec<_> = error.chain().map(ToString::to_string).collect();
-            eprintln!("heteroloco-coordinator: {}", sentence.join(": "));
+            // Standard error may be a file on the disk that is full.
+            let _ = writeln!(io::stderr(), "heteroloco-coordinator: {}", sentence.join(": "));
             if is_final(&error) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -52,6 +57,9 @@ fn is_final(error: &anyhow::Error) -> bool {
 
 async fn coordinate(args: Args) -> anyhow::Result<()> {
     let spec = Spec::read(&args.spec)?;
+    if args.standing {
+        return say(&json!(Standing::of(&spec.store)?)).context("failed to say what the store is");
+    }
     let attributes = vec![("run", spec.run.name.clone())];
     let name = "heteroloco-coordinator".to_string();
     let _telemetry = telemetry::init(&telemetry::Service { name, attributes })?;
@@ -82,8 +90,12 @@ fn announce(
         let address = metrics.local_addr().context("failed to learn the metrics' port")?;
         line["metrics"] = address.to_string().into();
     }
+    say(&line).context("failed to announce the port")
+}
+
+fn say(line: &serde_json::Value) -> io::Result<()> {
     let mut output = stdout().lock();
-    writeln!(output, "{line}").and_then(|()| output.flush()).context("failed to announce the port")
+    writeln!(output, "{line}").and_then(|()| output.flush())
 }
 
 fn on(kind: SignalKind) -> anyhow::Result<Signal> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rounds::config::{Config, ConfigError, RunConfig};
+use rounds::types::Digest;
 use serde::Deserialize;
 
 /// A specification that was read and checked.
@@ -17,6 +18,24 @@ pub struct Spec {
     pub metrics: Option<String>,
     /// The rules of the run.
     pub run: Config,
+    /// Where the run is taken up when the store is empty.
+    pub adopt: Option<Adopt>,
+}
+
+/// The start of a round of which members have whole checkpoints, while no store knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Adopt {
+    /// The round.
+    pub round: u64,
+    /// Hash of θ at its start; where absent the members' checkpoints say it.
+    #[serde(default)]
+    pub theta_hash: Option<Digest>,
+    /// Tokens of all rounds before.
+    pub tokens: u64,
+    /// Samples that were handed out in them; 0 where checkpoints do not say.
+    #[serde(default)]
+    pub samples: u64,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +46,8 @@ struct Written {
     #[serde(default)]
     metrics: Option<String>,
     run: RunConfig,
+    #[serde(default)]
+    adopt: Option<Adopt>,
 }
 
 /// A specification that cannot be followed.
@@ -64,9 +85,9 @@ impl Spec {
     /// It is no specification, or has a rule that cannot be followed.
     pub fn parse(text: &str) -> Result<Spec, SpecError> {
         let written: Written = serde_yaml::from_str(text).map_err(SpecError::Parse)?;
-        let Written { listen, store, metrics, run } = written;
+        let Written { listen, store, metrics, run, adopt } = written;
         let run = run.validate().map_err(SpecError::Rules)?;
-        Ok(Spec { listen, store, metrics, run })
+        Ok(Spec { listen, store, metrics, run, adopt })
     }
 }
 
@@ -94,7 +115,20 @@ run:
         let spec = Spec::parse(GOOD).unwrap();
         assert_eq!(spec.run.name, "mini");
         assert_eq!((spec.run.lease_ms, spec.run.fetch_deadline_ms), (15_000, 120_000));
-        assert_eq!((spec.run.max_members, spec.metrics), (256, None));
+        assert_eq!((spec.run.max_members, spec.metrics, spec.adopt), (256, None, None));
+    }
+
+    #[test]
+    fn what_an_empty_store_takes_up_is_told_by_its_round_and_tokens() {
+        let adopt = |more: &str| Spec::parse(&format!("{GOOD}adopt: {{round: 4, {more}}}"));
+        let adopted = adopt("tokens: 7").unwrap().adopt.unwrap();
+        assert_eq!(adopted, Adopt { round: 4, theta_hash: None, tokens: 7, samples: 0 });
+        let hash = "ab".repeat(32);
+        let adopted = adopt(&format!("tokens: 7, samples: 9, thetaHash: {hash}")).unwrap();
+        let expected =
+            Adopt { round: 4, theta_hash: Some(Digest([0xab; 32])), tokens: 7, samples: 9 };
+        assert_eq!(adopted.adopt, Some(expected));
+        assert!(adopt("samples: 9").is_err());
     }
 
     #[test]

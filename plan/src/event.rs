@@ -56,6 +56,10 @@ pub enum WorkerEvent {
         loss: f32,
         /// Hash of θ after the round, hexadecimal.
         theta_hash: String,
+        /// Whether this island's own contribution is in the set: one that was late or dropped is not,
+        /// whatever it cost. What older versions wrote says nothing of it.
+        #[serde(default = "yes")]
+        contributed: bool,
         /// Bytes of this island's own contribution.
         contribution_bytes: u64,
         /// Values kept in this island's own contribution.
@@ -140,6 +144,10 @@ impl fmt::Display for Ending {
             Ending::Stopped => "asked to stop",
         })
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// JSON has no NaN: what diverged is written as null.

@@ -193,6 +193,31 @@ impl Saved {
     pub fn record_hash(&self) -> Digest {
         self.record_hash
     }
+
+    /// Entries of the record.
+    pub fn record_length(&self) -> u64 {
+        self.record_length
+    }
+
+    /// The newest checkpoint that an island told of.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// The round in progress.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The highest round ever in progress.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// Tokens of all rounds before the one in progress.
+    pub fn tokens(&self) -> u64 {
+        self.starts.get(&self.round).map_or(0, |start| start.tokens)
+    }
 }
 
 impl State {

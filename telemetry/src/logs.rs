@@ -92,9 +92,16 @@ pub fn init(service: &Service) -> Result<Guard, InitError> {
         None | Some("text") => fmt::layer()
             .with_writer(stderr)
             .with_ansi(stderr().is_terminal())
+            // It would be said on the very stream that takes nothing, and end the program.
+            .log_internal_errors(false)
             .with_target(false)
             .boxed(),
-        Some("json") => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
+        Some("json") => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(stderr)
+            .log_internal_errors(false)
+            .boxed(),
         Some(found) => return Err(InitError::Format { found: found.to_owned() }),
     };
     let endpoint = variable(ENDPOINT);

@@ -1,6 +1,6 @@
 //! The program `heteroloco-worker`: arguments, signals, exit codes.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -127,7 +127,8 @@ fn rank(arguments: &RankArguments) -> ExitCode {
 
 fn fail(code: i32, error: &str, arguments: &RankArguments) -> ExitCode {
     tracing::error!(error, "The rank ends.");
-    eprintln!("{error}");
+    // Standard error may be a file on a disk that is full.
+    let _ = writeln!(std::io::stderr(), "{error}");
     last_words(&WorkerEvent::Failed { error: error.to_string() }, arguments);
     exit(code)
 }

@@ -393,6 +393,7 @@ impl<'a> Rank<'a> {
                 islands: report.islands,
                 loss: report.loss,
                 theta_hash: report.theta_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+                contributed: report.contributed,
                 contribution_bytes: report.contribution_bytes,
                 contribution_values: report.contribution_values,
                 bytes_sent: report.bytes_sent,

@@ -15,13 +15,21 @@ const STATE: &str = "run.json";
 
 /// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
 /// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint.
-const CHANGEABLE: &[&str] =
-    &["tokens", "totalRounds", "checkpointEveryRounds", "evaluation", "data", "from"];
+/// What the plan derives is no setting of the user's: the steps of a round follow from which islands
+/// there are.
+const CHANGEABLE: &[&str] = &[
+    "tokens",
+    "totalRounds",
+    "referenceSteps",
+    "checkpointEveryRounds",
+    "evaluation",
+    "data",
+    "from",
+];
 
 /// Parts of a [`RunSpec`] that have another name in a manifest.
 const IN_MANIFEST: &[(&str, &str)] = &[
     ("name", "metadata.name"),
-    ("referenceSteps", "sparseLoCo.innerSteps"),
     ("sequenceLength", "batch.sequenceLength"),
     ("sparse", "sparseLoCo"),
 ];
@@ -142,7 +150,9 @@ impl RunDir {
             return Ok((dir, Some(saved)));
         }
         let entries = fs::read_dir(&dir.path).map_err(io_error("list", &dir.path))?;
-        if entries.flatten().any(|entry| entry.file_name() != LOCK) {
+        // What a start leaves that came no further is nothing.
+        let left = [LOCK.into(), durable::partial(Path::new(STATE)).into_os_string()];
+        if entries.flatten().any(|entry| !left.contains(&entry.file_name())) {
             return Err(RunDirError::NotEmpty(shown));
         }
         Ok((dir, None))
@@ -164,6 +174,12 @@ impl RunDir {
     /// When it cannot be written.
     pub fn save(&self, saved: &Saved) -> Result<(), RunDirError> {
         self.write_json(STATE, saved).map(drop)
+    }
+
+    /// Takes back what was recorded: the run does not begin.
+    pub fn forget(&self) {
+        // The next start says what stays.
+        let _ = fs::remove_file(self.path.join(STATE));
     }
 
     /// Writes what a rank is told; its path.

@@ -88,6 +88,11 @@ pub enum Event {
         /// What it said last; may be empty.
         detail: String,
     },
+    /// The coordinator's process is there and does not answer.
+    CoordinatorSilent {
+        /// For how long.
+        silence: Duration,
+    },
     /// The user asks to end (again).
     Stop,
     /// Time has passed.
@@ -212,6 +217,7 @@ impl Supervisor {
             Event::CoordinatorExited { exit, detail } => {
                 self.coordinator_exited(exit, &detail, now, &mut actions);
             }
+            Event::CoordinatorSilent { silence } => self.coordinator_silent(silence, &mut actions),
             Event::Stop => self.stop_asked(now, &mut actions),
             Event::Tick => self.tick(now, &mut actions),
         }
@@ -308,6 +314,16 @@ impl Supervisor {
                 actions.push(Action::Announce(UpEvent::CoordinatorRestarting { reason, after }));
             }
             None => self.stop(Outcome::Failed(format!("{reason}, too often")), now, actions),
+        }
+    }
+
+    /// One that hangs is killed; its end is dealt with as any other.
+    fn coordinator_silent(&self, silence: Duration, actions: &mut Vec<Action>) {
+        if self.coordinator == Coordinator::Running {
+            let seconds = silence.as_secs();
+            let message = format!("the coordinator has not answered for {seconds} s: it is killed");
+            actions.push(Action::Announce(UpEvent::Warning { message }));
+            actions.push(Action::KillCoordinator);
         }
     }
 

@@ -63,6 +63,7 @@ fn round(round: u64, hash: &str) -> WorkerEvent {
         islands: 2,
         loss: 2.5,
         theta_hash: hash.to_owned(),
+        contributed: true,
         contribution_bytes: 12_000,
         contribution_values: 10_000,
         bytes_sent: 12_500,
@@ -116,6 +117,27 @@ fn a_run_of_two_rounds_adds_up() {
         figure wire.bits_per_value 10 bit\n\
         figure wire.ratio_to_f32 320 -\n";
     assert_eq!(summary.figures(), expected);
+}
+
+#[test]
+fn a_contribution_that_was_late_or_dropped_is_not_counted() {
+    let mut late = round(0, "h0");
+    if let WorkerEvent::Round { contributed, islands, .. } = &mut late {
+        (*contributed, *islands) = (false, 1);
+    }
+    let state = folded(&[
+        up(0.0, begin()),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.0, "b", late),
+        rank(2.0, "a", round(1, "h1")),
+        rank(2.0, "b", round(1, "h1")),
+    ]);
+    let summary = Summary::of(&state);
+    assert_eq!(summary.islands["a"].contributions, 2);
+    assert_eq!(summary.islands["b"].contributions, 1);
+    assert!((summary.wire.contribution_bytes - 12_000.0).abs() < 1e-9);
+    // 50,000 bytes for three contributions that each had to reach one other island.
+    assert_eq!(summary.wire.bits_per_value, Some(8.0 * 50_000.0 / 30_000.0));
 }
 
 #[test]

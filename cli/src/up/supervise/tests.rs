@@ -281,6 +281,19 @@ fn the_coordinator_is_started_again_and_the_islands_are_left_alone() {
 }
 
 #[test]
+fn a_coordinator_that_does_not_answer_is_killed_and_started_again_unless_it_is_gone_already() {
+    let mut run = two_islands();
+    let silent = || Event::CoordinatorSilent { silence: at(20) };
+    let actions = run.on(silent(), at(25));
+    let warning = "the coordinator has not answered for 20 s: it is killed".to_owned();
+    let warning = Action::Announce(UpEvent::Warning { message: warning });
+    assert_eq!(actions, [warning, Action::KillCoordinator]);
+    assert!(deeds(run.on(lost(KILLED), at(25))).is_empty());
+    assert!(run.on(silent(), at(25)).is_empty());
+    assert_eq!(run.on(Event::Tick, at(26)), [expecting(2)]);
+}
+
+#[test]
 fn a_stop_lets_ranks_end_by_themselves_and_restarts_nothing() {
     let mut run = two_islands();
     run.on(exited("b", 1, 0, KILLED), at(1));

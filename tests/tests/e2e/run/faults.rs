@@ -203,3 +203,59 @@ fn a_coordinator_whose_port_is_taken_while_it_is_away_comes_back_and_nobody_else
     assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
     assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
 }
+
+#[test]
+fn a_coordinator_that_hangs_is_killed_and_started_again_and_no_island_is() {
+    let place = Place::new();
+    place.manifests(ENDLESS, &two_islands());
+    let mut running = place.up(&[]);
+    running.wait_for_round("b");
+    running.freeze_coordinator();
+    running.wait_for("warning", |record| {
+        let message = record["message"].as_str();
+        message.is_some_and(|message| message.contains("the coordinator has not answered for 20 s"))
+    });
+    running.wait_for("coordinator", |record| record["event"] == "coordinatorStarted");
+    let before = running.wait_for_round("b");
+    assert!(running.wait_for_round("b") > before);
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
+}
+
+fn warns(record: &Value, text: &str) -> bool {
+    record["event"] == "warning" && record["message"].as_str().unwrap().contains(text)
+}
+
+#[test]
+fn a_full_disk_under_a_run_is_told_and_the_run_goes_on_and_writes_again_when_there_is_room() {
+    let place = Place::new();
+    let disk = place.disk(24 << 20);
+    place.manifests(ENDLESS, &two_islands());
+    let mut running = place.up(&[]);
+    running.wait_for("checkpoint", |record| record["event"] == "checkpoint");
+    disk.fill();
+    running.wait_for("warning", |record| warns(record, "takes nothing more"));
+    let before = running.wait_for_round("a");
+    for _ in 0..4 {
+        running.wait_for_round("a");
+    }
+    let after = running.wait_for_round("b");
+    assert!(after > before, "no round was made on a full disk: {before}, {after}");
+    disk.free();
+    running.wait_for("the end of it", |record| warns(record, "nothing was lost"));
+    for island in ["a", "b"] {
+        let is = |record: &Value| record["event"] == "checkpoint" && record["island"] == island;
+        running.wait_for("checkpoint", is);
+    }
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
+    let events = std::fs::read_to_string(place.path("runs/tiny/events.jsonl")).unwrap();
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rounds = events.iter().filter(|r| r["event"] == "round" && r["island"] == "a");
+    let rounds: Vec<u64> = rounds.map(|record| record["round"].as_u64().unwrap()).collect();
+    assert_eq!(rounds, (0..rounds.len() as u64).collect::<Vec<_>>());
+    assert_eq!(events.last().unwrap()["event"], "end");
+}
