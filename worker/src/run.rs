@@ -204,7 +204,8 @@ impl<'a> Rank<'a> {
 
     /// Looks for a checkpoint, and tells people of those that are damaged.
     fn find(&self, at_most: Option<u64>) -> Result<Option<Checkpoint>, RunError> {
-        let Found { newest, damaged } = Checkpoint::find(&self.spec.checkpoint_dir, at_most)?;
+        let found = Checkpoint::find(&self.spec.checkpoint_dir, at_most)?;
+        let Found { newest, damaged } = found;
         if let Some(round) = newest.as_ref().map(|newest| newest.manifest().round) {
             for error in &damaged {
                 let message = format!("{}; the checkpoint of round {round} is taken", chain(error));

@@ -1,7 +1,6 @@
 //! How a run is taken up again: what is there is looked at, and where a part of it was lost, an
 //! empty store takes the place of the coordinator's, which is kept.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
