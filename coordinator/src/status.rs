@@ -23,7 +23,7 @@ pub(crate) fn malformed(error: &ProtoError) -> Status {
 
 pub(crate) fn refused(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::UnknownMember { .. } => Code::NotFound,
+        Refusal::UnknownMember { .. } | Refusal::NotReached { .. } => Code::NotFound,
         Refusal::Superseded { .. } => Code::PermissionDenied,
         Refusal::AlreadyMember { .. } => Code::AlreadyExists,
         Refusal::Full { .. } => Code::ResourceExhausted,
@@ -33,10 +33,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         | Refusal::Pieces { .. }
         | Refusal::ThetaDiffers { round: 0 } => Code::FailedPrecondition,
         // Where it stands does not.
-        Refusal::ThetaDiffers { .. }
-        | Refusal::NotReached { .. }
-        | Refusal::NotHolding { .. }
-        | Refusal::OfferChanged { .. } => Code::Aborted,
+        Refusal::ThetaDiffers { .. } | Refusal::OfferChanged { .. } => Code::Aborted,
     };
     Status::new(code, refusal.to_string())
 }

@@ -57,17 +57,6 @@ pub enum MemberError {
     /// The leader sent something else than a view.
     #[error("failed to read what the island's leader sent")]
     Leader(#[source] serde_json::Error),
-    /// The run stands before this island's round.
-    #[error(
-        "the run went back to round {run}, behind this island's round {island}: \
-         start the island again, it resumes from its checkpoint"
-    )]
-    Rewound {
-        /// Round of the run.
-        run: u64,
-        /// Round of the island.
-        island: u64,
-    },
 }
 
 impl MemberError {
@@ -84,8 +73,7 @@ impl MemberError {
             | MemberError::Theta(_)
             | MemberError::Compress { .. }
             | MemberError::Forgone { .. }
-            | MemberError::Leader(_)
-            | MemberError::Rewound { .. } => false,
+            | MemberError::Leader(_) => false,
         }
     }
 }

@@ -43,6 +43,12 @@ pub enum Turn {
         /// The round whose start θ now is.
         round: u64,
     },
+    /// The run went back to a round before this island's: call [`Member::begin`] with what the
+    /// island kept of that round or of one before it, or [`Member::want_snapshot`].
+    Rewound {
+        /// The run's round.
+        round: u64,
+    },
     /// The run has its tokens.
     Finished,
     /// The run ended while the island was away, and nobody is left to take its θ from.
@@ -223,7 +229,8 @@ impl Member {
         self.store.with_anchor(|anchor| anchor.values.clone())
     }
 
-    /// Sets the point to go on from, and puts the start of its round into the replica.
+    /// Sets the point to go on from, and puts the start of its round into the replica. One that
+    /// takes part already says so to the coordinator; all ranks call it together.
     ///
     /// # Panics
     /// When the state does not have the values of the rank's span.
@@ -232,10 +239,17 @@ impl Member {
         assert_eq!(state.anchor.len(), values, "the anchor covers the rank's span");
         assert_eq!(state.error.len(), values, "the residual covers the rank's span");
         self.store.set_anchor(Some(state.round), state.anchor);
-        self.standing.round = state.round;
+        self.stand_at(state.round);
+        self.standing.needs_snapshot = false;
         self.known = Known { tokens: state.tokens, samples: state.samples };
         self.error = state.error;
-        self.load_local_start(theta)
+        self.load_local_start(theta)?;
+        if self.view.is_some() { self.join() } else { Ok(()) }
+    }
+
+    /// Has θ be taken from other islands: what this one holds is of no use. All ranks call it.
+    pub fn want_snapshot(&mut self) {
+        self.standing.needs_snapshot = true;
     }
 
     /// Follows the run until the train loop has something to do.
@@ -268,6 +282,8 @@ impl Member {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
+                // The run is where this island is: its θ is the run's.
+                self.standing.needs_snapshot = false;
                 return Ok(Some(Turn::Train { round }));
             }
             Directive::OfferAgain => {
@@ -286,10 +302,7 @@ impl Member {
             Directive::Wait { .. } => self.idle = true,
             Directive::Finish => return Ok(Some(Turn::Finished)),
             Directive::Miss => return Ok(Some(Turn::Missed)),
-            Directive::Restart { round } => {
-                let island = self.standing.round;
-                return Err(MemberError::Rewound { run: round, island });
-            }
+            Directive::Rewind { round } => return Ok(Some(Turn::Rewound { round })),
         }
         Ok(None)
     }

@@ -225,7 +225,7 @@ fn of_member(error: &MemberError) -> i32 {
             source.downcast_ref::<RunError>().map_or(EXIT_FAILED, RunError::exit_code)
         }
         MemberError::Compress { .. } | MemberError::Forgone { .. } => EXIT_DIVERGED,
-        MemberError::Leader(_) | MemberError::Rewound { .. } => EXIT_LOST,
+        MemberError::Leader(_) => EXIT_LOST,
     }
 }
 
@@ -317,7 +317,6 @@ mod tests {
             (RunError::Sharding(plan::shard::ShardError::NoTensor), EXIT_CONFIG),
             (RunError::Group(lost()), EXIT_LOST),
             (MemberError::Group { operation: "", source: lost() }.into(), EXIT_LOST),
-            (MemberError::Rewound { run: 1, island: 2 }.into(), EXIT_LOST),
             (forgone.into(), EXIT_DIVERGED),
             (MemberError::Theta(Box::new(RunError::PartMissing)).into(), EXIT_LOST),
             (MemberError::Theta("no RunError".into()).into(), 1),

@@ -15,7 +15,7 @@ use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
 use sparseloco::{CodecParams, ValueBits};
 
-use crate::checkpoint::{self, Checkpoint, Found, Part};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Found, Part};
 use crate::devices::{self, Devices, DevicesSetup, Values};
 use crate::error::{RunError, chain};
 use crate::events::emit;
@@ -132,6 +132,7 @@ impl<'a> Rank<'a> {
                 Turn::Train { round } => self.contribute(round)?,
                 Turn::Applied(report) => self.after_round(&report)?,
                 Turn::Synced { round } => self.tell(IslandState::Syncing, round, "θ was fetched"),
+                Turn::Rewound { round } => self.go_back(round)?,
                 Turn::Finished => {
                     self.evaluate()?;
                     self.save_at_last(LAST_SAVES)?;
@@ -196,22 +197,50 @@ impl<'a> Rank<'a> {
         let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
         let steps = found.manifest().optimizer_steps;
         self.devices.spread_moments(self.member.group(), moments, steps)?;
+        let tokens = found.manifest().tokens;
         let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(Some(OuterState { round, anchor, error }))
+        Ok(Some(OuterState { round, tokens, samples: 0, anchor, error }))
+    }
+
+    /// The run stands at `round`, before this island: it goes on from the newest checkpoint of that
+    /// round or one before, from the run's beginning, or from θ of others.
+    fn go_back(&mut self, round: u64) -> Result<(), RunError> {
+        self.tell(IslandState::Starting, round, &format!("the run went back to round {round}"));
+        self.saved = None;
+        let outer = match self.restore(Some(round))? {
+            Some(outer) => outer,
+            None if round == 0 => {
+                let zeros = vec![0.0; self.layout.span(self.member.span()).len()];
+                self.devices.spread_moments(self.member.group(), [&zeros, &zeros], 0)?;
+                self.fresh()?
+            }
+            None => {
+                self.member.want_snapshot();
+                return Ok(());
+            }
+        };
+        Ok(self.member.begin(&mut self.devices, outer)?)
     }
 
     /// Looks for a checkpoint, and tells people of those that are damaged.
     fn find(&self, at_most: Option<u64>) -> Result<Option<Checkpoint>, RunError> {
-        let found = Checkpoint::find(&self.spec.checkpoint_dir, at_most)?;
-        let Found { newest, damaged } = found;
-        if let Some(round) = newest.as_ref().map(|newest| newest.manifest().round) {
-            for error in &damaged {
-                let message = format!("{}; the checkpoint of round {round} is taken", chain(error));
-                tracing::warn!("{message}");
-                emit(&WorkerEvent::Warning { message });
+        let Found { newest, damaged } = match Checkpoint::find(&self.spec.checkpoint_dir, at_most) {
+            // There is another way than to begin anew.
+            Err(error @ CheckpointError::AllDamaged { .. }) if at_most > Some(0) => {
+                Found { newest: None, damaged: vec![error] }
             }
+            found => found?,
+        };
+        let taken = newest.as_ref().map_or_else(
+            || "θ is taken from other islands".to_string(),
+            |newest| format!("the checkpoint of round {} is taken", newest.manifest().round),
+        );
+        for error in &damaged {
+            let message = format!("{}; {taken}", chain(error));
+            tracing::warn!("{message}");
+            emit(&WorkerEvent::Warning { message });
         }
         Ok(newest)
     }

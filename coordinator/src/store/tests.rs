@@ -17,6 +17,8 @@ fn state(run: &str) -> State {
         deadline_ms: 1000,
         fetch_deadline_ms: 1000,
         lease_ms: 1000,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens: 1,
         max_members: 4,
     };
@@ -92,7 +94,7 @@ fn a_truncated_store_is_refused() {
     let store = Store::open(&path).unwrap();
     store.save(state("mini").saved(), &[]).unwrap();
     drop(store);
-    File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     let error = Store::open(&path).and_then(|store| store.load()).unwrap_err();
     assert!(matches!(error, StoreError::Foreign { .. } | StoreError::Read { .. }), "{error}");
 }

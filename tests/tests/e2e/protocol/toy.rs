@@ -200,6 +200,8 @@ impl Cluster {
             deadline_ms: 20_000,
             fetch_deadline_ms: 5_000,
             lease_ms: 1_500,
+            go_back_after_ms: 10_000,
+            go_back: false,
             tokens,
             max_members: 16,
         })
@@ -422,6 +424,7 @@ fn follow(
                 island.synced += 1;
                 reached(round);
             }
+            Turn::Rewound { .. } => member.want_snapshot(),
             Turn::Missed => return Ok("missed"),
             Turn::Finished => {
                 member.load_theta(toy)?;
