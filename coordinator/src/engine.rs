@@ -6,11 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rounds::check::Unsound;
 use rounds::config::Config;
 use rounds::record::{Deed, Entry};
 use rounds::refusal::Refusal;
 use rounds::state::{Millis, OtherRun, State};
-use rounds::step::{Event, Step, Verdict, step};
+use rounds::step::{Event, Verdict};
+use rounds::turn::{Shown, Turn};
 use rounds::types::RunView;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -34,6 +36,9 @@ pub enum EngineError {
     /// The store cannot be read or written.
     #[error("failed to keep the run's state")]
     Store(#[from] StoreError),
+    /// The run's state contradicts itself; what is saved is the last that did not.
+    #[error("failed to go on")]
+    Unsound(#[from] Unsound),
     /// The task that writes ended without a result.
     #[error("failed to wait for the store")]
     Lost(#[from] tokio::task::JoinError),
@@ -136,9 +141,9 @@ impl Engine {
         &mut self,
         event: Event,
     ) -> Result<Option<Result<Verdict, Refusal>>, EngineError> {
-        let Step { state, reply, entries, changed } = step(self.state.clone(), event, self.now());
-        if changed {
-            if let Err(error) = self.store.save(state.saved(), &entries).await? {
+        let turn = Turn::take(&self.state, event, self.now())?;
+        if let Some((saved, entries)) = turn.to_save() {
+            if let Err(error) = self.store.save(saved, entries).await? {
                 if self.save_again.is_none() {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "The run waits until its store can be written.");
@@ -149,7 +154,9 @@ impl Engine {
             if self.save_again.take().is_some() {
                 tracing::info!("The store is written again: the run goes on.");
             }
-            let view = state.view();
+        }
+        let Shown { state, reply, view, entries } = turn.saved();
+        if let Some(view) = view {
             if view.reason != self.views.borrow().reason {
                 tracing::info!(round = view.round, phase = ?view.phase, "{}", view.reason);
             }
@@ -175,6 +182,9 @@ fn log_entry(entry: &Entry) {
         }
         Deed::Rewind { from, to, reason } => {
             tracing::warn!(from, to, record = %entry.hash, "went back: {reason}");
+        }
+        Deed::Adopt { round, tokens, reason, .. } => {
+            tracing::warn!(round, tokens, record = %entry.hash, "took the run over: {reason}");
         }
     }
 }
