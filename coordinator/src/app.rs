@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use rounds::state::{Millis, State};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -65,6 +66,7 @@ async fn coordinate(args: Args) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&telemetry::Service { name, attributes })?;
     let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
     let store = Store::open(&spec.store)?;
+    adopt(&store, &spec)?;
     let members = listen(&spec.listen).await?;
     let metrics = match &spec.metrics {
         // A run does not depend on whether it can be watched.
@@ -77,6 +79,18 @@ async fn coordinate(args: Args) -> anyhow::Result<()> {
     announce(&members, metrics.as_ref())?;
     let shutdown = any(interrupt, terminate, parent_gone()?);
     run(Listeners { members, metrics }, spec.run, store, shutdown).await.map_err(RunError::into)
+}
+
+/// Has an empty store take the run up where the specification says.
+fn adopt(store: &Store, spec: &Spec) -> Result<(), StoreError> {
+    let Some(adopted) = &spec.adopt else { return Ok(()) };
+    if store.load()?.is_some() {
+        return Ok(());
+    }
+    let mut state = State::adopt(spec.run.clone(), adopted, Millis(0));
+    let entries = state.take_entries();
+    tracing::warn!(round = adopted.round, tokens = adopted.tokens, "The run is taken over.");
+    store.save(state.saved(), &entries)
 }
 
 /// Tells whoever started it which ports were taken.

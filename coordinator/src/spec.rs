@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rounds::config::{Config, ConfigError, RunConfig};
-use rounds::types::Digest;
+use rounds::whereabouts::Adopted;
 use serde::Deserialize;
 
 /// A specification that was read and checked.
@@ -19,23 +19,7 @@ pub struct Spec {
     /// The rules of the run.
     pub run: Config,
     /// Where the run is taken up when the store is empty.
-    pub adopt: Option<Adopt>,
-}
-
-/// The start of a round of which members have whole checkpoints, while no store knows of it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Adopt {
-    /// The round.
-    pub round: u64,
-    /// Hash of θ at its start; where absent the members' checkpoints say it.
-    #[serde(default)]
-    pub theta_hash: Option<Digest>,
-    /// Tokens of all rounds before.
-    pub tokens: u64,
-    /// Samples that were handed out in them; 0 where checkpoints do not say.
-    #[serde(default)]
-    pub samples: u64,
+    pub adopt: Option<Adopted>,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +31,7 @@ struct Written {
     metrics: Option<String>,
     run: RunConfig,
     #[serde(default)]
-    adopt: Option<Adopt>,
+    adopt: Option<Adopted>,
 }
 
 /// A specification that cannot be followed.
@@ -95,6 +79,8 @@ impl Spec {
 mod tests {
     use std::error::Error;
 
+    use rounds::types::Digest;
+
     use super::*;
 
     const GOOD: &str = "
@@ -122,11 +108,11 @@ run:
     fn what_an_empty_store_takes_up_is_told_by_its_round_and_tokens() {
         let adopt = |more: &str| Spec::parse(&format!("{GOOD}adopt: {{round: 4, {more}}}"));
         let adopted = adopt("tokens: 7").unwrap().adopt.unwrap();
-        assert_eq!(adopted, Adopt { round: 4, theta_hash: None, tokens: 7, samples: 0 });
+        assert_eq!(adopted, Adopted { round: 4, theta_hash: None, tokens: 7, samples: 0 });
         let hash = "ab".repeat(32);
         let adopted = adopt(&format!("tokens: 7, samples: 9, thetaHash: {hash}")).unwrap();
         let expected =
-            Adopt { round: 4, theta_hash: Some(Digest([0xab; 32])), tokens: 7, samples: 9 };
+            Adopted { round: 4, theta_hash: Some(Digest([0xab; 32])), tokens: 7, samples: 9 };
         assert_eq!(adopted.adopt, Some(expected));
         assert!(adopt("samples: 9").is_err());
     }

@@ -308,6 +308,11 @@ impl State {
         Ok(state)
     }
 
+    /// Entries of the record that are to be saved with the state.
+    pub fn take_entries(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
     /// What has to be saved before anybody learns of it.
     pub fn saved(&self) -> &Saved {
         &self.saved
