@@ -239,6 +239,7 @@ impl Member {
         assert_eq!(state.anchor.len(), values, "the anchor covers the rank's span");
         assert_eq!(state.error.len(), values, "the residual covers the rank's span");
         self.store.set_anchor(Some(state.round), state.anchor);
+        self.store.forget_from(state.round);
         self.stand_at(state.round);
         self.standing.needs_snapshot = false;
         self.known = Known { tokens: state.tokens, samples: state.samples };
@@ -302,7 +303,10 @@ impl Member {
             Directive::Wait { .. } => self.idle = true,
             Directive::Finish => return Ok(Some(Turn::Finished)),
             Directive::Miss => return Ok(Some(Turn::Missed)),
-            Directive::Rewind { round } => return Ok(Some(Turn::Rewound { round })),
+            Directive::Rewind { round } => {
+                self.store.forget_from(round);
+                return Ok(Some(Turn::Rewound { round }));
+            }
         }
         Ok(None)
     }
