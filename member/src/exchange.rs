@@ -108,7 +108,8 @@ impl Member {
         Ok(())
     }
 
-    /// Why the round has no contribution of this island after [`Member::offer`]; empty where it has.
+    /// Why the round has no contribution of this island after [`Member::offer`]; empty where it
+    /// has one.
     pub fn forgone_for(&self) -> &'static str {
         if self.standing.forgone { NOT_FINITE } else { "" }
     }

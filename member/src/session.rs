@@ -389,3 +389,22 @@ async fn watch_views(
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_final_where_it_is_of_what_the_island_is_and_not_of_where_it_stands() {
+        let refused = |code| {
+            let status = Box::new(Status::new(code, "no"));
+            SessionError::Refused { call: "join the run", status }.is_final()
+        };
+        let never = [Code::InvalidArgument, Code::FailedPrecondition];
+        assert!(never.into_iter().all(refused));
+        let again = [Code::Aborted, Code::NotFound, Code::AlreadyExists, Code::PermissionDenied];
+        assert!(!again.into_iter().any(refused));
+        let gone = SessionError::Gone { call: "join the run", seconds: 1, last: String::new() };
+        assert!(!gone.is_final());
+    }
+}

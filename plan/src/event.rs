@@ -56,8 +56,8 @@ pub enum WorkerEvent {
         loss: f32,
         /// Hash of θ after the round, hexadecimal.
         theta_hash: String,
-        /// Whether this island's own contribution is in the set: one that was late or dropped is not,
-        /// whatever it cost. What older versions wrote says nothing of it.
+        /// Whether this island's own contribution is in the set: one that was late or dropped is
+        /// not, whatever it cost. What older versions wrote says nothing of it.
         #[serde(default = "yes")]
         contributed: bool,
         /// Bytes of this island's own contribution.

@@ -69,8 +69,8 @@ pub enum CheckpointError {
     },
     /// There are checkpoints, and none of them is whole.
     #[error(
-        "failed to find a whole checkpoint in {}: all that are there are damaged; put a copy of one \
-         back, or move them away to have the island begin without", path.display()
+        "failed to find a whole checkpoint in {}: all that are there are damaged; put a copy of \
+         one back, or move them away to have the island begin without", path.display()
     )]
     AllDamaged {
         /// Where it was looked for.

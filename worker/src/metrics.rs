@@ -63,8 +63,8 @@ impl Metrics {
         self.worker.heldout_loss.set(loss);
     }
 
-    /// Serves `/metrics` on threads of its own while the returned runtime lives, at the address that
-    /// comes with it. Training does not depend on it: where it cannot be served, people are told.
+    /// Serves `/metrics` on threads of its own while the returned runtime lives, at the address
+    /// that comes with it. Training does not depend on it: where it cannot be served, people are told.
     pub fn listen(&self, listen: &str) -> Option<(Runtime, SocketAddr)> {
         let served = self.try_listen(listen);
         let told = |error: &io::Error| {
