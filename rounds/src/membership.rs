@@ -75,6 +75,11 @@ impl State {
         let next = applied.round.saturating_add(1);
         self.check_reached(&applied.who, next)?;
         if next > self.saved.round {
+            // It has left the round that the run went back to.
+            if let Some(member) = self.saved.members.get_mut(island) {
+                (member.round, member.theta) = (next, theta);
+            }
+            self.demote(island);
             return Ok(Verdict::no(format!("round {} was taken back", applied.round)));
         }
         let held = self.saved.members.get(island).map_or(0, |member| member.round);
