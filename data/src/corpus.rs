@@ -132,6 +132,26 @@ pub enum CorpusError {
     },
 }
 
+impl CorpusError {
+    /// Whether reading the same folder again is in vain. What cannot be read may be there again
+    /// later, and what is too short may be under way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::Size { .. } => false,
+            Self::Parse { source, .. } => !source.is_io() && !source.is_eof(),
+            Self::Tokenizer(error) => error.is_final(),
+            Self::Inconsistent { .. }
+            | Self::Format { .. }
+            | Self::Hash { .. }
+            | Self::TokenizerMismatch { .. }
+            | Self::VocabTooSmall { .. }
+            | Self::Range { .. }
+            | Self::UnknownToken { .. } => true,
+        }
+    }
+}
+
 /// An open corpus. It may be read from several threads.
 #[derive(Debug)]
 pub struct Corpus {

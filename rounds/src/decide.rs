@@ -158,6 +158,13 @@ pub fn is_closed(view: &RunView, round: u64) -> bool {
     view.round != round || view.phase != Phase::Training
 }
 
+/// Whether `island` is the first by name of those that hold θ: one of all does what is to be done
+/// once, and another one when that is lost.
+pub fn leads_run(view: &RunView, island: &str) -> bool {
+    let holders = view.members.iter().filter(|member| member.state != MemberState::Syncing);
+    holders.map(|member| member.island.as_str()).min() == Some(island)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,5 +356,30 @@ mod tests {
         assert!(!is_closed(&view(Phase::Training, 3, MemberState::Active), 3));
         assert!(is_closed(&view(Phase::Fetching, 3, MemberState::Active), 3));
         assert!(is_closed(&view(Phase::Training, 4, MemberState::Active), 3));
+    }
+
+    #[test]
+    fn the_first_island_by_name_that_holds_the_model_leads_the_run() {
+        let mut view = view(Phase::Training, 3, MemberState::Active);
+        for island in ["c", "b"] {
+            view.members.push(MemberView { island: island.into(), ..view.members[0].clone() });
+        }
+        let leading = |view: &RunView| {
+            ["a", "b", "c", "d"].into_iter().filter(|island| leads_run(view, island)).collect()
+        };
+        let table = [
+            (MemberState::Active, vec!["a"]),
+            (MemberState::Ready, vec!["a"]),
+            (MemberState::Syncing, vec!["b"]),
+        ];
+        for (state, expected) in table {
+            view.members[0].state = state;
+            let leading: Vec<&str> = leading(&view);
+            assert_eq!(leading, expected, "{state:?}");
+        }
+        view.members.remove(0);
+        assert!(leads_run(&view, "b"), "a is lost");
+        view.members.clear();
+        assert!(!leads_run(&view, "a"));
     }
 }
