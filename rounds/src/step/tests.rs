@@ -1065,12 +1065,12 @@ mod going_back {
         let mut run = Run::new(config(3, 2));
         run.yes(Event::Join(joining("a", 1, 7)));
         run.yes(Event::Join(joining("b", 1, 0)));
-        run.yes(Event::Join(joining("c", 1, 0)));
         run.wait(GRACE);
         assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 0));
         assert!(run.view().reason.contains("a hold rounds up to 7"), "{}", run.view().reason);
-        run.yes(Event::Join(joining("b", 2, 7)));
-        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 7));
+        run.yes(Event::Join(joining("c", 1, 0)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 7), "all are there");
+        assert_eq!(run.member("b"), MemberState::Syncing);
     }
 
     #[test]
@@ -1097,6 +1097,8 @@ mod going_back {
         assert_eq!(run.view().round, 4, "one of two is not enough yet");
         let forged = Join { theta_hash: digest(9), ..joining("b", 2, 3) };
         run.yes(Event::Join(forged));
+        assert_eq!(run.view().phase, Phase::Waiting, "the commit of round 2 may be applied");
+        run.wait(run.state.config().stall_ms());
         let view = run.view();
         assert_eq!((view.phase, view.round, view.tokens), (Phase::Training, 2, 400));
         assert_eq!(view.theta_hash, Some(theta(2)));
@@ -1177,6 +1179,7 @@ mod going_back {
         run.wait(LEASE);
         run.yes(Event::Join(joining("a", 2, 1)));
         run.yes(Event::Join(joining("b", 2, 1)));
+        run.wait(run.state.config().stall_ms());
         assert_eq!((run.view().round, told(&run)), (1, None));
         run.no(Event::Kept(Kept { who: who("b", 2), round: 3 }));
         run.yes(Event::Kept(Kept { who: who("b", 2), round: 1 }));
@@ -1193,6 +1196,8 @@ mod going_back {
         run.fetched("b", &["a"]);
         assert_eq!(run.view().round, 2);
         run.wait_with(DEADLINE, &["a", "b"]);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 2), "they may yet");
+        run.wait_with(run.state.config().stall_ms(), &["a", "b"]);
         assert_eq!((run.view().phase, run.view().round), (Phase::Training, 1));
     }
 
