@@ -233,9 +233,9 @@ impl Saved {
         self.record_length
     }
 
-    /// The newest checkpoint that an island told of.
-    pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.checkpoint.as_ref()
+    /// The newest checkpoint that an island told of: the round that it resumes at.
+    pub fn newest_checkpoint(&self) -> Option<u64> {
+        self.kept.values().max().copied()
     }
 
     /// The round in progress.
