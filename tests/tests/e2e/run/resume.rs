@@ -217,7 +217,7 @@ fn an_island_is_added_to_a_run_whose_inner_steps_the_plan_chose() {
         place.manifests(MANY, islands);
         place.edit("innerSteps: 3", "innerSteps: auto");
         let text = fs::read_to_string(place.path("run.yaml")).unwrap();
-        let link = "  uplink: {up: 20M, down: 20M}\n  devices:";
+        let link = "  uplink: {up: 1M, down: 1M}\n  devices:";
         fs::write(place.path("run.yaml"), text.replace("  devices:", link)).unwrap();
         let plan = place.heteroloco(&["plan", "-f", "run.yaml", "--emulate", "--json"]);
         let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
