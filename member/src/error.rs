@@ -41,6 +41,19 @@ pub enum MemberError {
         /// What is not finite.
         source: CompressError,
     },
+    /// A piece of a commit is gone, or is not what was verified when it came.
+    #[error(
+        "failed to apply piece {piece} of round {round}: start the island again, it takes θ from \
+         the others"
+    )]
+    Apply {
+        /// The round.
+        round: u64,
+        /// The piece.
+        piece: u32,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The island could not make a contribution, try after try.
     #[error(
         "failed to train round {round} in {times} tries, the last for: {reason}; \

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rounds::types::{Commit, Contribution, Digest};
-use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
+use sparseloco::codec::{FrameId, PieceAt, PieceInput, compress_piece, restore_piece};
 use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
 use tracing::{Instrument as _, Span};
@@ -132,7 +132,7 @@ impl Member {
     /// Encodes the rank's span; the error feedback keeps what is not sent.
     fn compress(&mut self, theta: &mut dyn Theta) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
         let round = self.standing.round;
-        let id = self.frame_id();
+        let id = self.frame_id(&self.config.island);
         let span = self.span_values();
         let start = span.start;
         let mut after = vec![0.0; span.len()];
@@ -185,7 +185,7 @@ impl Member {
     }
 
     fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
-        let (id, members) = (self.frame_id(), self.members());
+        let (id, members) = (self.frame_id(&self.config.island), self.members());
         self.fetcher.retain(&members);
         let fetch = self.fetcher.contributions(&id, set, &members, &self.config.island);
         self.runtime.block_on(fetch.instrument(self.span_of_round("fetch")))
@@ -203,7 +203,7 @@ impl Member {
             self.standing.needs_snapshot = true;
             return Ok(None);
         }
-        self.apply_span(commit);
+        self.apply_span(commit)?;
         self.stand_at(commit.round + 1);
         let hash = self.theta_hash()?;
         self.load_local_start(theta)?;
@@ -244,35 +244,53 @@ impl Member {
         Ok(false)
     }
 
-    fn apply_span(&mut self, commit: &Commit) {
-        let start = self.span_values().start;
-        let island = self.config.island.clone();
-        let own = commit.set.iter().position(|c| c.island == island);
+    /// Applies a commit, all of which is held, to the rank's span of θ.
+    ///
+    /// # Errors
+    /// When a piece is gone or not what was verified. θ is then partly that of the next round, and
+    /// nobody is served from it.
+    fn apply_span(&mut self, commit: &Commit) -> Result<(), MemberError> {
         for piece in self.span() {
-            let range = self.layout.piece(piece).values;
-            let range = range.start - start..range.end - start;
-            let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
-            let error = &mut self.error[range.clone()];
-            if own.is_none()
-                && let Some(bytes) = self.store.piece(commit.round, &island, piece)
-            {
-                restore_piece(at, &bytes, error).expect("this rank encoded the piece itself");
-            }
-            let held: Vec<(u64, Bytes)> = commit
-                .set
-                .iter()
-                .filter_map(|c| Some((c.tokens, self.store.piece(commit.round, &c.island, piece)?)))
-                .collect();
-            let set: Vec<Weighted<'_>> =
-                held.iter().map(|(weight, bytes)| Weighted { weight: *weight, bytes }).collect();
-            self.store.with_anchor_mut(|anchor| {
-                anchor.round = None;
-                let state = PieceState { anchor: &mut anchor.values[range], error };
-                apply_piece(at, &self.config.outer, &set, own, state)
-                    .expect("every piece was verified when it was fetched");
-            });
+            self.apply_piece(commit, piece)?;
         }
         self.store.with_anchor_mut(|anchor| anchor.round = Some(commit.round + 1));
+        Ok(())
+    }
+
+    fn apply_piece(&mut self, commit: &Commit, piece: u32) -> Result<(), MemberError> {
+        let round = commit.round;
+        let failed = |source| MemberError::Apply { round, piece, source };
+        let start = self.span_values().start;
+        let range = self.layout.piece(piece).values;
+        let range = range.start - start..range.end - start;
+        let island = &self.config.island;
+        let own = commit.set.iter().position(|c| c.island == *island);
+        let held = commit.set.iter().map(|c| {
+            let bytes = self.store.piece(round, &c.island, piece);
+            let gone = || failed(format!("nothing of island {:?} is here", c.island).into());
+            Ok((c.tokens, self.frame_id(&c.island), bytes.ok_or_else(gone)?))
+        });
+        let held = held.collect::<Result<Vec<(u64, FrameId, Bytes)>, MemberError>>()?;
+        let set: Vec<Weighted<'_>> = held
+            .iter()
+            .map(|(weight, id, bytes)| Weighted { weight: *weight, id: *id, bytes })
+            .collect();
+        let id = self.frame_id(island);
+        let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
+        let error = &mut self.error[range.clone()];
+        // What an earlier epoch of the island offered never left this residual.
+        if own.is_none()
+            && self.standing.offered
+            && let Some(bytes) = self.store.piece(round, island, piece)
+        {
+            restore_piece(at, &id, &bytes, error).map_err(|error| failed(error.into()))?;
+        }
+        self.store.with_anchor_mut(|anchor| {
+            anchor.round = None;
+            let state = PieceState { anchor: &mut anchor.values[range], error };
+            apply_piece(at, &self.config.outer, &set, own, state)
+                .map_err(|error| failed(error.into()))
+        })
     }
 
     fn finish_report(&mut self, commit: &Commit, hash: Digest) -> Result<RoundReport, MemberError> {
