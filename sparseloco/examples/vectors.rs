@@ -23,22 +23,22 @@ struct Case {
 }
 
 const CASES: [Case; 16] = [
-    case("block-1bit", "a", 64, ValueBits::One, "64x64", mixed::<1>),
-    case("block-2bit", "b", 64, ValueBits::Two, "64x64", mixed::<2>),
-    case("edges-2bit", "a", 64, ValueBits::Two, "70x90 300 1", mixed::<3>),
-    case("edges-1bit", "a", 37, ValueBits::One, "64x65 1x1", mixed::<4>),
-    case("every-value", "island-0", 4096, ValueBits::Two, "10x13", mixed::<5>),
-    case("sparse-1bit", "a", 1, ValueBits::One, "5000 3x3", mixed::<6>),
-    case("vectors-2bit", "a", 100, ValueBits::Two, "4097 4095 1", mixed::<7>),
-    case("splits", "a", 4096, ValueBits::Two, "1 3 3 3 6 4 3 7 5 2 2", splits),
-    case("zeros-1bit", "a", 4096, ValueBits::One, "5 5 2x4", zeros),
-    case("zeros-2bit", "a", 4096, ValueBits::Two, "5 5 2x4", zeros),
-    case("range-2bit", "a", 1500, ValueBits::Two, "222 111", range),
-    case("pieces-0", "two", 300, ValueBits::Two, PIECES, mixed::<8>),
-    Case { piece: 1, ..case("pieces-1", "two", 300, ValueBits::Two, PIECES, mixed::<8>) },
-    case("mix-a", "a", 256, ValueBits::Two, MIX, mixed::<9>),
-    case("mix-b", "b", 256, ValueBits::Two, MIX, mixed::<10>),
-    case("mix-c", "c", 256, ValueBits::Two, MIX, absurd),
+    case("block-1bit", "a", (64, ValueBits::One), "64x64", mixed::<1>),
+    case("block-2bit", "b", (64, ValueBits::Two), "64x64", mixed::<2>),
+    case("edges-2bit", "a", (64, ValueBits::Two), "70x90 300 1", mixed::<3>),
+    case("edges-1bit", "a", (37, ValueBits::One), "64x65 1x1", mixed::<4>),
+    case("every-value", "island-0", (4096, ValueBits::Two), "10x13", mixed::<5>),
+    case("sparse-1bit", "a", (1, ValueBits::One), "5000 3x3", mixed::<6>),
+    case("vectors-2bit", "a", (100, ValueBits::Two), "4097 4095 1", mixed::<7>),
+    case("splits", "a", (4096, ValueBits::Two), "1 3 3 3 6 4 3 7 5 2 2", splits),
+    case("zeros-1bit", "a", (4096, ValueBits::One), "5 5 2x4", zeros),
+    case("zeros-2bit", "a", (4096, ValueBits::Two), "5 5 2x4", zeros),
+    case("range-2bit", "a", (1500, ValueBits::Two), "222 111", range),
+    case("pieces-0", "two", (300, ValueBits::Two), PIECES, mixed::<8>),
+    Case { piece: 1, ..case("pieces-1", "two", (300, ValueBits::Two), PIECES, mixed::<8>) },
+    case("mix-a", "a", (256, ValueBits::Two), MIX, mixed::<9>),
+    case("mix-b", "b", (256, ValueBits::Two), MIX, mixed::<10>),
+    case("mix-c", "c", (256, ValueBits::Two), MIX, absurd),
 ];
 
 /// One chunk more than a piece has, and a vector.
@@ -49,8 +49,7 @@ const MIX: &str = "70x3 130";
 const fn case(
     name: &'static str,
     island: &'static str,
-    k: u32,
-    bits: ValueBits,
+    (k, bits): (u32, ValueBits),
     shapes: &'static str,
     input: fn(usize) -> Vec<f32>,
 ) -> Case {
@@ -62,9 +61,10 @@ fn main() {
     let index: String = CASES.iter().map(|case| frame(&folder, case)).collect();
     folder.write("index.txt", index.as_bytes());
     folder.write("steps.txt", step(&folder).as_bytes());
+    let (paper, counted) = ((Rule::Paper, 0.7), (Rule::Counted, 1.5));
     let sets = [
-        set(&folder, "paper", Rule::Paper, 0.7, None, "3000:mix-a 1000:mix-b"),
-        set(&folder, "counted", Rule::Counted, 1.5, Some(1), "900:mix-a 5000:mix-b 5000:mix-c"),
+        set(&folder, "paper", paper, None, "3000:mix-a 1000:mix-b"),
+        set(&folder, "counted", counted, Some(1), "900:mix-a 5000:mix-b 5000:mix-c"),
     ];
     folder.write("sets.txt", sets.concat().as_bytes());
     folder.write("digests.txt", digests(&folder).as_bytes());
@@ -153,8 +153,7 @@ fn step(folder: &Folder) -> String {
 fn set(
     folder: &Folder,
     name: &str,
-    rule: Rule,
-    alpha: f32,
+    (rule, alpha): (Rule, f32),
     own: Option<usize>,
     contributions: &str,
 ) -> String {

@@ -107,8 +107,8 @@ pub enum WireError {
     Magic,
     /// Another version of the format than this program's.
     #[error(
-        "failed to read a frame: it has version {0} of the wire format, this program reads {VERSION} \
-         alone; run the same release on all islands"
+        "failed to read a frame: it has version {0} of the wire format, this program reads \
+         {VERSION} alone; run the same release on all islands"
     )]
     Version(u8),
     /// The checksum does not match.

@@ -78,8 +78,8 @@ pub enum ApplyError {
 /// are scaled down first ([`crate::limit`]).
 ///
 /// # Errors
-/// When a frame is not what [`crate::codec::verify_piece`] accepts, or all weights are zero; nothing
-/// has changed then.
+/// When a frame is not what [`crate::codec::verify_piece`] accepts, or all weights are zero;
+/// nothing has changed then.
 ///
 /// # Panics
 /// When a slice does not have the length of the piece, or `own` is not in the set.

@@ -46,8 +46,8 @@ impl Random {
     }
 }
 
-/// Magnitudes in an order of their own, nearly all equal, the others a little smaller, and all close
-/// to the middle between two bfloat16: where rounding a mean's last bit changes the bfloat16.
+/// Magnitudes that are nearly all equal, the others a little smaller, and all close to the middle
+/// between two bfloat16: where rounding a mean's last bit changes the bfloat16.
 pub(crate) fn near_a_tie(count: usize, random: &mut Random) -> Vec<f32> {
     // Up to some times as many units in the last place as the sum of `count` values is wrong by.
     let width = (count.ilog2() + random.next() as u32 % 3).min(15);

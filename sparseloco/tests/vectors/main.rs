@@ -1,6 +1,7 @@
 //! The test vectors beside `docs/wire-format.md`, read by the crate and by a second implementation
 //! that was written from that page alone; and both beside each other on other values.
 //! `vectors/decode.py` is a third decoder of them.
+#![allow(clippy::unwrap_used)] // helpers of tests, outside `#[test]` functions
 
 mod page;
 

@@ -1,5 +1,5 @@
-//! `docs/wire-format.md` once more, written from that page alone and without the crate: slow, and in
-//! the page's order. What it and the crate make of the same has to be the same, bit for bit.
+//! `docs/wire-format.md` once more, written from that page alone and without the crate: slow, and
+//! in the page's order. What it and the crate make of the same is the same, bit for bit.
 
 /// What a run fixes.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ fn cuts(all: usize, part: usize) -> impl Iterator<Item = usize> {
 
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (crc & 1) * 0x82f6_3b78)
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78))
     })
 }
 
