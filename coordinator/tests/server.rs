@@ -109,7 +109,8 @@ impl Server {
 
     async fn fetched(&self, island: &str, have: &[&str]) {
         let have = have.iter().map(|name| (*name).to_string()).collect();
-        let request = v1::FetchedRequest { who: who(island), round: 0, have };
+        let request =
+            v1::FetchedRequest { who: who(island), have, ..v1::FetchedRequest::default() };
         self.client.clone().fetched(request).await.unwrap();
     }
 

@@ -31,8 +31,10 @@ pub struct MemberConfig {
     pub codec: CodecParams,
     /// The outer step.
     pub outer: OuterParams,
-    /// H, for display.
+    /// H.
     pub inner_steps: u32,
+    /// Samples of a whole round, over all ranks.
+    pub round_samples: u64,
     /// What the plan expects, for display.
     pub tokens_per_second: f64,
     /// Bounds on every wait.

@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn commit(round: u64) -> Commit {
-        Commit { round, set: vec![], record_hash: Digest([0; 32]) }
+        Commit { round, set: vec![], record_hash: Digest([0; 32]), tokens: 0, samples: 0 }
     }
 
     fn view(phase: Phase, round: u64, state: MemberState) -> RunView {
@@ -160,6 +160,8 @@ mod tests {
             round,
             offered: false,
             tokens: 0,
+            samples: vec![],
+            rejected: 0,
         };
         RunView {
             version: 1,
@@ -173,6 +175,10 @@ mod tests {
             traceparent: String::new(),
             reason: "because".into(),
             checkpoint: None,
+            highest: 0,
+            samples: 0,
+            closing: false,
+            grace_ms: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
 use tracing::{Instrument as _, Span};
 
-use crate::member::{Member, during};
+use crate::member::{Known, Member, during};
 use crate::outer::theta_piece_digest;
 use crate::store::{contribution_digest, piece_digest};
 use crate::{MemberError, StepControl, Theta};
@@ -205,6 +205,7 @@ impl Member {
         }
         self.apply_span(commit)?;
         self.stand_at(commit.round + 1);
+        self.known = Known { tokens: commit.tokens, samples: commit.samples };
         let hash = self.theta_hash()?;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session {
@@ -340,6 +341,7 @@ impl Member {
         }
         self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
         self.stand_at(round);
+        self.known = self.known_of_view();
         self.standing.needs_snapshot = false;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session

@@ -417,6 +417,8 @@ mod tests {
             round: 0,
             offered: true,
             tokens: 0,
+            samples: vec![],
+            rejected: 0,
         };
         let members = [member("a"), member("b"), member("c")];
         let order: Vec<&str> =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use collective::{CommError, Endpoint, Group, GroupConfig};
 use rounds::request::{Identity, Join};
-use rounds::types::{Contribution, Digest, RankAddress, RunView};
+use rounds::types::{Contribution, Digest, RankAddress, RunView, SampleRange};
 use serde::{Deserialize, Serialize};
 use sparseloco::codec::FrameId;
 use sparseloco::layout::Layout;
@@ -59,6 +59,14 @@ struct Word {
     forgone: bool,
 }
 
+/// What the island knows of the run at the start of its round; a coordinator that lost its store
+/// takes the run over from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) tokens: u64,
+    pub(crate) samples: u64,
+}
+
 /// One rank's side of the run.
 pub struct Member {
     pub(crate) config: MemberConfig,
@@ -71,6 +79,7 @@ pub struct Member {
     /// Only the leader has one.
     pub(crate) session: Option<Session>,
     pub(crate) standing: Standing,
+    pub(crate) known: Known,
     pub(crate) error: Vec<f32>,
     pub(crate) report: RoundReport,
     /// The leader's offer of this round, and whether the island leaves after it.
@@ -143,6 +152,7 @@ impl Member {
             fetcher,
             traffic,
             standing,
+            known: Known::default(),
             ranks,
             stop,
             runtime,
@@ -172,6 +182,19 @@ impl Member {
     /// The round that θ is the start of.
     pub fn round(&self) -> u64 {
         self.standing.round
+    }
+
+    /// Samples of the run's order of text that were handed out until θ's round began.
+    pub fn run_samples(&self) -> u64 {
+        self.known.samples
+    }
+
+    /// The samples of the round in progress that are this island's to train on, in this order.
+    pub fn samples(&self) -> Vec<SampleRange> {
+        let Standing { island, epoch, .. } = &self.standing;
+        let members = self.view.iter().flat_map(|view| &view.members);
+        let me = members.filter(|m| m.island == *island && m.epoch == *epoch);
+        me.flat_map(|member| member.samples.iter().copied()).collect()
     }
 
     /// Tokens of all committed rounds, as last heard.
@@ -204,6 +227,7 @@ impl Member {
         assert_eq!(state.error.len(), values, "the residual covers the rank's span");
         self.store.set_anchor(Some(state.round), state.anchor);
         self.standing.round = state.round;
+        self.known = Known { tokens: state.tokens, samples: state.samples };
         self.error = state.error;
         self.load_local_start(theta)
     }
@@ -351,6 +375,9 @@ impl Member {
             theta_hash,
             tokens_per_second_milli: (self.config.tokens_per_second * 1e3) as u64,
             inner_steps: self.config.inner_steps,
+            round_samples: self.config.round_samples,
+            tokens: self.known.tokens,
+            samples: self.known.samples,
         };
         let Standing { island, epoch, .. } = &self.standing;
         let shown = |view: &Option<RunView>| {
@@ -366,6 +393,14 @@ impl Member {
     /// What the frames of an island's contribution to this round belong to.
     pub(crate) fn frame_id(&self, island: &str) -> FrameId {
         FrameId::new(&self.config.run, island, self.standing.round, self.layout_hash.0)
+    }
+
+    /// What the newest view says of the round in progress.
+    pub(crate) fn known_of_view(&self) -> Known {
+        self.view.as_ref().map_or_else(Known::default, |view| Known {
+            tokens: view.tokens,
+            samples: view.samples,
+        })
     }
 
     pub(crate) fn members(&self) -> Vec<rounds::types::MemberView> {

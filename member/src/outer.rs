@@ -10,6 +10,10 @@ use sparseloco::layout::Layout;
 pub struct OuterState {
     /// The round.
     pub round: u64,
+    /// Tokens of the run at its start, as far as is known.
+    pub tokens: u64,
+    /// Samples of the run's order of text that were handed out by then.
+    pub samples: u64,
     /// θ of the rank's span at the start of the round, in canonical order.
     pub anchor: Vec<f32>,
     /// Error feedback of the rank's span, in canonical order.
@@ -19,7 +23,7 @@ pub struct OuterState {
 impl OuterState {
     /// The state of a run's first round, or of one whose residual is lost.
     pub fn fresh(round: u64, anchor: Vec<f32>) -> OuterState {
-        OuterState { round, error: vec![0.0; anchor.len()], anchor }
+        OuterState { round, tokens: 0, samples: 0, error: vec![0.0; anchor.len()], anchor }
     }
 }
 

@@ -245,7 +245,12 @@ impl Session {
 
     /// Reports the contributions that the whole island holds; to an ignorant coordinator in vain.
     pub(crate) async fn fetched(&self, round: u64, have: Vec<String>) -> Result<(), SessionError> {
-        let message = FetchedRequest { who: Some(self.who.clone()), round, have };
+        let message = FetchedRequest {
+            who: Some(self.who.clone()),
+            round,
+            have,
+            ..FetchedRequest::default()
+        };
         let response = persist("report what was fetched", self.patience, || {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.fetched(request).await }

@@ -104,6 +104,8 @@ mod tests {
             round: 0,
             offered: false,
             tokens: *tokens,
+            samples: vec![],
+            rejected: 0,
         };
         RunView {
             version: 1,
@@ -117,6 +119,10 @@ mod tests {
             traceparent: String::new(),
             reason: String::new(),
             checkpoint: None,
+            highest: 0,
+            samples: 0,
+            closing: false,
+            grace_ms: 0,
         }
     }
 

@@ -10,6 +10,10 @@ pub(crate) const NAME_BYTES_MAX: usize = 253;
 pub(crate) const ADDRESS_BYTES_MAX: usize = NAME_BYTES_MAX + 6;
 /// Bytes of a reason or a trace context.
 pub(crate) const REASON_BYTES_MAX: usize = 4096;
+/// Bytes of the reason for which a contribution is rejected: a message may have one for each.
+pub(crate) const DETAIL_BYTES_MAX: usize = 512;
+/// Ranges of samples that one member has in a round.
+pub(crate) const RANGES_MAX: usize = rounds::text::RANGES_MAX;
 /// Ranks of one island.
 pub(crate) const RANKS_MAX: usize = 4096;
 /// Members in a view.

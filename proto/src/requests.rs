@@ -1,11 +1,11 @@
 //! Members' calls: wire to domain with every check, domain to wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rounds::request::{Applied, Fetched, Identity, Join, Kept, Leave, Meet, Offer, Ready};
-use rounds::types::{Contribution, RankAddress};
+use rounds::types::{Contribution, RankAddress, Rejection, RejectionCause};
 
-use crate::bounds::{self, CONTRIBUTIONS_MAX, RANKS_MAX, REASON_BYTES_MAX};
+use crate::bounds::{self, CONTRIBUTIONS_MAX, DETAIL_BYTES_MAX, RANKS_MAX, REASON_BYTES_MAX};
 use crate::error::{Problem, ProtoError};
 use crate::v1;
 
@@ -155,6 +155,9 @@ impl TryFrom<v1::JoinRequest> for Join {
             theta_hash: bounds::digest("theta_hash", &wire.theta_hash)?,
             tokens_per_second_milli: wire.tokens_per_second_milli,
             inner_steps: wire.inner_steps,
+            round_samples: wire.round_samples,
+            tokens: wire.tokens,
+            samples: wire.samples,
         })
     }
 }
@@ -169,6 +172,9 @@ impl From<Join> for v1::JoinRequest {
             theta_hash: join.theta_hash.0.to_vec(),
             tokens_per_second_milli: join.tokens_per_second_milli,
             inner_steps: join.inner_steps,
+            round_samples: join.round_samples,
+            tokens: join.tokens,
+            samples: join.samples,
         }
     }
 }
@@ -219,6 +225,35 @@ impl From<Offer> for v1::OfferRequest {
     }
 }
 
+fn rejection_cause(value: i32) -> Result<RejectionCause, ProtoError> {
+    match v1::RejectionCause::try_from(value) {
+        Ok(v1::RejectionCause::Invalid) => Ok(RejectionCause::Invalid),
+        Ok(v1::RejectionCause::Unserved) => Ok(RejectionCause::Unserved),
+        Ok(v1::RejectionCause::Unspecified) | Err(_) => {
+            Err(ProtoError::new("rejected.cause", Problem::UnknownValue(value)))
+        }
+    }
+}
+
+fn rejection(wire: v1::Rejection) -> Result<(String, Rejection), ProtoError> {
+    let island = bounds::name("rejected.island", wire.island)?;
+    let detail = bounds::text("rejected.detail", wire.detail, DETAIL_BYTES_MAX)?;
+    Ok((island, Rejection { cause: rejection_cause(wire.cause)?, detail }))
+}
+
+/// Cut to what a message may hold, between two characters.
+fn to_detail(text: &str) -> String {
+    text[..text.floor_char_boundary(DETAIL_BYTES_MAX)].to_string()
+}
+
+fn to_rejection((island, rejection): (String, Rejection)) -> v1::Rejection {
+    let cause = match rejection.cause {
+        RejectionCause::Invalid => v1::RejectionCause::Invalid,
+        RejectionCause::Unserved => v1::RejectionCause::Unserved,
+    };
+    v1::Rejection { island, cause: cause.into(), detail: to_detail(&rejection.detail) }
+}
+
 impl TryFrom<v1::FetchedRequest> for Fetched {
     type Error = ProtoError;
 
@@ -226,14 +261,27 @@ impl TryFrom<v1::FetchedRequest> for Fetched {
         let have = bounds::count("have", wire.have, CONTRIBUTIONS_MAX)?;
         let have: Result<BTreeSet<_>, _> =
             have.into_iter().map(|island| bounds::name("have", island)).collect();
-        Ok(Fetched { who: who(wire.who)?, round: wire.round, have: have? })
+        let rejected = bounds::count("rejected", wire.rejected, CONTRIBUTIONS_MAX)?;
+        let rejected: Result<BTreeMap<_, _>, _> = rejected.into_iter().map(rejection).collect();
+        Ok(Fetched {
+            who: who(wire.who)?,
+            round: wire.round,
+            have: have?,
+            pieces: wire.pieces,
+            rejected: rejected?,
+        })
     }
 }
 
 impl From<Fetched> for v1::FetchedRequest {
     fn from(fetched: Fetched) -> v1::FetchedRequest {
-        let have = fetched.have.into_iter().collect();
-        v1::FetchedRequest { who: Some(fetched.who.into()), round: fetched.round, have }
+        v1::FetchedRequest {
+            who: Some(fetched.who.into()),
+            round: fetched.round,
+            have: fetched.have.into_iter().collect(),
+            pieces: fetched.pieces,
+            rejected: fetched.rejected.into_iter().map(to_rejection).collect(),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The run's view: wire to domain with every check, domain to wire.
 
-use rounds::types::{Checkpoint, Commit, MemberState, MemberView, Phase, RunView};
+use rounds::types::{Checkpoint, Commit, MemberState, MemberView, Phase, RunView, SampleRange};
 
 use crate::bounds::{
-    self, COMMITS_MAX, CONTRIBUTIONS_MAX, MEMBERS_MAX, RANKS_MAX, REASON_BYTES_MAX,
+    self, COMMITS_MAX, CONTRIBUTIONS_MAX, MEMBERS_MAX, RANGES_MAX, RANKS_MAX, REASON_BYTES_MAX,
 };
 use crate::error::{Problem, ProtoError};
 use crate::v1;
@@ -64,7 +64,27 @@ impl TryFrom<v1::Member> for MemberView {
             round: wire.round,
             offered: wire.offered,
             tokens: wire.tokens,
+            samples: bounds::list("samples", wire.samples, RANGES_MAX)?,
+            rejected: wire.rejected,
         })
+    }
+}
+
+impl TryFrom<v1::SampleRange> for SampleRange {
+    type Error = ProtoError;
+
+    fn try_from(wire: v1::SampleRange) -> Result<SampleRange, ProtoError> {
+        if wire.first > wire.end {
+            let problem = Problem::OutOfRange("a range of samples ends before it begins");
+            return Err(ProtoError::new("end", problem));
+        }
+        Ok(SampleRange { first: wire.first, end: wire.end })
+    }
+}
+
+impl From<SampleRange> for v1::SampleRange {
+    fn from(range: SampleRange) -> v1::SampleRange {
+        v1::SampleRange { first: range.first, end: range.end }
     }
 }
 
@@ -78,6 +98,8 @@ impl From<MemberView> for v1::Member {
             round: member.round,
             offered: member.offered,
             tokens: member.tokens,
+            samples: member.samples.into_iter().map(Into::into).collect(),
+            rejected: member.rejected,
         }
     }
 }
@@ -90,6 +112,8 @@ impl TryFrom<v1::Commit> for Commit {
             round: wire.round,
             set: bounds::list("set", wire.set, CONTRIBUTIONS_MAX)?,
             record_hash: bounds::digest("record_hash", &wire.record_hash)?,
+            tokens: wire.tokens,
+            samples: wire.samples,
         })
     }
 }
@@ -100,6 +124,8 @@ impl From<Commit> for v1::Commit {
             round: commit.round,
             set: commit.set.into_iter().map(Into::into).collect(),
             record_hash: commit.record_hash.0.to_vec(),
+            tokens: commit.tokens,
+            samples: commit.samples,
         }
     }
 }
@@ -135,6 +161,10 @@ impl TryFrom<v1::RunView> for RunView {
             traceparent: bounds::text("traceparent", wire.traceparent, REASON_BYTES_MAX)?,
             reason: bounds::text("reason", wire.reason, REASON_BYTES_MAX)?,
             checkpoint: checkpoint.map_err(|error| error.within("checkpoint"))?,
+            highest: wire.highest,
+            samples: wire.samples,
+            closing: wire.closing,
+            grace_ms: wire.grace_ms,
         })
     }
 }
@@ -153,6 +183,10 @@ impl From<RunView> for v1::RunView {
             traceparent: view.traceparent,
             reason: view.reason,
             checkpoint: view.checkpoint.map(Into::into),
+            highest: view.highest,
+            samples: view.samples,
+            closing: view.closing,
+            grace_ms: view.grace_ms,
         }
     }
 }

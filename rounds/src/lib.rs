@@ -12,4 +12,5 @@ pub mod refusal;
 pub mod request;
 pub mod state;
 pub mod step;
+pub mod text;
 pub mod types;

@@ -43,6 +43,8 @@ impl State {
             round,
             theta,
             leaving: false,
+            round_samples: join.round_samples,
+            inner_steps: join.inner_steps,
         };
         self.saved.members.insert(island.clone(), member);
         self.renew(island);

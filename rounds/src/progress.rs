@@ -7,7 +7,8 @@ use crate::refusal::Refusal;
 use crate::request::{Fetched, Offer};
 use crate::state::{COMMITS_KEPT, Member, Millis, Report, STARTS_KEPT, Start, State, Timers};
 use crate::step::Verdict;
-use crate::types::{Commit, Contribution, MemberState, Phase};
+use crate::text::{Text, rest};
+use crate::types::{Commit, Contribution, MemberState, Phase, SampleRange};
 
 /// Moves of the phase that one step may make; what is left follows with the next step.
 const MOVES_MAX: usize = 8;
@@ -81,6 +82,7 @@ impl State {
                 break;
             }
         }
+        self.allot_samples();
     }
 
     /// When the phase may move on without an event.
@@ -164,6 +166,8 @@ impl State {
             self.saved.round = to;
             self.saved.starts.split_off(&(to + 1));
             self.saved.commits.retain(|commit| commit.round < to);
+            // What θ of `to` never saw is handed out again.
+            self.saved.text = Text::from(self.start().samples);
             // Those beyond hold what will never have been.
             self.saved.checkpoint.take_if(|kept| kept.round > to);
             self.clear_round();
@@ -334,7 +338,9 @@ impl State {
             reason.push_str(&format!("; too few hold those of {dropped}"));
         }
         let record_hash = self.append(Deed::Commit { round, set: set.clone() });
-        self.saved.commits.push(Commit { round, set, record_hash });
+        self.return_samples(&set);
+        let samples = self.saved.text.next;
+        self.saved.commits.push(Commit { round, set, record_hash, tokens, samples });
         let surplus = self.saved.commits.len().saturating_sub(COMMITS_KEPT);
         self.saved.commits.drain(..surplus);
         self.begin_round(tokens);
@@ -353,7 +359,8 @@ impl State {
         let round = self.saved.round + 1;
         self.saved.round = round;
         self.saved.highest = self.saved.highest.max(round);
-        self.saved.starts.insert(round, Start { theta: None, tokens });
+        let samples = self.saved.text.next;
+        self.saved.starts.insert(round, Start { theta: None, tokens, samples });
         // Round 0 stays: whoever has the seed can begin there.
         self.saved.starts.retain(|start, _| *start == 0 || start + STARTS_KEPT > round);
     }
@@ -377,6 +384,43 @@ impl State {
         self.saved.closed.clear();
         self.saved.reports.clear();
         self.saved.votes.clear();
+        self.saved.allotted.clear();
+    }
+
+    /// Gives every member that trains in this round its samples.
+    fn allot_samples(&mut self) {
+        if self.saved.phase != Phase::Training {
+            return;
+        }
+        let saved = &mut self.saved;
+        for (island, member) in &saved.members {
+            let held = saved.allotted.get(island);
+            let count = held.map(|ranges| ranges.iter().map(SampleRange::count).sum::<u64>());
+            let offered = saved.offers.contains_key(island);
+            let is_due = member.state == MemberState::Active && !offered;
+            if !is_due || count == Some(member.round_samples) {
+                continue;
+            }
+            saved.text.give_back(saved.allotted.remove(island).into_iter().flatten());
+            let ranges = saved.text.hand_out(member.round_samples);
+            saved.allotted.insert(island.clone(), ranges);
+        }
+    }
+
+    /// What nobody trained on in the round that ends is handed out again: the rest of those that
+    /// made fewer steps, and all of those that went away without a contribution. Whoever is there
+    /// has its work in its residual, even if it did not count.
+    fn return_samples(&mut self, set: &[Contribution]) {
+        for (island, ranges) in std::mem::take(&mut self.saved.allotted) {
+            let counted = set.iter().find(|contribution| contribution.island == island);
+            let member = self.saved.members.get(&island);
+            let used = match (counted, member) {
+                (Some(contribution), Some(member)) => member.samples_of(contribution.steps),
+                (Some(_), None) | (None, Some(_)) => u64::MAX,
+                (None, None) => 0,
+            };
+            self.saved.text.give_back(rest(&ranges, used));
+        }
     }
 
     fn append(&mut self, deed: Deed) -> crate::types::Digest {

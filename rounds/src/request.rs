@@ -1,8 +1,8 @@
 //! What a member asks of the run: one struct for each call, checked where it came from the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::{Contribution, Digest, RankAddress};
+use crate::types::{Contribution, Digest, RankAddress, Rejection};
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,12 @@ pub struct Join {
     pub tokens_per_second_milli: u64,
     /// H, for display.
     pub inner_steps: u32,
+    /// Samples that it trains on in a whole round.
+    pub round_samples: u64,
+    /// Tokens of the run at the start of `round`, as the island knows,
+    pub tokens: u64,
+    /// and samples that were handed out by then.
+    pub samples: u64,
 }
 
 /// An island holds θ of a round after a snapshot.
@@ -73,7 +79,7 @@ pub struct Offer {
     pub leaving: bool,
 }
 
-/// An island tells which contributions of a round it holds completely.
+/// An island tells how far it is with a closed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// Who speaks.
@@ -82,6 +88,10 @@ pub struct Fetched {
     pub round: u64,
     /// Islands whose contribution it holds.
     pub have: BTreeSet<String>,
+    /// Pieces that its ranks have verified so far, of all contributions.
+    pub pieces: u64,
+    /// Islands whose contribution it cannot hold.
+    pub rejected: BTreeMap<String, Rejection>,
 }
 
 /// An island applied a committed round.

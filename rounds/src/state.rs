@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::record::{Entry, genesis};
+use crate::text::Text;
 use crate::types::{
     Checkpoint, Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView,
+    SampleRange,
 };
 
 /// Commits that a view carries.
@@ -67,6 +69,15 @@ pub struct Saved {
     /// Hashes of θ at the start of the round in progress, in the order they were reported.
     pub(crate) votes: Vec<Vote>,
     pub(crate) starts: BTreeMap<u64, Start>,
+    /// How far the run's order of text was handed out.
+    #[serde(default)]
+    pub(crate) text: Text,
+    /// What of it belongs to whom in the round in progress, by island; outlives a lost lease.
+    #[serde(default)]
+    pub(crate) allotted: BTreeMap<String, Vec<SampleRange>>,
+    /// Contributions of an island that others refused for what was in them.
+    #[serde(default)]
+    pub(crate) rejected: BTreeMap<String, u32>,
     pub(crate) commits: Vec<Commit>,
     /// The newest that an island told of.
     #[serde(default)]
@@ -97,6 +108,20 @@ pub(crate) struct Member {
     pub(crate) theta: Digest,
     /// It takes part in no further round than the one it offered in.
     pub(crate) leaving: bool,
+    /// Samples that it trains on in a whole round,
+    #[serde(default)]
+    pub(crate) round_samples: u64,
+    /// in so many inner steps.
+    #[serde(default)]
+    pub(crate) inner_steps: u32,
+}
+
+impl Member {
+    /// Samples of the first `steps` inner steps of a round.
+    pub(crate) fn samples_of(&self, steps: u32) -> u64 {
+        let step = self.round_samples.checked_div(u64::from(self.inner_steps)).unwrap_or(0);
+        step.saturating_mul(u64::from(steps)).min(self.round_samples)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +146,9 @@ pub(crate) struct Start {
     pub(crate) theta: Option<Digest>,
     /// Tokens of all rounds before.
     pub(crate) tokens: u64,
+    /// Samples that were handed out before.
+    #[serde(default)]
+    pub(crate) samples: u64,
 }
 
 /// What starts anew when the coordinator does.
@@ -186,6 +214,9 @@ impl State {
             reports: BTreeMap::new(),
             votes: Vec::new(),
             starts: BTreeMap::from([(0, Start::default())]),
+            text: Text::default(),
+            allotted: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             commits: Vec::new(),
             checkpoint: None,
             record_length: 0,
@@ -255,6 +286,10 @@ impl State {
             traceparent: traceparent(&saved.run, saved.round),
             reason: saved.reason.clone(),
             checkpoint: saved.checkpoint.clone(),
+            highest: saved.highest,
+            samples: saved.text.next,
+            closing: false,
+            grace_ms: self.config.grace_ms,
         }
     }
 
@@ -267,6 +302,8 @@ impl State {
             round: member.round,
             offered: self.offer_of(island, member.epoch).is_some(),
             tokens: self.saved.given.get(island).copied().unwrap_or(0),
+            samples: self.saved.allotted.get(island).cloned().unwrap_or_default(),
+            rejected: self.saved.rejected.get(island).copied().unwrap_or(0),
         }
     }
 

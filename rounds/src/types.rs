@@ -78,6 +78,43 @@ pub enum MemberState {
     Active,
 }
 
+/// Positions `first..end` in the run's order of text, a sample each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SampleRange {
+    /// The first position.
+    pub first: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+impl SampleRange {
+    /// Samples in it.
+    pub fn count(&self) -> u64 {
+        self.end.saturating_sub(self.first)
+    }
+}
+
+/// Why a member cannot hold a contribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RejectionCause {
+    /// What was served is not what was offered, or cannot be decoded.
+    Invalid,
+    /// Every source was asked, and none serves it.
+    Unserved,
+}
+
+/// A member's word that it cannot hold a contribution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rejection {
+    /// Why.
+    pub cause: RejectionCause,
+    /// For people.
+    pub detail: String,
+}
+
 /// One island as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberView {
@@ -96,6 +133,10 @@ pub struct MemberView {
     /// Tokens that it gave in all rounds that were ever committed, of all its epochs; rounds that
     /// were lost afterwards count.
     pub tokens: u64,
+    /// The samples of the round in progress that are its own to train on, in this order.
+    pub samples: Vec<SampleRange>,
+    /// Contributions of it that others refused for what was in them.
+    pub rejected: u32,
 }
 
 /// What an island offers in a round: the commitment comes before the bytes.
@@ -127,6 +168,12 @@ pub struct Commit {
     pub set: Vec<Contribution>,
     /// blake3 over the record before this one and this one's content.
     pub record_hash: Digest,
+    /// Tokens of all rounds up to this one.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Samples that were handed out until it was committed.
+    #[serde(default)]
+    pub samples: u64,
 }
 
 /// A checkpoint that an island keeps.
@@ -177,4 +224,13 @@ pub struct RunView {
     pub reason: String,
     /// The newest checkpoint that a member told of.
     pub checkpoint: Option<Checkpoint>,
+    /// The highest round ever in progress: a member beyond it holds what this coordinator never
+    /// saw.
+    pub highest: u64,
+    /// Samples of the run's order of text that were handed out so far, to whomever.
+    pub samples: u64,
+    /// Enough islands have offered: the round closes `grace_ms` after the first view that says so.
+    pub closing: bool,
+    /// See `closing`.
+    pub grace_ms: u64,
 }

@@ -8,7 +8,7 @@ use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
 use member::{Member, MemberConfig, OuterState, RoundReport, StepControl, Timeouts, Turn};
 use plan::event::{Ending, IslandState, WorkerEvent};
 use plan::shard::Position;
-use plan::spec::{BatchSpec, RankSpec, Rule, WorkerSpec};
+use plan::spec::{BatchSpec, IslandSpec, RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
 use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
@@ -183,10 +183,11 @@ impl<'a> Rank<'a> {
         let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
         let steps = found.manifest().optimizer_steps;
         self.devices.spread_moments(self.member.group(), moments, steps)?;
+        let tokens = found.manifest().tokens;
         let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(OuterState { round, anchor, error })
+        Ok(OuterState { round, tokens, samples: 0, anchor, error })
     }
 
     /// The state of a run's first round.
@@ -545,9 +546,16 @@ fn member_config(spec: &WorkerSpec) -> Result<MemberConfig, RunError> {
         codec,
         outer: OuterParams { rule, alpha: sparse.outer_learning_rate },
         inner_steps: spec.island.inner_steps,
+        round_samples: round_samples(&spec.island),
         tokens_per_second: spec.island.tokens_per_second,
         timeouts: Timeouts::default(),
     })
+}
+
+/// Sequences of a round, over all replicas.
+fn round_samples(island: &IslandSpec) -> u64 {
+    let step: u64 = island.batches.iter().map(|batch| sequences(batch) as u64).sum();
+    step * u64::from(island.inner_steps)
 }
 
 /// Sequences of a replica's step.

@@ -38,6 +38,9 @@ fn join(island: &str) -> Event {
         theta_hash: Digest([2; 32]),
         tokens_per_second_milli: 0,
         inner_steps: 0,
+        round_samples: 10,
+        tokens: 0,
+        samples: 0,
     })
 }
 

@@ -60,6 +60,15 @@ pub struct JoinRequest {
     pub tokens_per_second_milli: u64,
     #[prost(uint32, tag = "7")]
     pub inner_steps: u32,
+    /// Samples (sequences) that the island trains on in a whole round.
+    #[prost(uint64, tag = "8")]
+    pub round_samples: u64,
+    /// What the island knows of the run at the start of `round`: its tokens, and the samples that
+    /// were handed out. A coordinator that lost its store takes the run over from them.
+    #[prost(uint64, tag = "9")]
+    pub tokens: u64,
+    #[prost(uint64, tag = "10")]
+    pub samples: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinResponse {
@@ -104,6 +113,17 @@ pub struct RunView {
     /// The newest checkpoint that an island told of; absent until one did.
     #[prost(message, optional, tag = "11")]
     pub checkpoint: ::core::option::Option<Checkpoint>,
+    /// The highest round ever in progress: a member beyond it holds what this coordinator never saw.
+    #[prost(uint64, tag = "12")]
+    pub highest: u64,
+    /// Samples of the run's order of text that were handed out so far, to whomever.
+    #[prost(uint64, tag = "13")]
+    pub samples: u64,
+    /// Enough islands have offered: the round closes `grace_ms` after the first view that says so.
+    #[prost(bool, tag = "14")]
+    pub closing: bool,
+    #[prost(uint64, tag = "15")]
+    pub grace_ms: u64,
 }
 /// An island keeps theta at the start of a round, and its own state with it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -131,6 +151,20 @@ pub struct Member {
     /// Tokens that it gave in all rounds that were ever committed.
     #[prost(uint64, tag = "7")]
     pub tokens: u64,
+    /// The samples of the round in progress that are its own to train on, in this order.
+    #[prost(message, repeated, tag = "8")]
+    pub samples: ::prost::alloc::vec::Vec<SampleRange>,
+    /// Contributions of it that others refused for what was in them.
+    #[prost(uint32, tag = "9")]
+    pub rejected: u32,
+}
+/// Positions \[first, end) in the run's order of text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SampleRange {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    #[prost(uint64, tag = "2")]
+    pub end: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Contribution {
@@ -160,6 +194,11 @@ pub struct Commit {
     /// blake3 over the record before this one and this one's content.
     #[prost(bytes = "vec", tag = "3")]
     pub record_hash: ::prost::alloc::vec::Vec<u8>,
+    /// Tokens of all rounds up to this one, and samples handed out until it was committed.
+    #[prost(uint64, tag = "4")]
+    pub tokens: u64,
+    #[prost(uint64, tag = "5")]
+    pub samples: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatRequest {
@@ -201,14 +240,32 @@ pub struct OfferResponse {
     #[prost(bool, tag = "1")]
     pub accepted: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FetchedRequest {
     #[prost(message, optional, tag = "1")]
     pub who: ::core::option::Option<Identity>,
     #[prost(uint64, tag = "2")]
     pub round: u64,
+    /// Owners of contributions that the island holds whole.
     #[prost(string, repeated, tag = "3")]
     pub have: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Pieces that its ranks have verified so far, of all contributions: what grows is waited for.
+    #[prost(uint64, tag = "4")]
+    pub pieces: u64,
+    /// Contributions that it cannot hold, and why.
+    #[prost(message, repeated, tag = "5")]
+    pub rejected: ::prost::alloc::vec::Vec<Rejection>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rejection {
+    /// Owner of the contribution.
+    #[prost(string, tag = "1")]
+    pub island: ::prost::alloc::string::String,
+    #[prost(enumeration = "RejectionCause", tag = "2")]
+    pub cause: i32,
+    /// For people; bounded.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchedResponse {}
@@ -311,6 +368,37 @@ impl MemberState {
             "MEMBER_STATE_SYNCING" => Some(Self::Syncing),
             "MEMBER_STATE_READY" => Some(Self::Ready),
             "MEMBER_STATE_ACTIVE" => Some(Self::Active),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RejectionCause {
+    Unspecified = 0,
+    /// What was served is not what was offered, or cannot be decoded.
+    Invalid = 1,
+    /// Every source was asked, and none serves it.
+    Unserved = 2,
+}
+impl RejectionCause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REJECTION_CAUSE_UNSPECIFIED",
+            Self::Invalid => "REJECTION_CAUSE_INVALID",
+            Self::Unserved => "REJECTION_CAUSE_UNSERVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REJECTION_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REJECTION_CAUSE_INVALID" => Some(Self::Invalid),
+            "REJECTION_CAUSE_UNSERVED" => Some(Self::Unserved),
             _ => None,
         }
     }
@@ -545,7 +633,7 @@ pub mod coordinator_client {
                 .insert(GrpcMethod::new("heteroloco.v1.Coordinator", "Offer"));
             self.inner.unary(req, path, codec).await
         }
-        /// Which of the closed set's contributions the island holds completely.
+        /// Which of the closed set's contributions the island holds, lacks still, or cannot hold.
         pub async fn fetched(
             &mut self,
             request: impl tonic::IntoRequest<super::FetchedRequest>,
@@ -694,7 +782,7 @@ pub mod coordinator_server {
             &self,
             request: tonic::Request<super::OfferRequest>,
         ) -> std::result::Result<tonic::Response<super::OfferResponse>, tonic::Status>;
-        /// Which of the closed set's contributions the island holds completely.
+        /// Which of the closed set's contributions the island holds, lacks still, or cannot hold.
         async fn fetched(
             &self,
             request: tonic::Request<super::FetchedRequest>,

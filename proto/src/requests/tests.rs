@@ -1,6 +1,8 @@
 //! Tests of the conversions.
 
-use rounds::types::{Checkpoint, Commit, Digest, MemberState, MemberView, Phase, RunView};
+use rounds::types::{
+    Checkpoint, Commit, Digest, MemberState, MemberView, Phase, RunView, SampleRange,
+};
 
 use super::*;
 
@@ -33,6 +35,9 @@ fn join() -> Join {
         theta_hash: Digest([2; 32]),
         tokens_per_second_milli: 12,
         inner_steps: 15,
+        round_samples: 10,
+        tokens: 0,
+        samples: 0,
     }
 }
 
@@ -55,12 +60,24 @@ fn view() -> RunView {
             round: 5,
             offered: true,
             tokens: 70,
+            samples: vec![SampleRange { first: 4, end: 9 }],
+            rejected: 0,
         }],
         closed: vec![contribution()],
-        commits: vec![Commit { round: 4, set: vec![], record_hash: Digest([4; 32]) }],
+        commits: vec![Commit {
+            round: 4,
+            set: vec![],
+            record_hash: Digest([4; 32]),
+            tokens: 70,
+            samples: 40,
+        }],
         traceparent: "00-aa-bb-01".into(),
         reason: "all 1 islands offered".into(),
         checkpoint: Some(Checkpoint { round: 4, island: "lab-a".into() }),
+        highest: 0,
+        samples: 0,
+        closing: false,
+        grace_ms: 0,
     }
 }
 
@@ -80,7 +97,10 @@ fn every_message_survives_the_way_to_the_wire_and_back() {
     round_trip!(offer(), v1::OfferRequest);
     round_trip!(Ready { who: identity(), round: 2, theta_hash }, v1::ReadyRequest);
     let have = BTreeSet::from(["a".to_string(), "b".to_string()]);
-    round_trip!(Fetched { who: identity(), round: 2, have }, v1::FetchedRequest);
+    let rejection = Rejection { cause: RejectionCause::Unserved, detail: "gone".into() };
+    let rejected = BTreeMap::from([("lab-b".to_string(), rejection)]);
+    let fetched = Fetched { who: identity(), round: 2, have, pieces: 12, rejected };
+    round_trip!(fetched, v1::FetchedRequest);
     let applied = Applied { who: identity(), round: 2, theta_hash };
     round_trip!(applied, v1::AppliedRequest);
     round_trip!(Kept { who: identity(), round: 2 }, v1::KeptRequest);

@@ -113,6 +113,9 @@ fn joining(who: Identity, round: u64, theta_hash: Digest) -> Event {
         theta_hash,
         tokens_per_second_milli: 0,
         inner_steps: 0,
+        round_samples: 10,
+        tokens: 0,
+        samples: 0,
     })
 }
 
@@ -156,7 +159,7 @@ impl Run {
             What::Fetched { all } => {
                 let have = view.closed.iter().map(|c| c.island.clone());
                 let have = have.take(if all { usize::MAX } else { 1 }).collect();
-                Event::Fetched(Fetched { who, round, have })
+                Event::Fetched(Fetched { who, round, have, pieces: 0, rejected: [].into() })
             }
             What::Applied => {
                 let round = round.saturating_sub(1);
@@ -325,7 +328,13 @@ impl Honest {
         } else if view.phase == Phase::Fetching {
             let have = view.closed.iter().map(|c| c.island.clone()).collect();
             let round = view.round;
-            run.call(Event::Fetched(Fetched { who: self.who(), round, have }))?;
+            run.call(Event::Fetched(Fetched {
+                who: self.who(),
+                round,
+                have,
+                pieces: 0,
+                rejected: [].into(),
+            }))?;
         }
         Ok(())
     }

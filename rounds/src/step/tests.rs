@@ -56,6 +56,9 @@ fn joining(island: &str, epoch: u64, round: u64) -> Join {
         theta_hash: theta(round),
         tokens_per_second_milli: 1,
         inner_steps: 1,
+        round_samples: 10,
+        tokens: 0,
+        samples: 0,
     }
 }
 
@@ -186,7 +189,7 @@ fn leaving(island: &str, round: u64) -> Event {
 
 fn fetching(island: &str, round: u64, have: &[&str]) -> Event {
     let have: BTreeSet<_> = have.iter().map(|island| (*island).to_string()).collect();
-    Event::Fetched(Fetched { who: who(island, 1), round, have })
+    Event::Fetched(Fetched { who: who(island, 1), round, have, pieces: 0, rejected: [].into() })
 }
 
 fn applying(island: &str, round: u64, theta_hash: Digest) -> Event {
@@ -582,8 +585,15 @@ mod committing {
         run.offer("b");
         run.yes(Event::Join(joining("a", 2, 0)));
         run.yes(Event::Join(joining("b", 2, 0)));
-        let nothing =
-            |island| Event::Fetched(Fetched { who: who(island, 2), round: 0, have: [].into() });
+        let nothing = |island| {
+            Event::Fetched(Fetched {
+                who: who(island, 2),
+                round: 0,
+                have: [].into(),
+                pieces: 0,
+                rejected: [].into(),
+            })
+        };
         run.yes(nothing("a"));
         run.wait(GRACE);
         assert_eq!(run.view().phase, Phase::Fetching, "b has not said what it holds");

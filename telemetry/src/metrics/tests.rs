@@ -47,6 +47,8 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
         round: 0,
         offered: false,
         tokens: 0,
+        samples: vec![],
+        rejected: 0,
     };
     RunView {
         version: 1,
@@ -56,10 +58,20 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
         tokens: 12_345,
         members: states.iter().map(member).collect(),
         closed: Vec::new(),
-        commits: vec![Commit { round: 8, set: Vec::new(), record_hash: Digest([0; 32]) }],
+        commits: vec![Commit {
+            round: 8,
+            set: Vec::new(),
+            record_hash: Digest([0; 32]),
+            tokens: 0,
+            samples: 0,
+        }],
         traceparent: String::new(),
         reason: String::new(),
         checkpoint: None,
+        highest: 0,
+        samples: 0,
+        closing: false,
+        grace_ms: 0,
     }
 }
 

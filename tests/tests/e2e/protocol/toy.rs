@@ -308,6 +308,7 @@ impl Cluster {
             codec: codec(),
             outer: OuterParams { rule: self.rule, alpha: 1.0 },
             inner_steps: STEPS,
+            round_samples: u64::from(STEPS),
             tokens_per_second: 1.0,
             timeouts: Timeouts {
                 group: Duration::from_secs(30),
