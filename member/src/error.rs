@@ -2,6 +2,7 @@
 
 use collective::CommError;
 use sparseloco::codec::CompressError;
+use sparseloco::outer::ApplyError;
 
 use crate::session::SessionError;
 
@@ -41,18 +42,13 @@ pub enum MemberError {
         /// What is not finite.
         source: CompressError,
     },
-    /// A piece of a commit is gone, or is not what was verified when it came.
-    #[error(
-        "failed to apply piece {piece} of round {round}: start the island again, it takes θ from \
-         the others"
-    )]
+    /// A committed round cannot be applied.
+    #[error("failed to apply round {round}: its set is not what was verified; start again")]
     Apply {
         /// The round.
         round: u64,
-        /// The piece.
-        piece: u32,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What is wrong with it.
+        source: ApplyError,
     },
     /// The island could not make a contribution, try after try.
     #[error(

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rounds::types::{Commit, Contribution, Digest};
-use sparseloco::codec::{FrameId, PieceAt, PieceInput, compress_piece, restore_piece};
-use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
+use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
+use sparseloco::outer::{ApplyError, PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
 use tracing::{Instrument as _, Span};
 
@@ -245,53 +245,42 @@ impl Member {
         Ok(false)
     }
 
-    /// Applies a commit, all of which is held, to the rank's span of θ.
-    ///
-    /// # Errors
-    /// When a piece is gone or not what was verified. θ is then partly that of the next round, and
-    /// nobody is served from it.
     fn apply_span(&mut self, commit: &Commit) -> Result<(), MemberError> {
-        for piece in self.span() {
-            self.apply_piece(commit, piece)?;
-        }
-        self.store.with_anchor_mut(|anchor| anchor.round = Some(commit.round + 1));
-        Ok(())
-    }
-
-    fn apply_piece(&mut self, commit: &Commit, piece: u32) -> Result<(), MemberError> {
         let round = commit.round;
-        let failed = |source| MemberError::Apply { round, piece, source };
+        let failed = |source| MemberError::Apply { round, source };
         let start = self.span_values().start;
-        let range = self.layout.piece(piece).values;
-        let range = range.start - start..range.end - start;
-        let island = &self.config.island;
-        let own = commit.set.iter().position(|c| c.island == *island);
-        let held = commit.set.iter().map(|c| {
-            let bytes = self.store.piece(round, &c.island, piece);
-            let gone = || failed(format!("nothing of island {:?} is here", c.island).into());
-            Ok((c.tokens, self.frame_id(&c.island), bytes.ok_or_else(gone)?))
-        });
-        let held = held.collect::<Result<Vec<(u64, FrameId, Bytes)>, MemberError>>()?;
-        let set: Vec<Weighted<'_>> = held
-            .iter()
-            .map(|(weight, id, bytes)| Weighted { weight: *weight, id: *id, bytes })
-            .collect();
-        let id = self.frame_id(island);
-        let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
-        let error = &mut self.error[range.clone()];
-        // What an earlier epoch of the island offered never left this residual.
-        if own.is_none()
-            && self.standing.offered
-            && let Some(bytes) = self.store.piece(round, island, piece)
-        {
-            restore_piece(at, &id, &bytes, error).map_err(|error| failed(error.into()))?;
+        let island = self.config.island.clone();
+        let own = commit.set.iter().position(|c| c.island == island);
+        let id = self.frame_id(&island);
+        for piece in self.span() {
+            let range = self.layout.piece(piece).values;
+            let range = range.start - start..range.end - start;
+            let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
+            let error = &mut self.error[range.clone()];
+            // What an earlier epoch of the island offered never left this residual.
+            if own.is_none()
+                && self.standing.offered
+                && let Some(bytes) = self.store.piece(round, &island, piece)
+            {
+                restore_piece(at, &id, &bytes, error)
+                    .map_err(|source| failed(ApplyError::Frame { index: 0, source }))?;
+            }
+            let pieces = commit.set.iter().map(|c| self.store.piece(round, &c.island, piece));
+            // What is not there is as good as a frame without a byte.
+            let held: Vec<Bytes> = pieces.map(Option::unwrap_or_default).collect();
+            let weighted = commit.set.iter().zip(&held);
+            let set: Vec<Weighted<'_>> = weighted
+                .map(|(c, bytes)| (c, id.for_island(&c.island), bytes))
+                .map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes })
+                .collect();
+            self.store.with_anchor_mut(|anchor| {
+                anchor.round = None;
+                let state = PieceState { anchor: &mut anchor.values[range], error };
+                apply_piece(at, &self.config.outer, &set, own, state).map_err(failed)
+            })?;
         }
-        self.store.with_anchor_mut(|anchor| {
-            anchor.round = None;
-            let state = PieceState { anchor: &mut anchor.values[range], error };
-            apply_piece(at, &self.config.outer, &set, own, state)
-                .map_err(|error| failed(error.into()))
-        })
+        self.store.with_anchor_mut(|anchor| anchor.round = Some(round + 1));
+        Ok(())
     }
 
     fn finish_report(&mut self, commit: &Commit, hash: Digest) -> Result<RoundReport, MemberError> {
