@@ -308,7 +308,7 @@ impl Member {
     pub(crate) fn sync(
         &mut self,
         round: u64,
-        hash: Option<Digest>,
+        hash: Digest,
         theta: &mut dyn Theta,
     ) -> Result<bool, MemberError> {
         let members = self.members();
@@ -324,7 +324,7 @@ impl Member {
         self.error = vec![0.0; values.len()];
         self.store.set_anchor(None, values);
         let mine = self.theta_hash()?;
-        if hash.is_some_and(|hash| hash != mine) {
+        if hash != mine {
             tracing::warn!(round, "The θ that was fetched is not the run's; fetching again.");
             return Ok(false);
         }

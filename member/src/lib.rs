@@ -11,7 +11,6 @@
 
 mod config;
 mod control;
-pub mod decide;
 mod error;
 mod exchange;
 mod fetch;
@@ -21,6 +20,8 @@ mod server;
 mod session;
 mod store;
 mod theta;
+
+pub use rounds::decide;
 
 pub use config::{MemberConfig, Timeouts};
 pub use control::StepControl;

@@ -262,6 +262,8 @@ impl Member {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
+                // The run is where this island is: its θ is the run's.
+                self.standing.needs_snapshot = false;
                 return Ok(Some(Turn::Train { round }));
             }
             Directive::OfferAgain => {
@@ -280,7 +282,7 @@ impl Member {
             Directive::Wait { .. } => self.idle = true,
             Directive::Finish => return Ok(Some(Turn::Finished)),
             Directive::Miss => return Ok(Some(Turn::Missed)),
-            Directive::Restart { round } => {
+            Directive::Rewind { round } => {
                 let island = self.standing.round;
                 return Err(MemberError::Rewound { run: round, island });
             }
