@@ -2,6 +2,7 @@
 
 use collective::CommError;
 use sparseloco::codec::CompressError;
+use sparseloco::outer::ApplyError;
 
 use crate::session::SessionError;
 
@@ -40,6 +41,14 @@ pub enum MemberError {
         round: u64,
         /// What is not finite.
         source: CompressError,
+    },
+    /// A committed round cannot be applied.
+    #[error("failed to apply round {round}: its set is not what was verified; start again")]
+    Apply {
+        /// The round.
+        round: u64,
+        /// What is wrong with it.
+        source: ApplyError,
     },
     /// The island could not make a contribution, try after try.
     #[error(

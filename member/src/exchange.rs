@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rounds::types::{Commit, Contribution, Digest};
 use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
-use sparseloco::outer::{PieceState, Weighted, apply_piece, local_start};
+use sparseloco::outer::{ApplyError, PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
 use tracing::{Instrument as _, Span};
 
@@ -150,7 +150,7 @@ impl Member {
     /// Encodes the rank's span; the error feedback keeps what is not sent.
     fn compress(&mut self, after: &[f32]) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
         let round = self.standing.round;
-        let id = self.frame_id();
+        let id = self.frame_id(&self.config.island);
         let span = self.span_values();
         let start = span.start;
         let (mut pieces, mut values) = (Vec::new(), 0);
@@ -201,7 +201,7 @@ impl Member {
     }
 
     fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
-        let (id, members) = (self.frame_id(), self.members());
+        let (id, members) = (self.frame_id(&self.config.island), self.members());
         self.fetcher.retain(&members);
         let fetch = self.fetcher.contributions(&id, set, &members, &self.config.island);
         self.runtime.block_on(fetch.instrument(self.span_of_round("fetch")))
@@ -219,7 +219,7 @@ impl Member {
             self.standing.needs_snapshot = true;
             return Ok(None);
         }
-        self.apply_span(commit);
+        self.apply_span(commit)?;
         self.stand_at(commit.round + 1);
         self.known = Known { tokens: commit.tokens, samples: commit.samples };
         let hash = self.theta_hash()?;
@@ -261,35 +261,42 @@ impl Member {
         Ok(false)
     }
 
-    fn apply_span(&mut self, commit: &Commit) {
+    fn apply_span(&mut self, commit: &Commit) -> Result<(), MemberError> {
+        let round = commit.round;
+        let failed = |source| MemberError::Apply { round, source };
         let start = self.span_values().start;
         let island = self.config.island.clone();
         let own = commit.set.iter().position(|c| c.island == island);
+        let id = self.frame_id(&island);
         for piece in self.span() {
             let range = self.layout.piece(piece).values;
             let range = range.start - start..range.end - start;
             let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
             let error = &mut self.error[range.clone()];
+            // What an earlier epoch of the island offered never left this residual.
             if own.is_none()
-                && let Some(bytes) = self.store.piece(commit.round, &island, piece)
+                && self.standing.offered
+                && let Some(bytes) = self.store.piece(round, &island, piece)
             {
-                restore_piece(at, &bytes, error).expect("this rank encoded the piece itself");
+                restore_piece(at, &id, &bytes, error)
+                    .map_err(|source| failed(ApplyError::Frame { index: 0, source }))?;
             }
-            let held: Vec<(u64, Bytes)> = commit
-                .set
-                .iter()
-                .filter_map(|c| Some((c.tokens, self.store.piece(commit.round, &c.island, piece)?)))
+            let pieces = commit.set.iter().map(|c| self.store.piece(round, &c.island, piece));
+            // What is not there is as good as a frame without a byte.
+            let held: Vec<Bytes> = pieces.map(Option::unwrap_or_default).collect();
+            let weighted = commit.set.iter().zip(&held);
+            let set: Vec<Weighted<'_>> = weighted
+                .map(|(c, bytes)| (c, id.for_island(&c.island), bytes))
+                .map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes })
                 .collect();
-            let set: Vec<Weighted<'_>> =
-                held.iter().map(|(weight, bytes)| Weighted { weight: *weight, bytes }).collect();
             self.store.with_anchor_mut(|anchor| {
                 anchor.round = None;
                 let state = PieceState { anchor: &mut anchor.values[range], error };
-                apply_piece(at, &self.config.outer, &set, own, state)
-                    .expect("every piece was verified when it was fetched");
-            });
+                apply_piece(at, &self.config.outer, &set, own, state).map_err(failed)
+            })?;
         }
-        self.store.with_anchor_mut(|anchor| anchor.round = Some(commit.round + 1));
+        self.store.with_anchor_mut(|anchor| anchor.round = Some(round + 1));
+        Ok(())
     }
 
     fn finish_report(&mut self, commit: &Commit, hash: Digest) -> Result<RoundReport, MemberError> {

@@ -236,12 +236,13 @@ impl Fetcher {
         };
         let stream = self.client(address)?.pull(request).await;
         let stream = stream.map_err(|status| peer(address, status))?.into_inner();
+        let id = id.for_island(&offered.island);
         let accept = |piece: &Piece| {
             if piece_digest(&piece.data) != digests[piece.index as usize] {
                 return Err("a piece does not have the digest of the manifest".to_string());
             }
             let at = PieceAt { layout: &self.layout, params: &self.params, piece: piece.index };
-            verify_piece(at, id, &piece.data)
+            verify_piece(at, &id, &piece.data)
                 .map(|_| ())
                 .map_err(|error| format!("piece {}: {error}", piece.index))
         };

@@ -414,10 +414,9 @@ impl Member {
         Ok(())
     }
 
-    pub(crate) fn frame_id(&self) -> FrameId {
-        let mut run = [0; 16];
-        run.copy_from_slice(&blake3::hash(self.config.run.as_bytes()).as_bytes()[..16]);
-        FrameId { run, round: self.standing.round, layout: self.layout_hash.0 }
+    /// What the frames of an island's contribution to this round belong to.
+    pub(crate) fn frame_id(&self, island: &str) -> FrameId {
+        FrameId::new(&self.config.run, island, self.standing.round, self.layout_hash.0)
     }
 
     /// What the newest view says of the round in progress.

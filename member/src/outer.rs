@@ -51,6 +51,8 @@ pub(crate) fn theta_piece_digest(values: &[f32]) -> Digest {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use sparseloco::layout::TensorShape;
 
     use super::*;
@@ -76,5 +78,20 @@ mod tests {
         let before = theta_piece_digest(&values);
         values[4999] = 2.0;
         assert_ne!(before, theta_piece_digest(&values));
+    }
+
+    #[test]
+    fn the_digest_of_theta_is_that_of_the_wire_formats_vectors() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sparseloco/vectors");
+        let mut manifest = Vec::new();
+        for piece in 0..2 {
+            let bytes = std::fs::read(folder.join(format!("pieces-{piece}.input"))).unwrap();
+            let values: Vec<f32> =
+                bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            manifest.extend(theta_piece_digest(&values).0);
+        }
+        let digests = std::fs::read_to_string(folder.join("digests.txt")).unwrap();
+        let expected = format!("theta {}", blake3::hash(&manifest));
+        assert!(digests.lines().any(|line| line == expected), "{expected} is not in {digests}");
     }
 }

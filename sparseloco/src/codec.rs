@@ -9,7 +9,7 @@
 //! e ← a − m                     what quantising lost is fed back too
 //! ```
 
-use crate::frame::{self, ChunkValues, Frame, FrameWriter};
+use crate::frame::{self, ChunkValues, Frame, FrameWriter, VERSION};
 use crate::layout::{Block, Layout};
 use crate::message::Sender;
 use crate::params::{ChunkCode, CodecParams};
@@ -25,6 +25,32 @@ pub struct FrameId {
     pub round: u64,
     /// [`Layout::hash`]; a frame carries its first eight bytes.
     pub layout: [u8; 32],
+    /// The first bytes of blake3, in key-derivation mode, of the name of the island that made it;
+    /// a frame carries all of them.
+    pub island: [u8; 16],
+}
+
+impl FrameId {
+    /// What the frames of `island` belong to, in a round of the run `run` over the layout of hash
+    /// `layout`.
+    pub fn new(run: &str, island: &str, round: u64, layout: [u8; 32]) -> FrameId {
+        let run = first_half(blake3::hash(run.as_bytes()).into());
+        FrameId { run, round, layout, island: island_digest(island) }
+    }
+
+    /// The same of another island's frames.
+    pub fn for_island(self, island: &str) -> FrameId {
+        FrameId { island: island_digest(island), ..self }
+    }
+}
+
+/// Stands for an island's name in a frame, whose fields have a fixed size.
+fn island_digest(name: &str) -> [u8; 16] {
+    first_half(blake3::derive_key("heteroloco sparseloco island v1", name.as_bytes()))
+}
+
+fn first_half(digest: [u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|index| digest[index])
 }
 
 /// Which piece is worked on.
@@ -79,8 +105,11 @@ pub enum WireError {
     /// It does not begin like a frame.
     #[error("failed to read a frame: it does not begin like one")]
     Magic,
-    /// A version that this program does not know.
-    #[error("failed to read a frame: version {0} is unknown; 1 is known")]
+    /// Another version of the format than this program's.
+    #[error(
+        "failed to read a frame: it has version {0} of the wire format, this program reads \
+         {VERSION} alone; run the same release on all islands"
+    )]
     Version(u8),
     /// The checksum does not match.
     #[error("failed to read a frame: its checksum is wrong")]
@@ -103,6 +132,9 @@ pub enum WireError {
     /// Another layout.
     #[error("failed to read a frame: it is of another layout")]
     Layout,
+    /// Another island made it than the one whose contribution it was said to be.
+    #[error("failed to read a frame: it was made by another island")]
+    Island,
     /// Magnitudes are negative, not finite, above 2^96 or in the wrong order.
     #[error("failed to read a frame: the magnitudes of chunk {chunk} are out of range")]
     Scale {
@@ -169,25 +201,36 @@ pub fn compress_with(
     set.run(compress)
 }
 
-/// Checks a frame from outside: that it is whole, of this run, round, layout and piece, and that
-/// every bit of it means something. Never panics and allocates next to nothing.
+/// Checks a frame from outside: that it is whole, of this run, round, layout, island and piece, and
+/// that every bit of it means something. What passes, [`crate::outer::apply_piece`] and
+/// [`restore_piece`] take too: they make the same check. Allocates next to nothing.
+///
+/// # Errors
+/// What is wrong with `bytes`, which may be anything.
+///
+/// # Panics
+/// When the layout has no piece `at.piece`.
 pub fn verify_piece(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<PieceStats, WireError> {
     let codes = frame::codes(at);
-    let frame = Frame::parse(InstructionSet::best(), at, &codes, bytes)?;
-    frame::check_id(id, bytes)?;
+    let frame = Frame::parse(InstructionSet::best(), at, id, &codes, bytes)?;
     Ok(PieceStats { values: frame.values() })
 }
 
 /// e ← e + m, for a contribution of this island that was not committed.
 ///
 /// # Errors
-/// When `bytes` is no frame of this piece; `error` is then as it was.
+/// When `bytes` is not the frame that was expected; `error` is then as it was.
 ///
 /// # Panics
 /// When `error` does not have the length of the piece.
-pub fn restore_piece(at: PieceAt<'_>, bytes: &[u8], error: &mut [f32]) -> Result<(), WireError> {
+pub fn restore_piece(
+    at: PieceAt<'_>,
+    id: &FrameId,
+    bytes: &[u8],
+    error: &mut [f32],
+) -> Result<(), WireError> {
     let codes = frame::codes(at);
-    let mut reader = Frame::parse(InstructionSet::best(), at, &codes, bytes)?.reader();
+    let mut reader = Frame::parse(InstructionSet::best(), at, id, &codes, bytes)?.reader();
     assert_eq!(error.len(), at.layout.piece(at.piece).values.len(), "values of the piece");
     let mut values = ChunkValues::new();
     let mut rest = error;

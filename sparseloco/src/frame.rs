@@ -14,9 +14,9 @@ pub(crate) use read::{ChunkValues, Frame, Planes};
 /// The first bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"SLoC";
 /// The version that this crate writes and reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes before the planes.
-pub const HEADER_BYTES: usize = 40;
+pub const HEADER_BYTES: usize = 56;
 
 /// Largest magnitude in a frame, 2^96: sums and products of such values stay finite in f32.
 pub const LARGEST: f32 = f32::from_bits(LARGEST_BITS);
@@ -128,6 +128,7 @@ fn header(at: PieceAt<'_>, id: &FrameId) -> [u8; HEADER_BYTES] {
     header[16..24].copy_from_slice(&id.round.to_le_bytes());
     header[24..32].copy_from_slice(&id.run[..8]);
     header[32..40].copy_from_slice(&id.layout[..8]);
+    header[40..56].copy_from_slice(&id.island);
     header
 }
 
@@ -141,45 +142,36 @@ pub(crate) fn codes(at: PieceAt<'_>) -> Vec<ChunkCode> {
     at.layout.piece_blocks(at.piece).map(|chunk| ChunkCode::new(at.params, chunk.len())).collect()
 }
 
-/// Checks that a frame is of this run, round and layout.
-pub(crate) fn check_id(id: &FrameId, bytes: &[u8]) -> Result<(), WireError> {
-    let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(WireError::Truncated)?;
-    if header[24..32] != id.run[..8] {
-        return Err(WireError::Run);
-    }
-    if header[16..24] != id.round.to_le_bytes() {
-        return Err(WireError::Round);
-    }
-    if header[32..40] != id.layout[..8] {
-        return Err(WireError::Layout);
-    }
-    Ok(())
-}
-
-fn check_header(at: PieceAt<'_>, bytes: &[u8]) -> Result<(), WireError> {
+/// Checks that a frame is whole, of this version, and belongs where it is expected.
+fn check_header(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<(), WireError> {
+    check_version(bytes)?;
     let found = bytes.first_chunk::<HEADER_BYTES>().ok_or(WireError::Truncated)?;
-    if found[0..4] != MAGIC {
-        return Err(WireError::Magic);
-    }
-    if found[4] != VERSION {
-        return Err(WireError::Version(found[4]));
-    }
     if found[CHECKSUM] != checksum(bytes).to_le_bytes() {
         return Err(WireError::Checksum);
     }
-    if u32::from(found[5]) != at.params.value_bits().count() {
-        return Err(WireError::ValueBits);
+    let expected = header(at, id);
+    let fields = [
+        (5..6, WireError::ValueBits),
+        (6..8, WireError::TopK),
+        (8..12, WireError::Piece),
+        (16..24, WireError::Round),
+        (24..32, WireError::Run),
+        (32..40, WireError::Layout),
+        (40..56, WireError::Island),
+    ];
+    let differs =
+        fields.into_iter().find(|(field, _)| found[field.clone()] != expected[field.clone()]);
+    differs.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Comes before all else, as the header of another version may have another length.
+fn check_version(bytes: &[u8]) -> Result<(), WireError> {
+    let [magic @ .., version] = bytes.first_chunk::<5>().ok_or(WireError::Truncated)?;
+    if *magic != MAGIC {
+        return Err(WireError::Magic);
     }
-    if u32::from(u16::from_le_bytes([found[6], found[7]])) != at.params.top_k() {
-        return Err(WireError::TopK);
-    }
-    if found[8..12] != at.piece.to_le_bytes() {
-        return Err(WireError::Piece);
-    }
-    Ok(())
+    if *version == VERSION { Ok(()) } else { Err(WireError::Version(*version)) }
 }
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vectors;

@@ -4,7 +4,7 @@
 //! chunk's contributions are added in the order of the set, position by position.
 
 use crate::aggregate::{ChunkSum, shares};
-use crate::codec::{PieceAt, WireError};
+use crate::codec::{FrameId, PieceAt, WireError};
 use crate::frame::{self, ChunkValues, Frame, Planes};
 use crate::layout::CHUNK;
 use crate::limit;
@@ -42,6 +42,8 @@ pub struct OuterParams {
 pub struct Weighted<'a> {
     /// Tokens trained on.
     pub weight: u64,
+    /// What the frame has to belong to: the round's, and the island whose contribution it is.
+    pub id: FrameId,
     /// The frame of this piece.
     pub bytes: &'a [u8],
 }
@@ -76,7 +78,8 @@ pub enum ApplyError {
 /// are scaled down first ([`crate::limit`]).
 ///
 /// # Errors
-/// When a frame is not valid or all weights are zero; nothing has changed then.
+/// When a frame is not what [`crate::codec::verify_piece`] accepts, or all weights are zero;
+/// nothing has changed then.
 ///
 /// # Panics
 /// When a slice does not have the length of the piece, or `own` is not in the set.
@@ -128,7 +131,7 @@ pub fn apply_with(instructions: InstructionSet, apply: Apply<'_>) -> Result<(), 
         .iter()
         .enumerate()
         .map(|(index, contribution)| {
-            Frame::parse(instructions, at, &codes, contribution.bytes)
+            Frame::parse(instructions, at, &contribution.id, &codes, contribution.bytes)
                 .map_err(|source| ApplyError::Frame { index, source })
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -21,6 +21,16 @@ pub(crate) struct Levels {
     pub(crate) split: f32,
 }
 
+impl Levels {
+    /// Rounds both magnitudes, which are not negative. The lower one is bounded by the higher one:
+    /// it comes from a difference of sums, whose rounding may carry it above.
+    #[inline(always)]
+    fn new(low: f32, high: f32, split: f32) -> Levels {
+        let high = narrow(high);
+        Levels { low: narrow(low).min(high), high, split }
+    }
+}
+
 /// The f32 that a bfloat16 stands for.
 #[inline(always)]
 pub(crate) fn widen(bits: u16) -> f32 {
@@ -37,8 +47,8 @@ pub(crate) fn narrow(value: f32) -> u16 {
 /// One magnitude for the first `count` of `magnitudes`; zeros follow up to whole lanes.
 #[inline(always)]
 pub(crate) fn one(magnitudes: &[f32], count: usize) -> Levels {
-    let mean = narrow(total(magnitudes) / count as f32);
-    Levels { low: mean, high: mean, split: f32::INFINITY }
+    let mean = total(magnitudes) / count as f32;
+    Levels::new(mean, mean, f32::INFINITY)
 }
 
 /// Two magnitudes for the first `count` of `magnitudes`; zeros follow up to whole lanes.
@@ -58,7 +68,7 @@ pub(crate) fn two(magnitudes: &[f32], count: usize) -> Levels {
             split = 0.5 * (low + high);
         }
     }
-    Levels { low: narrow(low), high: narrow(high), split }
+    Levels::new(low, high, split)
 }
 
 #[inline(always)]
@@ -96,3 +106,6 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests;

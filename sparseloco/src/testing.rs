@@ -19,7 +19,7 @@ pub(crate) fn params(top_k: u32, value_bits: ValueBits) -> CodecParams {
 }
 
 pub(crate) fn id(layout: &Layout, params: &CodecParams) -> FrameId {
-    FrameId { run: *b"a run of the tes", round: 7, layout: layout.hash(params) }
+    FrameId::new("a run of the tests", "island-a", 7, layout.hash(params))
 }
 
 /// SplitMix64.
@@ -44,6 +44,23 @@ impl Random {
     pub(crate) fn normals(&mut self, count: usize, scale: f32) -> Vec<f32> {
         (0..count).map(|_| scale * self.normal()).collect()
     }
+}
+
+/// Magnitudes that are nearly all equal, the others a little smaller, and all close to the middle
+/// between two bfloat16: where rounding a mean's last bit changes the bfloat16.
+pub(crate) fn near_a_tie(count: usize, random: &mut Random) -> Vec<f32> {
+    // Up to some times as many units in the last place as the sum of `count` values is wrong by.
+    let width = (count.ilog2() + random.next() as u32 % 3).min(15);
+    let mut some = || random.next() as u32 & ((1 << width) - 1);
+    let (away, less) = (some(), some());
+    let exponent = 127 - 90 + random.next() as u32 % 180;
+    let tie = exponent << 23 | (random.next() as u32 & 0x7f) << 16 | 0x8000;
+    let most = if random.next() & 1 == 0 { tie + away } else { tie - away };
+    let mut magnitudes = vec![f32::from_bits(most); count];
+    for _ in 0..1 + random.next() % 3 {
+        magnitudes[random.next() as usize % count] = f32::from_bits(most - less);
+    }
+    magnitudes
 }
 
 /// What values look like: `Plain` is normal; the others hold what a selection could stumble over.
@@ -127,7 +144,7 @@ pub(crate) fn frame(at: PieceAt<'_>, delta: &[f32]) -> Vec<u8> {
 /// The message of a frame, every position that was not sent zero.
 pub(crate) fn message(at: PieceAt<'_>, frame: &[u8]) -> Vec<f32> {
     let mut message = vec![0.0; at.layout.piece(at.piece).values.len()];
-    restore_piece(at, frame, &mut message).unwrap();
+    restore_piece(at, &id(at.layout, at.params), frame, &mut message).unwrap();
     message
 }
 

@@ -218,7 +218,7 @@ impl<'a> Bench<'a> {
     }
 
     fn id(&self, round: u64) -> FrameId {
-        FrameId { run: [7; 16], round, layout: self.layout.hash(&self.params) }
+        FrameId::new("bench", "island", round, self.layout.hash(&self.params))
     }
 
     /// Lets θ be what file `nth` says; the anchor is zero.
@@ -331,11 +331,12 @@ impl<'a> Bench<'a> {
     }
 
     fn outer_step(&mut self, outer: &OuterParams, frames: &[Frames]) -> anyhow::Result<()> {
+        let id = self.id(0);
         for piece in 0..self.layout.pieces() {
             let span = self.layout.piece(piece).values;
             let set: Vec<Weighted<'_>> = frames
                 .iter()
-                .map(|frames| Weighted { weight: 1 << 20, bytes: &frames[piece as usize] })
+                .map(|frames| Weighted { weight: 1 << 20, id, bytes: &frames[piece as usize] })
                 .collect();
             let state =
                 PieceState { anchor: &mut self.anchor[span.clone()], error: &mut self.error[span] };

@@ -215,7 +215,7 @@ impl<'a> Bench<'a> {
             let theta = self.replica.theta()?;
             delta.iter_mut().zip(&*theta).for_each(|(delta, theta)| *delta -= theta);
             deltas.push(delta);
-            outer.collect(island, round, theta)?;
+            outer.collect(island, theta)?;
         }
         let tokens = u64::from(self.setting.inner_steps * self.setting.sequences)
             * u64::from(self.setting.sequence_length);

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ValueBits;
-use crate::testing::{Model, Random, bits, frame, id, layout, message, model, params, values};
+use crate::testing::{
+    Model, Random, bits, frame, id, layout, message, model, near_a_tie, params, values,
+};
 
 /// The input of one piece, and a by its definition.
 struct Case {
@@ -94,10 +96,28 @@ proptest! {
         compress_piece(at, &id, input, &mut error, &mut frame).unwrap();
         let message = message(at, &frame);
         let expected: Vec<f32> = error.iter().zip(&message).map(|(e, m)| e + m).collect();
-        restore_piece(at, &frame, &mut error).unwrap();
+        restore_piece(at, &id, &frame, &mut error).unwrap();
         // Where nothing was sent, not even the sign of a zero may change.
         for (index, (e, expected)) in error.iter().zip(&expected).enumerate() {
             prop_assert!(e == expected, "position {}: {} is not {}", index, e, expected);
+        }
+    }
+}
+
+#[test]
+fn whatever_k_is_what_the_encoder_writes_near_a_tie_is_taken_by_decoders() {
+    let layout = layout(&[&[64, 64]]);
+    let mut random = Random(17);
+    for k in 1..=4096 {
+        for value_bits in [ValueBits::One, ValueBits::Two] {
+            let params = params(k, value_bits);
+            let at = PieceAt { layout: &layout, params: &params, piece: 0 };
+            // So many values that just they are kept, among zeros.
+            let mut delta = near_a_tie(k as usize, &mut random);
+            delta.resize(4096, 0.0);
+            let frame = frame(at, &delta);
+            let verdict = verify_piece(at, &id(&layout, &params), &frame);
+            assert_eq!(verdict, Ok(PieceStats { values: k as usize }), "k is {k}");
         }
     }
 }

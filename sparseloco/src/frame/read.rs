@@ -2,7 +2,7 @@
 
 use super::{HEADER_BYTES, LARGEST, check_header};
 use crate::bits::{eight_fields, field, select, word};
-use crate::codec::{PieceAt, WireError};
+use crate::codec::{FrameId, PieceAt, WireError};
 use crate::layout::{CHUNK, PIECE_CHUNKS};
 use crate::params::{ChunkCode, ValueBits};
 use crate::quantise::widen;
@@ -11,7 +11,7 @@ use crate::simd::{InstructionSet, Job, Simd};
 /// Values that are read at once.
 const LANES: usize = 16;
 
-/// What a chunk's head says: its magnitudes and how many values have the higher one.
+/// What a chunk's head says: its magnitudes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Head {
     low: f32,
@@ -43,14 +43,15 @@ impl<'a> Job for Parse<'a, '_> {
 }
 
 impl<'a> Frame<'a> {
-    /// Checks all but what the frame belongs to.
+    /// Checks everything.
     pub(crate) fn parse(
         set: InstructionSet,
         at: PieceAt<'_>,
+        id: &FrameId,
         codes: &'a [ChunkCode],
         bytes: &'a [u8],
     ) -> Result<Frame<'a>, WireError> {
-        check_header(at, bytes)?;
+        check_header(at, id, bytes)?;
         set.run(Parse { at, codes, bytes })
     }
 

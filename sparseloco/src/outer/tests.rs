@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ValueBits;
 use crate::aggregate::LEAST_SHARE;
-use crate::testing::{Model, Random, bits, frame, layout, message, model, params, values};
+use crate::testing::{Model, Random, bits, frame, id, layout, message, model, params, values};
 
 const PAPER: OuterParams = OuterParams { rule: Rule::Paper, alpha: 0.7 };
 const COUNTED: OuterParams = OuterParams { rule: Rule::Counted, alpha: 0.7 };
@@ -20,8 +20,9 @@ fn set_of(model: &Model, weights: &[u64], piece: u32) -> Vec<(u64, Vec<u8>)> {
     weights.iter().map(one).collect()
 }
 
-fn weighted(set: &[(u64, Vec<u8>)]) -> Vec<Weighted<'_>> {
-    set.iter().map(|(weight, bytes)| Weighted { weight: *weight, bytes }).collect()
+fn weighted<'a>(at: PieceAt<'_>, set: &'a [(u64, Vec<u8>)]) -> Vec<Weighted<'a>> {
+    let id = id(at.layout, at.params);
+    set.iter().map(|(weight, bytes)| Weighted { weight: *weight, id, bytes }).collect()
 }
 
 /// u by its definition, over dense messages; `None` where a position was not sent.
@@ -69,7 +70,7 @@ fn check_against_reference(outer: OuterParams, shape: &[u64], own: Option<usize>
     let residual = random.normals(model.layout.values(), 0.5);
     let (mut anchor, mut error) = (theta.clone(), residual.clone());
     let state = PieceState { anchor: &mut anchor, error: &mut error };
-    apply_piece(at, &outer, &weighted(&set), own, state).unwrap();
+    apply_piece(at, &outer, &weighted(at, &set), own, state).unwrap();
 
     let total: u64 = weights.iter().sum();
     let shares = weights.map(|weight| (weight as f64 / total as f64) as f32);
@@ -118,7 +119,10 @@ fn a_lone_sender_of_four_counts_fully_and_one_of_eight_by_half() {
     for (islands, expected) in [(1, 1.0), (2, 1.0), (4, 1.0), (8, 0.5), (16, 0.25)] {
         let mut frames = vec![single(at, 3)];
         frames.resize(islands, single(at, 0));
-        let set: Vec<_> = frames.iter().map(|bytes| Weighted { weight: 9, bytes }).collect();
+        let set: Vec<_> = frames
+            .iter()
+            .map(|bytes| Weighted { weight: 9, id: id(&layout, &params), bytes })
+            .collect();
         let (mut anchor, mut error) = ([0.0; 4], [0.0; 4]);
         let state = PieceState { anchor: &mut anchor, error: &mut error };
         apply_piece(at, &OuterParams { rule: Rule::Counted, alpha: 1.0 }, &set, None, state)
@@ -140,7 +144,7 @@ proptest! {
             .map(|instructions| {
                 let (mut anchor, mut error) = start.clone();
                 let state = PieceState { anchor: &mut anchor, error: &mut error };
-                let (set, own) = (weighted(&set), Some(1));
+                let (set, own) = (weighted(model.at(0), &set), Some(1));
                 let apply = Apply { at: model.at(0), outer: &outer, set: &set, own, state };
                 apply_with(instructions, apply).unwrap();
                 (bits(&anchor), bits(&error))
@@ -169,7 +173,14 @@ fn pieces_are_independent_of_each_other() {
             let set = set_of(&model, &[1, 2, 3], piece);
             let state =
                 PieceState { anchor: &mut anchor[span.clone()], error: &mut error[span.clone()] };
-            apply_piece(model.at(piece), &COUNTED, &weighted(&set), Some(0), state).unwrap();
+            apply_piece(
+                model.at(piece),
+                &COUNTED,
+                &weighted(model.at(piece), &set),
+                Some(0),
+                state,
+            )
+            .unwrap();
         }
         (bits(&anchor), bits(&error))
     };
@@ -184,11 +195,15 @@ fn a_set_with_a_bad_frame_changes_nothing_and_names_it() {
     let good = frame(at, &Random(2).normals(4096, 1.0));
     let mut bad = good.clone();
     bad[100] ^= 4;
-    let set = [Weighted { weight: 1, bytes: &good }, Weighted { weight: 1, bytes: &bad }];
-    let nothing = [Weighted { weight: 0, bytes: &good }];
+    let id = id(&layout, &params);
+    let one = |weight, bytes| Weighted { weight, id, bytes };
+    let set = [one(1, &good), one(1, &bad)];
+    let nothing = [one(0, &good)];
+    let foreign = [one(1, &good), Weighted { id: id.for_island("b"), ..one(1, &good) }];
     let (mut anchor, mut error) = (vec![1.0; 4096], vec![2.0; 4096]);
     for (set, own, result) in [
         (&set[..], Some(0), Err(ApplyError::Frame { index: 1, source: WireError::Checksum })),
+        (&foreign[..], None, Err(ApplyError::Frame { index: 1, source: WireError::Island })),
         (&nothing[..], None, Err(ApplyError::NoWeight)),
         (&[], None, Ok(())),
     ] {
@@ -236,8 +251,14 @@ fn an_absurd_contribution_moves_no_chunk_further_than_the_bound() {
     set.push((100, frame(at, &random.normals(8192, 1e20))));
     let (mut anchor, mut error) = (vec![0.0; 8192], vec![0.0; 8192]);
     let state = PieceState { anchor: &mut anchor, error: &mut error };
-    apply_piece(at, &OuterParams { rule: Rule::Paper, alpha: 1.0 }, &weighted(&set), None, state)
-        .unwrap();
+    apply_piece(
+        at,
+        &OuterParams { rule: Rule::Paper, alpha: 1.0 },
+        &weighted(at, &set),
+        None,
+        state,
+    )
+    .unwrap();
     let moved = norm(&anchor[..4096]);
     assert!(moved < 1.5 * usual, "moved by {moved}, a usual contribution has {usual}");
 }

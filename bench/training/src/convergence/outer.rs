@@ -87,7 +87,7 @@ impl Outer {
     }
 
     /// Takes an island's θ (flat) after its inner steps.
-    pub fn collect(&mut self, island: usize, round: u64, theta: &[f32]) -> anyhow::Result<()> {
+    pub fn collect(&mut self, island: usize, theta: &[f32]) -> anyhow::Result<()> {
         let mut after = vec![0.0; self.anchor.len()];
         self.layout.gather(0..self.layout.pieces(), theta, &mut after);
         if !matches!(self.arm, Arm::Sparse { .. }) {
@@ -96,7 +96,7 @@ impl Outer {
             }
             return Ok(());
         }
-        let id = FrameId { run: [0; 16], round, layout: self.layout.hash(&self.codec) };
+        let id = self.frame_id();
         self.frames[island].clear();
         for piece in 0..self.layout.pieces() {
             let values = self.layout.piece(piece).values;
@@ -136,7 +136,13 @@ impl Outer {
         Ok(())
     }
 
+    /// The same for all islands and rounds, as no frame leaves this process.
+    fn frame_id(&self) -> FrameId {
+        FrameId::new("convergence", "island", 0, self.layout.hash(&self.codec))
+    }
+
     fn sparse_step(&mut self, outer: OuterParams, tokens: u64) -> anyhow::Result<()> {
+        let id = self.frame_id();
         for piece in 0..self.layout.pieces() {
             let values = self.layout.piece(piece).values;
             let before = self.anchor[values.clone()].to_vec();
@@ -144,7 +150,7 @@ impl Outer {
                 let set: Vec<Weighted<'_>> = self
                     .frames
                     .iter()
-                    .map(|frames| Weighted { weight: tokens, bytes: &frames[piece as usize] })
+                    .map(|frames| Weighted { weight: tokens, id, bytes: &frames[piece as usize] })
                     .collect();
                 let at = PieceAt { layout: &self.layout, params: &self.codec, piece };
                 // Every island makes the same outer step; each clips its own residual.

@@ -9,6 +9,8 @@ use proto::v1::{
     PullRequest, RankAddress, SnapshotRequest, WatchRequest,
 };
 use rounds::config::RunConfig;
+use sparseloco::codec::compress_piece;
+use sparseloco::{FrameId, Layout, PieceAt, PieceInput};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -25,28 +27,53 @@ enum Lie {
     Manifest,
     /// It never sends a byte of a piece.
     Silence,
+    /// Its pieces are good frames, which another island made.
+    Foreign,
 }
 
 struct Liar {
     lie: Lie,
-    pieces: u32,
+    layout: Arc<Layout>,
+}
+
+impl Lie {
+    /// What is offered and served as a piece.
+    fn piece(self, layout: &Layout, round: u64, index: u32) -> Vec<u8> {
+        match self {
+            Lie::Foreign => foreign(layout, round, index),
+            Lie::Noise | Lie::Manifest | Lie::Silence => noise(index),
+        }
+    }
+
+    /// The manifest that is offered.
+    fn digests(self, layout: &Layout, round: u64) -> Vec<u8> {
+        let digest = |index| *blake3::hash(&self.piece(layout, round, index)).as_bytes();
+        (0..layout.pieces()).flat_map(digest).collect()
+    }
+}
+
+/// A frame as the island `one` makes it.
+fn foreign(layout: &Layout, round: u64, piece: u32) -> Vec<u8> {
+    let zeros = vec![0.0; layout.piece(piece).values.len()];
+    let (anchor, mut error, mut frame) = (vec![1.0; zeros.len()], zeros.clone(), Vec::new());
+    let at = PieceAt { layout, params: &codec(), piece };
+    let id = FrameId::new("toy", "one", round, layout.hash(&codec()));
+    let input = PieceInput { anchor: &anchor, theta: &zeros };
+    compress_piece(at, &id, input, &mut error, &mut frame).expect("finite values");
+    frame
 }
 
 fn noise(index: u32) -> Vec<u8> {
     (0..10_000u32).map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(index) >> 7) as u8).collect()
 }
 
-fn digests(pieces: u32) -> Vec<u8> {
-    (0..pieces).flat_map(|index| *blake3::hash(&noise(index)).as_bytes()).collect()
-}
-
 #[tonic::async_trait]
 impl Exchange for Liar {
     async fn manifest(
         &self,
-        _: Request<ManifestRequest>,
+        request: Request<ManifestRequest>,
     ) -> Result<Response<ManifestResponse>, Status> {
-        let mut digests = digests(self.pieces);
+        let mut digests = self.lie.digests(&self.layout, request.get_ref().round);
         if let Lie::Manifest = self.lie {
             digests[0] ^= 1;
         }
@@ -60,14 +87,16 @@ impl Exchange for Liar {
         request: Request<PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let (lie, range) = (self.lie, request.get_ref().first_piece..request.get_ref().end_piece);
+        let PullRequest { round, first_piece, end_piece, .. } = request.into_inner();
+        let (lie, layout) = (self.lie, Arc::clone(&self.layout));
         tokio::spawn(async move {
             if let Lie::Silence = lie {
                 // The stream stays open until the peer gives up.
                 return sender.closed().await;
             }
-            for index in range {
-                let _ = sender.send(Ok(Piece { index, data: noise(index).into() })).await;
+            for index in first_piece..end_piece {
+                let data = lie.piece(&layout, round, index).into();
+                let _ = sender.send(Ok(Piece { index, data })).await;
             }
         });
         Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver)))
@@ -88,10 +117,10 @@ async fn lie(
     coordinator: String,
     lie: Lie,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let layout = layout();
+    let layout = Arc::new(layout());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
-    let service = ExchangeServer::new(Liar { lie, pieces: layout.pieces() });
+    let service = ExchangeServer::new(Liar { lie, layout: Arc::clone(&layout) });
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(service)
@@ -111,11 +140,10 @@ async fn lie(
             ..JoinRequest::default()
         })
         .await?;
-    let digests = digests(layout.pieces());
-    let contribution = Contribution {
+    let contribution = |round| Contribution {
         island: "liar".into(),
         epoch: 1,
-        digest: blake3::hash(&digests).as_bytes().to_vec(),
+        digest: blake3::hash(&lie.digests(&layout, round)).as_bytes().to_vec(),
         bytes: 10_000 * u64::from(layout.pieces()),
         tokens: 10,
         steps: 1,
@@ -126,7 +154,7 @@ async fn lie(
         let offer = OfferRequest {
             who: Some(who.clone()),
             round: view.round,
-            contribution: Some(contribution.clone()),
+            contribution: Some(contribution(view.round)),
             leaving: false,
         };
         // A refusal is what the test hopes for; the run goes on either way.
@@ -149,7 +177,7 @@ fn theta_hash(layout: &sparseloco::Layout) -> Vec<u8> {
 
 #[test]
 fn no_lie_of_a_member_stops_the_others_or_reaches_their_parameters() {
-    for kind in [Lie::Noise, Lie::Manifest, Lie::Silence] {
+    for kind in [Lie::Noise, Lie::Manifest, Lie::Silence, Lie::Foreign] {
         let cluster = Cluster::with(RunConfig {
             name: "toy".into(),
             islands: 3,
