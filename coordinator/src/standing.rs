@@ -52,7 +52,7 @@ impl Standing {
                 round: saved.round(),
                 highest: saved.highest(),
                 tokens: saved.tokens(),
-                checkpoint: saved.newest_checkpoint(),
+                checkpoint: saved.checkpoint().map(|kept| kept.round),
             }),
             Err(error) if error.is_final() => Ok(Standing::Damaged { reason: error.to_string() }),
             Err(error) => Err(error),
