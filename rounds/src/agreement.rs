@@ -31,8 +31,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Patience {
     /// It is waited for.
     Waits,
-    /// It is not, unless only it can tell which of two is heavier.
-    ForATie,
+    /// It is not, unless others disagree and its word may turn it.
+    IfContested,
     /// It is not.
     Gone,
 }
@@ -63,18 +63,17 @@ pub(crate) fn outcome(
     if 2 * weight > total {
         return Outcome::Majority(theta);
     }
-    let is_tie = votes.iter().any(|vote| vote.theta != theta && said(vote.theta).0 == weight);
-    let has_voted = |island: &str| votes.iter().any(|vote| vote.island == island);
-    let waited_for = |voter: &Voter| match patience(&voter.island) {
-        _ if has_voted(&voter.island) => false,
-        Patience::Waits => true,
-        Patience::ForATie => is_tie,
-        Patience::Gone => false,
-    };
-    if voters.iter().any(waited_for) {
-        return Outcome::Open;
+    let others = votes.iter().filter(|vote| vote.theta != theta).map(|vote| said(vote.theta).0);
+    let second = others.max();
+    let silent = voters.iter().filter(|voter| votes.iter().all(|v| v.island != voter.island));
+    let (mut waits, mut may_come) = (false, 0);
+    for voter in silent {
+        let patience = patience(&voter.island);
+        waits |= patience == Patience::Waits;
+        may_come += if patience == Patience::Gone { 0 } else { u128::from(voter.weight) };
     }
-    Outcome::Heaviest(theta)
+    let contested = may_come > 0 && second.is_some_and(|second| second + may_come >= weight);
+    if waits || contested { Outcome::Open } else { Outcome::Heaviest(theta) }
 }
 
 impl State {
@@ -121,7 +120,7 @@ impl State {
         let in_time = self.timers.now < since.plus(self.config.grace_ms);
         let patience = |island: &str| match self.saved.members.contains_key(island) {
             true if !now && in_time => Patience::Waits,
-            true if !now => Patience::ForATie,
+            true if !now => Patience::IfContested,
             _ => Patience::Gone,
         };
         let outcome = outcome(voters, &self.saved.votes, patience);
@@ -216,15 +215,16 @@ mod tests {
         for (said, expected, why) in table {
             assert_eq!(outcome(&voters, &votes(said), |_| Patience::Waits), expected, "{why}");
         }
-        let said = votes(&[("a", 9), ("b", 1)]);
-        for patience in [Patience::Gone, Patience::ForATie] {
-            let heard = outcome(&voters, &said, |_| patience);
-            assert_eq!(heard, Outcome::Heaviest(digest(1)), "c does not say in time");
+        let late = [
+            (&[("a", 9), ("b", 1)][..], Outcome::Open, "c may turn it"),
+            (&[("b", 1)], Outcome::Heaviest(digest(1)), "nobody says otherwise"),
+            (&[("b", 1), ("idle", 9)], Outcome::Open, "a and c together may equal it"),
+        ];
+        for (said, expected, why) in late {
+            let found = outcome(&voters, &votes(said), |_| Patience::IfContested);
+            assert_eq!(found, expected, "{why}");
         }
-        let tie = votes(&[("a", 9), ("c", 9), ("b", 1)]);
-        let open = outcome(&voters, &tie, |_| Patience::ForATie);
-        assert_eq!(open, Outcome::Open, "only the last can tell");
-        let forced = outcome(&voters, &tie, |_| Patience::Gone);
-        assert_eq!(forced, Outcome::Heaviest(digest(9)));
+        let gone = outcome(&voters, &votes(&[("a", 9), ("b", 1)]), |_| Patience::Gone);
+        assert_eq!(gone, Outcome::Heaviest(digest(1)));
     }
 }

@@ -169,7 +169,9 @@ impl Judge {
         }
         // Whoever came back in the same turn came after the set was closed.
         let same = |a: &MemberView, b: &MemberView| (&a.island, a.epoch) == (&b.island, b.epoch);
-        let was = |member: &MemberView| before.members.iter().any(|m| same(m, member));
+        let was = |member: &MemberView| {
+            before.members.iter().any(|m| same(m, member) && m.state == MemberState::Active)
+        };
         let active = after.members.iter().filter(|m| m.state == MemberState::Active);
         let active = active.filter(|member| was(member)).count();
         let offers = after.closed.len();
@@ -268,12 +270,15 @@ impl Judge {
         // A flipped bit: it may win where nobody else spoke up in time, and then it is what counts.
         let set = self.commits.get(&round.saturating_sub(1)).cloned().unwrap_or_default();
         let (first, said) = self.said.get(&round).cloned().unwrap_or((now, BTreeMap::new()));
-        let count = |theta| set.iter().filter(|c| said.get(&c.island) == Some(&theta)).count();
+        let says = |c: &&Contribution, theta| said.get(&c.island) == Some(&theta);
+        let weight = |theta| -> u64 {
+            set.iter().filter(|c| says(c, theta)).map(|contribution| contribution.tokens).sum()
+        };
         let here = |c: &&Contribution| view.members.iter().any(|m| m.island == c.island);
-        let unheard = set.iter().filter(here).filter(|c| !said.contains_key(&c.island)).count();
+        let unheard = set.iter().filter(here).filter(|c| !said.contains_key(&c.island));
+        let unheard: u64 = unheard.map(|contribution| contribution.tokens).sum();
         let early = now < first + self.rules.grace && view.phase == Phase::Training;
-        let outvoted = count(truth) > count(agreed) && set.len() > 2;
-        if outvoted || (early && unheard > count(agreed)) {
+        if weight(truth) > weight(agreed) || (early && unheard > weight(agreed)) {
             return Err(Fault::WrongTheta(round));
         }
         self.thetas.insert(round, agreed);
