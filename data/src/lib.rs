@@ -16,7 +16,7 @@ mod shards;
 mod sources;
 mod tokenizer;
 
-pub use corpus::{Corpus, CorpusError, Split};
+pub use corpus::{Check, Corpus, CorpusError, ShardId, Split, patiently};
 pub use prepare::{
     DEFAULT_SHARD_TOKENS, PrepareError, PrepareOptions, PrepareSummary, Progress, prepare,
 };

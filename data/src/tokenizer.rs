@@ -87,6 +87,21 @@ pub enum TokenizerError {
     },
 }
 
+impl TokenizerError {
+    /// Whether trying the same again is in vain.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Read { .. } => false,
+            Self::TooLarge { .. }
+            | Self::Parse { .. }
+            | Self::NoEnd { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. } => true,
+        }
+    }
+}
+
 /// A tokenizer, ready for use.
 #[derive(Debug)]
 pub enum Tokenizer {
