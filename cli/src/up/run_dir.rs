@@ -14,9 +14,10 @@ const LOCK: &str = "lock";
 const STATE: &str = "run.json";
 
 /// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
-/// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint.
+/// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint. Its
+/// schedule is the run's own, whatever the plan says.
 const CHANGEABLE: &[&str] =
-    &["tokens", "totalRounds", "checkpointEveryRounds", "evaluation", "data", "from"];
+    &["tokens", "totalRounds", "schedule", "checkpointEveryRounds", "evaluation", "data", "from"];
 
 /// Parts of a [`RunSpec`] that have another name in a manifest.
 const IN_MANIFEST: &[(&str, &str)] = &[

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
+use plan::schedule::extended;
 use plan::shard::Grid;
 use plan::spec::{DeviceSpec, ENVIRONMENT, WorkerSpec};
 use tokio::sync::mpsc;
@@ -129,9 +130,13 @@ impl Session {
     ///
     /// # Errors
     /// When a file or a process cannot be made, or the coordinator does not come up.
-    pub async fn start(setting: Setting) -> Result<Self, SessionError> {
+    pub async fn start(mut setting: Setting) -> Result<Self, SessionError> {
         let checkpoints = Checkpoints::new(&setting.dir, &setting.plan);
         let (state, events) = look_back(&setting, &checkpoints)?;
+        if let Some(earlier) = &setting.earlier {
+            let run = &mut setting.plan.run;
+            run.schedule = extended(&earlier.run, state.tokens, run.tokens);
+        }
         let saved = first_epochs(&setting, &checkpoints);
         setting.dir.save(&saved)?;
         let islands = setting.plan.islands.iter().map(|island| {
