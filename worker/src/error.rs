@@ -66,7 +66,7 @@ pub enum RunError {
     #[error("failed to read the training data")]
     Corpus(#[from] data::CorpusError),
     /// Samples cannot be assigned.
-    #[error("failed to share out the training data")]
+    #[error("failed to find the island's samples in the training data")]
     Sampler(#[from] data::SamplerError),
     /// The model to start from.
     #[error("failed to start from a model that is there (model.from)")]
