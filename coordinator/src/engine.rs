@@ -11,7 +11,8 @@ use rounds::config::Config;
 use rounds::record::{Deed, Entry};
 use rounds::refusal::Refusal;
 use rounds::state::{Millis, OtherRun, State};
-use rounds::step::{Event, Step, Verdict, step};
+use rounds::step::{Event, Verdict};
+use rounds::turn::{Shown, Turn};
 use rounds::types::RunView;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -129,13 +130,14 @@ impl Engine {
     }
 
     async fn take(&mut self, event: Event) -> Result<Result<Verdict, Refusal>, EngineError> {
-        let Step { state, reply, entries, changed } = step(self.state.clone(), event, self.now());
-        if changed {
-            state.check()?;
-            let (store, saved) = (Arc::clone(&self.store), state.saved().clone());
-            let written = entries.clone();
-            tokio::task::spawn_blocking(move || store.save(&saved, &written)).await??;
-            let view = state.view();
+        let turn = Turn::take(&self.state, event, self.now())?;
+        if let Some((saved, entries)) = turn.to_save() {
+            let (store, saved, entries) =
+                (Arc::clone(&self.store), saved.clone(), entries.to_vec());
+            tokio::task::spawn_blocking(move || store.save(&saved, &entries)).await??;
+        }
+        let Shown { state, reply, view, entries } = turn.saved();
+        if let Some(view) = view {
             if view.reason != self.views.borrow().reason {
                 tracing::info!(round = view.round, phase = ?view.phase, "{}", view.reason);
             }

@@ -17,5 +17,6 @@ pub mod request;
 pub mod state;
 pub mod step;
 pub mod text;
+pub mod turn;
 pub mod types;
 pub mod whereabouts;

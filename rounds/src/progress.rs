@@ -55,14 +55,20 @@ impl State {
         self.expire();
         for _ in 0..MOVES_MAX {
             self.agree(false);
-            let moved = self.catch_up()
-                || match self.saved.phase {
-                    Phase::Waiting => self.begin(),
-                    Phase::Training => self.train(),
-                    Phase::Fetching => self.fetch(),
-                    // Whoever comes now takes the model; nobody takes the run back.
-                    Phase::Done => false,
-                };
+            if self.catch_up() {
+                continue;
+            }
+            if let Some(reason) = self.ahead() {
+                self.saved.reason = reason;
+                break;
+            }
+            let moved = match self.saved.phase {
+                Phase::Waiting => self.begin(),
+                Phase::Training => self.train(),
+                Phase::Fetching => self.fetch(),
+                // Whoever comes now takes the model; nobody takes the run back.
+                Phase::Done => false,
+            };
             if !moved {
                 break;
             }
@@ -76,7 +82,7 @@ impl State {
         let grace = |since: Option<Millis>| since.map(|since| since.plus(config.grace_ms));
         let wakeups = match self.saved.phase {
             Phase::Done => [None; 4],
-            Phase::Waiting => [grace(timers.enough), self.gives_up_at(), None, None],
+            Phase::Waiting => [grace(timers.enough), None, None, None],
             Phase::Training => {
                 [Some(timers.phase.plus(config.deadline_ms)), self.closes_at(), None, None]
             }
@@ -87,7 +93,8 @@ impl State {
                 Some(timers.progress.unwrap_or(timers.phase).plus(config.stall_ms())),
             ],
         };
-        wakeups.into_iter().flatten().chain(grace(timers.voted))
+        let waits = self.gives_up_at().chain(grace(timers.voted));
+        wakeups.into_iter().flatten().chain(waits)
     }
 
     fn has_no_followers(&self) -> bool {
@@ -98,8 +105,8 @@ impl State {
         self.saved.phase = phase;
         self.saved.reason = reason;
         let leases = std::mem::take(&mut self.timers.leases);
-        let now = self.timers.now;
-        self.timers = Timers { now, phase: now, leases, ..Timers::default() };
+        let Timers { now, ahead, .. } = self.timers;
+        self.timers = Timers { now, phase: now, leases, ahead, ..Timers::default() };
         true
     }
 
@@ -117,10 +124,6 @@ impl State {
                 "round {}: {joined} of {} islands have joined; {} suffice after {} ms",
                 self.saved.round, config.islands, config.minimum, config.grace_ms
             );
-            return false;
-        }
-        if let Some(reason) = self.ahead() {
-            self.saved.reason = reason;
             return false;
         }
         self.agree(true);

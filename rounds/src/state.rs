@@ -195,6 +195,8 @@ pub(crate) struct Timers {
     pub(crate) pieces: BTreeMap<String, u64>,
     /// Since when nobody holds the round in progress.
     pub(crate) lost: Option<Millis>,
+    /// Since when members hold rounds that the coordinator never saw.
+    pub(crate) ahead: Option<Millis>,
     /// When each member's lease ends.
     pub(crate) leases: BTreeMap<String, Millis>,
 }

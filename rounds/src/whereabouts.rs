@@ -2,8 +2,9 @@
 //! going forward where the coordinator is the one that lost it.
 
 use crate::config::Config;
+use crate::progress::names;
 use crate::record::Deed;
-use crate::state::{Millis, Saved, Start, State, Timers};
+use crate::state::{Member, Millis, Saved, Start, State, Timers};
 use crate::text::Text;
 use crate::types::{Digest, MemberState, Phase};
 
@@ -75,43 +76,52 @@ impl State {
         self.saved.text = Text::from(samples);
     }
 
-    /// Members hold a round that this coordinator never saw: its store is older than they are. It
-    /// takes the run over from them where so many say the same as are a quorum of all islands.
+    /// Members hold rounds that this coordinator never saw: its store is older than they are. It
+    /// takes the run over from them where a quorum of all islands says the same; or, where so many
+    /// are beyond the store but not at the same round, from the one that is furthest, once all are
+    /// there or were waited for.
     pub(crate) fn catch_up(&mut self) -> bool {
-        let (saved, highest) = (&self.saved, self.saved.highest);
-        let ahead = || saved.members.iter().filter(|(_, member)| member.round > highest);
-        let says = |(_, m): &(&String, &crate::state::Member)| (m.round, m.theta);
         let quorum = self.config.quorum(self.config.islands as usize);
-        let agreed = ahead()
-            .map(|member| says(&member))
-            .filter(|said| ahead().filter(|member| says(member) == *said).count() >= quorum)
-            .max();
-        let Some((round, theta)) = agreed else { return false };
-        let group = || ahead().filter(|member| says(member) == (round, theta));
+        let says = |member: &Member| (member.round, member.theta);
+        let said: Vec<_> = self.members_ahead().map(|(_, member)| says(member)).collect();
+        let since = self.timers.ahead.unwrap_or(self.timers.now);
+        self.timers.ahead = (!said.is_empty()).then_some(since);
+        let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
+        let same = said.iter().filter(|what| times(what) >= quorum).max();
+        let all = self.saved.members.len() >= self.config.islands as usize;
+        let waited = since.plus(self.config.go_back_after_ms) <= self.timers.now;
+        let furthest = said.iter().max_by_key(|what| (what.0, times(what), what.1));
+        let furthest = furthest.filter(|_| said.len() >= quorum && (all || waited));
+        let Some(&(round, theta)) = same.or(furthest) else { return false };
+        let group = || self.members_ahead().filter(|(_, member)| says(member) == (round, theta));
         let tokens = group().map(|(_, member)| member.tokens).max().unwrap_or(0);
         let samples = group().map(|(_, member)| member.samples).max().unwrap_or(0);
-        let names = super::progress::names(group().map(|(island, _)| island));
-        let reason = format!("{names} hold round {round}, which the coordinator's store lacks");
+        let names = names(group().map(|(island, _)| island));
+        let reason = format!("{names} held round {round}, which the coordinator's store lacks");
         let adopted = Adopted { round, theta_hash: Some(theta), tokens, samples };
         self.go_forward(&adopted, reason.clone());
         self.settle_holders(round, MemberState::Ready);
         self.enter(Phase::Waiting, reason)
     }
 
-    /// The reason for which a run does not begin though enough members are there: some hold a round
-    /// that the coordinator never saw, and too few to take it over.
+    fn members_ahead(&self) -> impl Iterator<Item = (&String, &Member)> {
+        let highest = self.saved.highest;
+        self.saved.members.iter().filter(move |(_, member)| member.round > highest)
+    }
+
+    /// The reason for which a run stands still though members are there: some hold a round that
+    /// the coordinator never saw, too few to take it over, and too few are there without them.
     pub(crate) fn ahead(&self) -> Option<String> {
-        let ahead = self.saved.members.iter().filter(|(_, m)| m.round > self.saved.highest);
-        let newest = ahead.clone().map(|(_, member)| member.round).max()?;
-        if self.config.go_back {
+        let newest = self.members_ahead().map(|(_, member)| member.round).max()?;
+        let quorum = self.config.quorum(self.config.islands as usize);
+        let trains = self.saved.phase != Phase::Waiting && self.holders().count() >= quorum;
+        if self.config.go_back || trains {
             return None;
         }
-        let names = super::progress::names(ahead.map(|(island, _)| island));
-        let quorum = self.config.quorum(self.config.islands as usize);
+        let names = names(self.members_ahead().map(|(island, _)| island));
         Some(format!(
             "{names} hold rounds up to {newest}, of which the coordinator's store knows nothing: \
-             waiting until {quorum} islands hold the same; to go on without them, set \
-             `rounds.goBack`"
+             waiting until {quorum} islands do; to go on without them, set `rounds.goBack`"
         ))
     }
 
@@ -133,7 +143,7 @@ impl State {
         }
         let holders = self.saved.members.iter().filter(|(_, m)| self.is_verified(m));
         let holders = holders.filter(|(_, m)| m.round == to).map(|(island, _)| island);
-        let holders = super::progress::names(holders);
+        let holders = names(holders);
         let reason = format!("no member holds round {from} any more; {holders} held round {to}");
         if to < from {
             self.rewind(to, &reason);
@@ -193,9 +203,11 @@ impl State {
         }
     }
 
-    /// When waiting for what may be newer ends.
-    pub(crate) fn gives_up_at(&self) -> Option<Millis> {
-        let Timers { lost, .. } = self.timers;
-        lost.map(|since| since.plus(self.config.go_back_after_ms))
+    /// When waiting for what may be newer ends: for those that are away, and for those that are
+    /// ahead of the store.
+    pub(crate) fn gives_up_at(&self) -> impl Iterator<Item = Millis> {
+        let Timers { lost, ahead, .. } = self.timers;
+        let wait = self.config.go_back_after_ms;
+        [lost, ahead].into_iter().flatten().map(move |since| since.plus(wait))
     }
 }
