@@ -18,7 +18,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Of a run that begins with so many islands.
+    /// Of a run that begins so.
     pub(crate) fn new(beginning: &plan::planner::Beginning) -> Self {
         Self { run: beginning.run.clone(), compute_seconds: beginning.outer.compute_seconds() }
     }
