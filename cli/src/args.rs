@@ -64,6 +64,10 @@ pub struct UpArgs {
     /// Go on with the run in the folder.
     #[arg(long)]
     pub resume: bool,
+    /// Where the coordinator's store is gone, damaged or old: put it aside, and let a new one go on
+    /// from the newest whole checkpoint of the run's islands. Rounds after it are trained again.
+    #[arg(long, requires = "resume")]
+    pub adopt: bool,
     /// Print events as JSON, one per line, and nothing else.
     #[arg(long)]
     pub json: bool,

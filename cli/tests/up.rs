@@ -39,8 +39,13 @@ spec:
   devices: [{product: NVIDIA-GeForce-RTX-4090, count: 2}]
 ";
 
-/// Serves nothing, and ends when it is told to.
+/// Serves nothing, and ends when it is told to. Its store is what `$here/standing` says.
 const COORDINATOR: &str = r#"
+here=$(dirname "$0")
+if [ "$3" = --standing ]; then
+  cat "$here/standing" 2> /dev/null || echo '{"store": "missing"}'
+  exit
+fi
 echo '{"event": "listening", "address": "127.0.0.1:9"}'
 exec cat > /dev/null
 "#;
@@ -119,7 +124,21 @@ impl Place {
     }
 
     fn up_and_on(&self) -> Running {
-        let mut command = self.command(&["up", "-f", "run.yaml"]);
+        Self::started(self.command(&["up", "-f", "run.yaml"]))
+    }
+
+    /// [`Place::up_and_on`], of which files may be kept from growing.
+    fn up_on_a_disk(&self) -> Running {
+        let up = self.command(&["up", "-f", "run.yaml"]);
+        let mut shell = Command::new("bash");
+        // Without the trap the signal of the limit would end the program before it sees the error.
+        shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "bash"]).arg(up.get_program());
+        shell.args(up.get_args()).current_dir(self.0.path());
+        shell.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::started(shell)
+    }
+
+    fn started(mut command: Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = mpsc::sync_channel(1000);
@@ -148,6 +167,13 @@ impl Running {
             self.said += &line.unwrap_or_else(|_| panic!("no {text:?} in:\n{}", self.said));
             self.said.push('\n');
         }
+    }
+
+    /// From now on no file of its may grow beyond so many bytes.
+    fn limit_files(&self, bytes: &str) {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &self.child.id().to_string(), &format!("--fsize={bytes}:")]);
+        assert!(command.status().unwrap().success());
     }
 
     /// The rest of what it says, and its exit code.
@@ -379,6 +405,144 @@ fn data_is_verified_shard_by_shard() {
     let missing = verify();
     assert_eq!(missing.status.code(), Some(1));
     assert!(stderr(&missing).contains("data/train-00000.bin"), "{}", stderr(&missing));
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_ends_nothing_and_loses_nothing() {
+    let talks = r#"
+round=0
+until [ -e "$here/end" ]; do
+  if [ "$name" = a-0 ]; then
+    echo "{\"event\": \"evaluation\", \"round\": $round, \"heldoutLoss\": 5.5}"
+    echo "round $round" >&2
+    round=$((round + 1))
+  fi
+  if [ "$name" = b-1 ] && [ "$epoch" = 1 ] && [ -e "$here/die" ]; then kill -9 $$; fi
+  sleep 0.05
+done
+"#;
+    let place = Place::new(&format!("{talks}{WORKER}"));
+    let mut running = place.up_on_a_disk();
+    running.wait_for("held-out loss 5.5000 at the start of round 9");
+    running.limit_files("300");
+    running.wait_for("takes nothing more (File too large");
+    fs::write(place.path("die"), "").unwrap();
+    running.wait_for("b: rank 1 was killed by signal 9; it starts again");
+    let before = running.said.matches("held-out loss").count();
+    let later = format!("at the start of round {}", before + 30);
+    running.wait_for(&later);
+    assert!(!running.said.contains("b: started, epoch 2"), "{}", running.said);
+    running.limit_files("unlimited");
+    running.wait_for("is written again after");
+    running.wait_for("b: started, epoch 2");
+    fs::write(place.path("end"), "").unwrap();
+    let (said, code) = running.end();
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("takes nothing more").count(), 1, "{said}");
+    assert!(said.contains("nothing was lost"), "{said}");
+    let events = place.read("runs/tiny/events.jsonl");
+    let events: Vec<serde_json::Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rounds = events.iter().filter(|e| e["event"] == "evaluation" && e["island"] == "a");
+    let rounds: Vec<u64> = rounds.map(|event| event["round"].as_u64().unwrap()).collect();
+    // The last evaluation is the one with which every leader ends.
+    assert_eq!(rounds[..rounds.len() - 1], (0..rounds.len() as u64 - 1).collect::<Vec<_>>());
+    let log: Vec<String> = (0..rounds.len() - 1).map(|round| format!("round {round}")).collect();
+    assert_eq!(place.read("runs/tiny/logs/a-0.log").lines().collect::<Vec<_>>(), log);
+    assert!(place.read("runs/tiny/run.json").contains("\"b\": 2"));
+    assert!(place.read("runs/tiny/summary.json").contains("\"tokens\": 500000"));
+}
+
+#[test]
+fn a_run_on_a_disk_that_stays_full_is_finished_and_goes_on_when_it_is_resumed() {
+    let waits = r#"
+until [ -e "$here/end" ]; do sleep 0.05; done
+"#;
+    let place = Place::new(&format!("{waits}{WORKER}"));
+    let mut running = place.up_on_a_disk();
+    running.wait_for("b: started, epoch 1");
+    running.limit_files("0");
+    fs::write(place.path("end"), "").unwrap();
+    let (said, code) = running.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("figure demo.rounds 1 -"), "{said}");
+    assert!(!place.path("runs/tiny/summary.json").exists());
+    let output = place.up(&["--resume"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn a_start_on_a_full_disk_leaves_nothing_that_keeps_the_next_one_away() {
+    let place = Place::new(WORKER);
+    let mut shell = Command::new("bash");
+    let up = place.command(&["up", "-f", "run.yaml"]);
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash"]).arg(up.get_program());
+    shell.args(up.get_args()).current_dir(place.0.path());
+    shell.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("run.json"), "{}", stderr(&output));
+    // As a crash would leave it.
+    fs::write(place.path("runs/tiny/run.tmp"), "{").unwrap();
+    let output = place.up(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn a_run_without_a_checkpoint_begins_again_and_keeps_the_old_store() {
+    let place = Place::new(WORKER);
+    assert_eq!(place.up(&[]).status.code(), Some(0));
+    let standing =
+        r#"{"store": "whole", "round": 1, "highest": 1, "tokens": 500000, "checkpoint": null}"#;
+    fs::write(place.path("standing"), standing).unwrap();
+    fs::write(place.path("runs/tiny/coordinator.redb"), "rounds").unwrap();
+    let output = place.up(&["--resume"]);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}\n{}", stderr(&output));
+    let expected = "the run begins again from its start, and 1 round of 500k tokens are lost; the \
+                    old store is kept as ";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(place.read("runs/tiny/coordinator.redb.aside-1"), "rounds");
+    assert!(!said.contains("went back"), "{said}");
+    assert!(said.contains("figure demo.rounds 1 -"), "{said}");
+}
+
+#[test]
+fn a_lost_store_is_only_replaced_by_a_checkpoint_when_the_user_says_so() {
+    let place = Place::new(WORKER);
+    assert_eq!(place.up(&[]).status.code(), Some(0));
+    let checkpoint = place.path("runs/tiny/checkpoints/a/round-00000001");
+    fs::create_dir_all(&checkpoint).unwrap();
+    let manifest = r#"{"run": "tiny", "round": 1, "tokens": 500000, "samples": 77, "parts": []}"#;
+    fs::write(checkpoint.join("manifest.json"), manifest).unwrap();
+    let refused = |args: &[&str]| {
+        let output = place.up(args);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        stderr(&output)
+    };
+    let complained = refused(&["--adopt"]);
+    assert!(complained.contains("--resume"), "{complained}");
+    let complained = refused(&["--resume"]);
+    for expected in ["the coordinator's store is gone", "--resume --adopt", "no round on record"] {
+        assert!(complained.contains(expected), "no {expected:?} in: {complained}");
+    }
+    let whole = r#"{"store": "whole", "round": 1, "highest": 1, "tokens": 5, "checkpoint": 1}"#;
+    fs::write(place.path("standing"), whole).unwrap();
+    let complained = refused(&["--resume", "--adopt"]);
+    assert!(complained.contains("is whole and at round 1; go on by --resume"), "{complained}");
+    fs::write(place.path("standing"), r#"{"store": "damaged", "reason": "cut"}"#).unwrap();
+    fs::write(place.path("runs/tiny/coordinator.redb"), "cut").unwrap();
+    let output = place.up(&["--resume", "--adopt"]);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}\n{}", stderr(&output));
+    let expected =
+        "a new store of the coordinator adopts the checkpoint of round 1, at 500k tokens";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(place.read("runs/tiny/coordinator.redb.aside-1"), "cut");
+    let spec: serde_json::Value =
+        serde_json::from_str(&place.read("runs/tiny/coordinator.json")).unwrap();
+    let adopt = serde_json::json!({"round": 1, "tokens": 500_000, "samples": 77});
+    assert_eq!(spec["adopt"], adopt);
 }
 
 #[test]

@@ -77,6 +77,20 @@ pub enum CommError {
 }
 
 impl CommError {
+    /// Whether making the same group again is in vain; peers come back, and ports become free.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config { .. } | Self::Argument { .. } => true,
+            Self::Listen { .. }
+            | Self::Runtime { .. }
+            | Self::PeerLost { .. }
+            | Self::Timeout { .. }
+            | Self::EpochMismatch { .. }
+            | Self::Protocol { .. }
+            | Self::Killed => false,
+        }
+    }
+
     /// The rank to blame, where there is one.
     pub fn rank(&self) -> Option<u32> {
         match self {

@@ -1,17 +1,19 @@
 //! The program `heteroloco-coordinator`: arguments, signals, its one line of output, exit codes.
 
 use std::error::Error;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use rounds::state::{Millis, State};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::spec::{Spec, SpecError};
+use crate::standing::Standing;
 use crate::store::{Store, StoreError};
 use crate::{EngineError, Listeners, RunError, listen, run};
 
@@ -28,6 +30,9 @@ pub struct Args {
     /// YAML file: where to listen, where to store, the rules of the run.
     #[arg(long)]
     spec: PathBuf,
+    /// Say as one line of JSON what the store is and which round it has, and end.
+    #[arg(long)]
+    standing: bool,
 }
 
 /// Runs the program to its end; errors are one sentence on standard error.
@@ -36,7 +41,8 @@ pub async fn main(args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let sentence: Vec<_> = error.chain().map(ToString::to_string).collect();
-            eprintln!("heteroloco-coordinator: {}", sentence.join(": "));
+            // Standard error may be a file on the disk that is full.
+            let _ = writeln!(io::stderr(), "heteroloco-coordinator: {}", sentence.join(": "));
             if is_final(&error) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -52,19 +58,39 @@ fn is_final(error: &anyhow::Error) -> bool {
 
 async fn coordinate(args: Args) -> anyhow::Result<()> {
     let spec = Spec::read(&args.spec)?;
+    if args.standing {
+        return say(&json!(Standing::of(&spec.store)?)).context("failed to say what the store is");
+    }
     let attributes = vec![("run", spec.run.name.clone())];
     let name = "heteroloco-coordinator".to_string();
     let _telemetry = telemetry::init(&telemetry::Service { name, attributes })?;
     let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
     let store = Store::open(&spec.store)?;
+    adopt(&store, &spec)?;
     let members = listen(&spec.listen).await?;
     let metrics = match &spec.metrics {
-        Some(address) => Some(listen(address).await?),
+        // A run does not depend on whether it can be watched.
+        Some(address) => listen(address)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "metrics are not served"))
+            .ok(),
         None => None,
     };
     announce(&members, metrics.as_ref())?;
     let shutdown = any(interrupt, terminate, parent_gone()?);
     run(Listeners { members, metrics }, spec.run, store, shutdown).await.map_err(RunError::into)
+}
+
+/// Has an empty store take the run up where the specification says.
+fn adopt(store: &Store, spec: &Spec) -> Result<(), StoreError> {
+    let Some(adopted) = &spec.adopt else { return Ok(()) };
+    if store.load()?.is_some() {
+        return Ok(());
+    }
+    let mut state = State::adopt(spec.run.clone(), adopted, Millis(0));
+    let entries = state.take_entries();
+    tracing::warn!(round = adopted.round, tokens = adopted.tokens, "The run is taken over.");
+    store.save(state.saved(), &entries)
 }
 
 /// Tells whoever started it which ports were taken.
@@ -78,8 +104,12 @@ fn announce(
         let address = metrics.local_addr().context("failed to learn the metrics' port")?;
         line["metrics"] = address.to_string().into();
     }
+    say(&line).context("failed to announce the port")
+}
+
+fn say(line: &serde_json::Value) -> io::Result<()> {
     let mut output = stdout().lock();
-    writeln!(output, "{line}").and_then(|()| output.flush()).context("failed to announce the port")
+    writeln!(output, "{line}").and_then(|()| output.flush())
 }
 
 fn on(kind: SignalKind) -> anyhow::Result<Signal> {

@@ -17,10 +17,13 @@ use rounds::types::RunView;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::keeper::Keeper;
 use crate::store::{Store, StoreError};
 
 /// Calls that wait for their turn; more wait at the sender.
 const CALLS_QUEUED: usize = 256;
+/// How long the task waits after it could not save before time alone has it try again.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// How long the task sleeps when time alone changes nothing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -41,9 +44,9 @@ pub enum EngineError {
     Lost(#[from] tokio::task::JoinError),
 }
 
-/// The engine is gone: the coordinator is stopping.
+/// The engine is gone, or could not save what it was told: then it was not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to reach the run: the coordinator is stopping")]
+#[error("failed to reach the run: the coordinator is stopping, or cannot write its store")]
 pub(crate) struct Stopped;
 
 struct Call {
@@ -61,7 +64,9 @@ pub(crate) struct Handle {
 /// Owner of a run's state.
 pub(crate) struct Engine {
     state: State,
-    store: Arc<Store>,
+    store: Keeper,
+    /// Saving failed; time alone has it tried again from then on.
+    save_again: Option<Instant>,
     started: Instant,
     calls: mpsc::Receiver<Call>,
     views: watch::Sender<Arc<RunView>>,
@@ -97,9 +102,9 @@ impl Engine {
         store.save(state.saved(), &[])?;
         let (sender, calls) = mpsc::channel(CALLS_QUEUED);
         let (views, receiver) = watch::channel(Arc::new(state.view()));
-        let (store, started) = (Arc::new(store), Instant::now());
+        let (store, started) = (Keeper::new(store), Instant::now());
         let handle = Handle { calls: sender, views: receiver };
-        Ok((Engine { state, store, started, calls, views }, handle))
+        Ok((Engine { state, store, save_again: None, started, calls, views }, handle))
     }
 
     /// Coordinates until `shutdown` completes.
@@ -113,13 +118,15 @@ impl Engine {
                 Some(at) => self.started + Duration::from_millis(at.0),
                 None => Instant::now() + LONGEST_SLEEP,
             };
+            let wakeup = self.save_again.map_or(wakeup, |at| wakeup.max(at));
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 call = self.calls.recv() => {
                     let Some(Call { event, reply }) = call else { return Ok(()) };
-                    let answer = self.take(event).await?;
-                    // A caller that has gone will ask again.
-                    let _ = reply.send(answer);
+                    // A caller that has gone, or got no answer, will ask again.
+                    if let Some(answer) = self.take(event).await? {
+                        let _ = reply.send(answer);
+                    }
                 }
                 () = sleep_until(wakeup) => {
                     // A tick is never refused.
@@ -129,12 +136,24 @@ impl Engine {
         }
     }
 
-    async fn take(&mut self, event: Event) -> Result<Result<Verdict, Refusal>, EngineError> {
+    /// What is answered to an event; nothing where the disk takes no more: then nothing happened.
+    async fn take(
+        &mut self,
+        event: Event,
+    ) -> Result<Option<Result<Verdict, Refusal>>, EngineError> {
         let turn = Turn::take(&self.state, event, self.now())?;
         if let Some((saved, entries)) = turn.to_save() {
-            let (store, saved, entries) =
-                (Arc::clone(&self.store), saved.clone(), entries.to_vec());
-            tokio::task::spawn_blocking(move || store.save(&saved, &entries)).await??;
+            if let Err(error) = self.store.save(saved, entries).await? {
+                if self.save_again.is_none() {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "The run waits until its store can be written.");
+                }
+                self.save_again = Some(Instant::now() + SAVE_AGAIN);
+                return Ok(None);
+            }
+            if self.save_again.take().is_some() {
+                tracing::info!("The store is written again: the run goes on.");
+            }
         }
         let Shown { state, reply, view, entries } = turn.saved();
         if let Some(view) = view {
@@ -145,7 +164,7 @@ impl Engine {
             self.views.send_replace(Arc::new(view));
         }
         self.state = state;
-        Ok(reply)
+        Ok(Some(reply))
     }
 
     fn now(&self) -> Millis {

@@ -2,9 +2,11 @@
 
 pub mod app;
 mod engine;
+mod keeper;
 mod meet;
 mod service;
 pub mod spec;
+pub mod standing;
 mod status;
 pub mod store;
 

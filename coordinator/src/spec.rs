@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rounds::config::{Config, ConfigError, RunConfig};
+use rounds::whereabouts::Adopted;
 use serde::Deserialize;
 
 /// A specification that was read and checked.
@@ -17,6 +18,8 @@ pub struct Spec {
     pub metrics: Option<String>,
     /// The rules of the run.
     pub run: Config,
+    /// Where the run is taken up when the store is empty.
+    pub adopt: Option<Adopted>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +30,8 @@ struct Written {
     #[serde(default)]
     metrics: Option<String>,
     run: RunConfig,
+    #[serde(default)]
+    adopt: Option<Adopted>,
 }
 
 /// A specification that cannot be followed.
@@ -64,15 +69,17 @@ impl Spec {
     /// It is no specification, or has a rule that cannot be followed.
     pub fn parse(text: &str) -> Result<Spec, SpecError> {
         let written: Written = serde_yaml::from_str(text).map_err(SpecError::Parse)?;
-        let Written { listen, store, metrics, run } = written;
+        let Written { listen, store, metrics, run, adopt } = written;
         let run = run.validate().map_err(SpecError::Rules)?;
-        Ok(Spec { listen, store, metrics, run })
+        Ok(Spec { listen, store, metrics, run, adopt })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::error::Error;
+
+    use rounds::types::Digest;
 
     use super::*;
 
@@ -94,7 +101,20 @@ run:
         let spec = Spec::parse(GOOD).unwrap();
         assert_eq!(spec.run.name, "mini");
         assert_eq!((spec.run.lease_ms, spec.run.fetch_deadline_ms), (15_000, 120_000));
-        assert_eq!((spec.run.max_members, spec.metrics), (256, None));
+        assert_eq!((spec.run.max_members, spec.metrics, spec.adopt), (256, None, None));
+    }
+
+    #[test]
+    fn what_an_empty_store_takes_up_is_told_by_its_round_and_tokens() {
+        let adopt = |more: &str| Spec::parse(&format!("{GOOD}adopt: {{round: 4, {more}}}"));
+        let adopted = adopt("tokens: 7").unwrap().adopt.unwrap();
+        assert_eq!(adopted, Adopted { round: 4, theta_hash: None, tokens: 7, samples: 0 });
+        let hash = "ab".repeat(32);
+        let adopted = adopt(&format!("tokens: 7, samples: 9, thetaHash: {hash}")).unwrap();
+        let expected =
+            Adopted { round: 4, theta_hash: Some(Digest([0xab; 32])), tokens: 7, samples: 9 };
+        assert_eq!(adopted.adopt, Some(expected));
+        assert!(adopt("samples: 9").is_err());
     }
 
     #[test]

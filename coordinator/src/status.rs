@@ -5,7 +5,8 @@
 //! | `INVALID_ARGUMENT` | it has a defect: end |
 //! | `NOT_FOUND` | not a member: join again |
 //! | `PERMISSION_DENIED` | a newer epoch has taken its place: end |
-//! | `ALREADY_EXISTS` | another island has its name: end, or wait for the other's lease to end |
+//! | `ALREADY_EXISTS` | another island has its name: end, and come back later |
+//! | `ABORTED` | it does not stand where the run does: end, and come back at another epoch |
 //! | `FAILED_PRECONDITION` | refused for good, see the message |
 //! | `RESOURCE_EXHAUSTED`, `UNAVAILABLE`, `DEADLINE_EXCEEDED` | try again later |
 
@@ -26,11 +27,13 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::Superseded { .. } => Code::PermissionDenied,
         Refusal::AlreadyMember { .. } => Code::AlreadyExists,
         Refusal::Full { .. } => Code::ResourceExhausted,
+        // What the island is does not fit the run: it will not at another epoch either.
         Refusal::WrongRun { .. }
         | Refusal::LayoutDiffers
         | Refusal::Pieces { .. }
-        | Refusal::ThetaDiffers { .. }
-        | Refusal::OfferChanged { .. } => Code::FailedPrecondition,
+        | Refusal::ThetaDiffers { round: 0 } => Code::FailedPrecondition,
+        // Where it stands does not.
+        Refusal::ThetaDiffers { .. } | Refusal::OfferChanged { .. } => Code::Aborted,
     };
     Status::new(code, refusal.to_string())
 }

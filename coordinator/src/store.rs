@@ -3,19 +3,23 @@
 //! State and new entries of the record are written in one transaction that is on the disk before
 //! [`Store::save`] returns, so the two always agree.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::{io, process};
 
 use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 use rounds::record::{self, Broken, Entry};
 use rounds::state::Saved;
+use rustix::fs::FallocateFlags;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const RECORD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("record");
 const FORMAT_KEY: &str = "format";
 const STATE_KEY: &str = "state";
 const FORMAT: &[u8] = b"heteroloco coordinator 1";
+/// Bytes of the disk that a store holds beyond its size: thousands of rounds are saved in them when
+/// the disk is full.
+const RESERVED_BYTES: u64 = 4 << 20;
 
 /// An open store; one process at a time has it.
 #[derive(Debug)]
@@ -91,6 +95,11 @@ impl StoreError {
         matches!(self, Self::Foreign { .. } | Self::Record { .. } | Self::Apart { .. })
     }
 
+    /// Whether the same may go another time, by the same process.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Folder { .. } | Self::Read { .. } | Self::Write { .. })
+    }
+
     /// What keeps a store from being opened: opening one writes, too, and a disk that is full or
     /// fails says nothing against the file.
     fn of(path: &Path, error: Error) -> Self {
@@ -113,9 +122,8 @@ impl Store {
     /// The file is in use, is something else, or cannot be made.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let folder_error = |source| StoreError::Folder { path: path.into(), source };
-        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = parent.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(folder_error)?;
+        let folder = durable::parent(path);
+        durable::create_folder(folder).map_err(|error| folder_error(error.source))?;
         match fs::metadata(path).map(|file| file.len()) {
             Ok(1..) => {}
             // What an earlier disk that was full has left.
@@ -126,8 +134,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path)?,
             Err(error) => return Err(folder_error(error)),
         }
+        reserve(path);
         // The file itself is synced by redb, its name in the folder only here.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
+        durable::sync_folder(folder).map_err(|error| folder_error(error.source))?;
         Self::of(path, Database::open(path))
     }
 
@@ -160,6 +169,11 @@ impl Store {
         let store = Store { path: path.into(), database };
         store.check_format()?;
         Ok(store)
+    }
+
+    /// Its file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The state that was saved last, if any; it fits the record, and the record verifies.
@@ -205,8 +219,13 @@ impl Store {
         let write = || -> Result<(), Error> {
             let transaction = self.database.begin_write()?;
             transaction.open_table(META)?.insert(STATE_KEY, state.as_slice())?;
-            for (index, row) in &rows {
-                transaction.open_table(RECORD)?.insert(index, row.as_slice())?;
+            {
+                let mut record = transaction.open_table(RECORD)?;
+                for (index, row) in &rows {
+                    record.insert(index, row.as_slice())?;
+                }
+                // What was written though writing it failed was told to nobody.
+                record.retain_in(saved.record_length().., |_, _| false)?;
             }
             transaction.commit()?;
             Ok(())
@@ -259,6 +278,19 @@ impl Store {
 
     fn write_error(&self, error: Error) -> StoreError {
         StoreError::Write { path: self.path.clone(), source: Box::new(error) }
+    }
+}
+
+/// Sets room aside for what will be saved. Where the disk has none, or cannot do so, saving fails
+/// when it is tried.
+fn reserve(path: &Path) {
+    let reserved = || -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let size = file.metadata()?.len() + RESERVED_BYTES;
+        Ok(rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size)?)
+    };
+    if let Err(error) = reserved() {
+        tracing::debug!(%error, path = %path.display(), "No room was set aside for the store.");
     }
 }
 

@@ -121,3 +121,33 @@ fn a_full_disk_is_told_and_may_have_room_again() {
     assert_eq!(output.status.code(), Some(1), "{}", sentence(&output));
     assert!(sentence(&output).contains("failed to write the store"), "{}", sentence(&output));
 }
+
+#[test]
+fn an_empty_store_takes_the_run_up_where_it_is_told_and_one_that_knows_the_run_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let plain = fs::read_to_string(&path).unwrap();
+    let standing = || {
+        let output = program(&path).arg("--standing").output().unwrap();
+        assert!(output.status.success(), "{}", sentence(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(standing()["store"], "missing");
+    assert!(!folder.path().join("store").exists());
+    for round in [4, 9] {
+        let adopt = format!("adopt: {{round: {round}, tokens: 700, samples: 7}}");
+        fs::write(&path, format!("{plain}{adopt}\n")).unwrap();
+        let mut child =
+            program(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let expected = serde_json::json!({"store": "whole", "run": "mini", "round": 4,
+            "highest": 4, "tokens": 700, "checkpoint": null});
+        assert_eq!(standing(), expected);
+    }
+    fs::write(folder.path().join("store"), "something else entirely").unwrap();
+    let damaged = standing();
+    assert_eq!(damaged["store"], "damaged");
+    assert!(damaged["reason"].as_str().unwrap().contains("it is damaged"), "{damaged}");
+}

@@ -101,11 +101,11 @@ impl WorkFolder {
     /// Gives the folder its name, durably. The files in it are durable already.
     pub(crate) fn publish(mut self, out: &Path) -> io::Result<()> {
         fs::remove_file(self.path.join(LOCK_NAME))?;
-        File::open(&self.path)?.sync_all()?;
-        fs::rename(&self.path, out)?;
-        self.published = true;
-        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        durable::sync_folder(&self.path).map_err(|error| error.source)?;
+        let renamed = durable::rename(&self.path, out);
+        // Where it has its name, there is nothing to remove.
+        self.published = renamed.is_ok() || !self.path.exists();
+        renamed.map_err(|error| error.source)
     }
 }
 

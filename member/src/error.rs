@@ -57,28 +57,23 @@ pub enum MemberError {
     /// The leader sent something else than a view.
     #[error("failed to read what the island's leader sent")]
     Leader(#[source] serde_json::Error),
-    /// The run stands before this island's round.
-    #[error(
-        "the run went back to round {run}, behind this island's round {island}: \
-         start the island again, it resumes from its checkpoint"
-    )]
-    Rewound {
-        /// Round of the run.
-        run: u64,
-        /// Round of the island.
-        island: u64,
-    },
 }
 
 impl MemberError {
-    /// Whether starting the island again at a newer epoch may help.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(
-            self,
+    /// Whether starting the island again at a newer epoch is in vain. Of what [`Theta`] says,
+    /// whoever implements it knows; training that diverged is left to the caller, too.
+    ///
+    /// [`Theta`]: crate::Theta
+    pub fn is_final(&self) -> bool {
+        match self {
+            MemberError::Group { source, .. } => source.is_final(),
+            MemberError::Session(error) => error.is_final(),
             MemberError::Listen { .. }
-                | MemberError::Session(
-                    SessionError::Refused { .. } | SessionError::Endpoint { .. }
-                )
-        )
+            | MemberError::Runtime(_)
+            | MemberError::Theta(_)
+            | MemberError::Compress { .. }
+            | MemberError::Forgone { .. }
+            | MemberError::Leader(_) => false,
+        }
     }
 }

@@ -17,6 +17,10 @@ use crate::{MemberError, StepControl, Theta};
 
 /// Tries to train a round before the island gives up.
 const ROUND_TRIES: u32 = 3;
+/// Why a round was forgone by [`Member::offer`].
+const NOT_FINITE: &str = "the update is not finite: no contribution";
+/// What is sent is less than this; see `sparseloco`'s codec.
+const SENT_MAX: f32 = 7.9e28;
 /// Tries to fetch what a commit needs before the island gives up and takes a snapshot.
 const COMMIT_FETCH_ATTEMPTS: u32 = 4;
 const COMMIT_FETCH_PAUSE: Duration = Duration::from_millis(500);
@@ -53,7 +57,8 @@ pub struct RoundReport {
 
 impl Member {
     /// Compresses the round's update and offers it. `trained` holds the island's sums over `steps`
-    /// inner steps. Where the round closed meanwhile, the update stays in the error feedback.
+    /// inner steps. Where the round closed meanwhile, the update stays in the error feedback. An
+    /// update that is not finite is none: see [`Member::forgo`].
     pub fn offer(
         &mut self,
         theta: &mut dyn Theta,
@@ -62,7 +67,14 @@ impl Member {
     ) -> Result<(), MemberError> {
         let started = Instant::now();
         let round = self.standing.round;
-        let (pieces, values) = self.compress(theta)?;
+        let mut after = vec![0.0; self.span_values().len()];
+        theta.collect(&mut self.group, &mut after)?;
+        let finite =
+            self.store.with_anchor(|anchor| is_finite(&anchor.values, &after, &self.error));
+        if !self.all_agree(finite)? {
+            return self.forgo(theta, NOT_FINITE);
+        }
+        let (pieces, values) = self.compress(&after)?;
         let bytes: usize = pieces.iter().map(|(_, data)| data.len()).sum();
         let mut message = [(bytes as u64).to_le_bytes(), values.to_le_bytes()].concat();
         message.extend(pieces.iter().flat_map(|(_, data)| piece_digest(data).0));
@@ -94,6 +106,12 @@ impl Member {
         self.standing.offered = true;
         self.report.exchange_seconds += started.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    /// Why the round has no contribution of this island after [`Member::offer`]; empty where it
+    /// has one.
+    pub fn forgone_for(&self) -> &'static str {
+        if self.standing.forgone { NOT_FINITE } else { "" }
     }
 
     /// Ends the round without a contribution, for example because its steps were not finite; all
@@ -130,13 +148,11 @@ impl Member {
     }
 
     /// Encodes the rank's span; the error feedback keeps what is not sent.
-    fn compress(&mut self, theta: &mut dyn Theta) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
+    fn compress(&mut self, after: &[f32]) -> Result<(Vec<(u32, Bytes)>, u64), MemberError> {
         let round = self.standing.round;
         let id = self.frame_id();
         let span = self.span_values();
         let start = span.start;
-        let mut after = vec![0.0; span.len()];
-        theta.collect(&mut self.group, &mut after)?;
         let (mut pieces, mut values) = (Vec::new(), 0);
         for piece in self.span() {
             let range = self.layout.piece(piece).values;
@@ -222,7 +238,7 @@ impl Member {
     }
 
     /// Begins a round, in which nothing has happened yet.
-    fn stand_at(&mut self, round: u64) {
+    pub(crate) fn stand_at(&mut self, round: u64) {
         self.standing.round = round;
         self.standing.offered = false;
         self.standing.forgone = false;
@@ -372,5 +388,32 @@ impl Member {
     fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
         let all = self.group.all_gather_bytes(&[u8::from(mine)]).map_err(during("agree"))?;
         Ok(all.iter().all(|answer| answer == &[1]))
+    }
+}
+
+/// Whether a round's update, with what is left of earlier ones, can be encoded.
+fn is_finite(anchor: &[f32], after: &[f32], error: &[f32]) -> bool {
+    let updates = anchor.iter().zip(after).zip(error);
+    updates.into_iter().all(|((anchor, after), error)| {
+        (anchor - after).abs() + error.abs() < SENT_MAX && after.is_finite()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_finite;
+
+    #[test]
+    fn an_update_with_a_value_that_is_not_finite_or_too_large_is_none() {
+        let table = [
+            ([0.5, -2.0], [0.25, 0.0], true),
+            ([f32::NAN, 0.0], [0.0, 0.0], false),
+            ([f32::INFINITY, 0.0], [0.0, 0.0], false),
+            ([0.0, 1e30], [0.0, 0.0], false),
+            ([0.0, 0.0], [0.0, f32::NAN], false),
+        ];
+        for (after, error, expected) in table {
+            assert_eq!(is_finite(&[1.0, 1.0], &after, &error), expected, "{after:?} {error:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::control::StepControl;
-use crate::decide::{Directive, Standing, decide, is_closed};
+use crate::decide::{Directive, Standing, decide, is_closed, leads_run};
 use crate::fetch::Fetcher;
 use crate::outer::span_of;
 use crate::server::{ExchangeHandle, Traffic, serve};
@@ -41,6 +41,12 @@ pub enum Turn {
     /// θ was taken from other members; the residual was dropped.
     Synced {
         /// The round whose start θ now is.
+        round: u64,
+    },
+    /// The run went back to a round before this island's: call [`Member::begin`] with what the
+    /// island kept of that round or of one before it, or [`Member::want_snapshot`].
+    Rewound {
+        /// The run's round.
         round: u64,
     },
     /// The run has its tokens.
@@ -211,6 +217,12 @@ impl Member {
         self.known.tokens
     }
 
+    /// Whether this island is the one that does what one of all is to do for the run, as last
+    /// heard; all of its ranks hear the same.
+    pub fn leads_run(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| leads_run(view, &self.standing.island))
+    }
+
     /// Tokens of all committed rounds, as last heard.
     pub fn run_tokens(&self) -> u64 {
         self.view.as_ref().map_or(0, |view| view.tokens)
@@ -231,7 +243,8 @@ impl Member {
         self.store.with_anchor(|anchor| anchor.values.clone())
     }
 
-    /// Sets the point to go on from, and puts the start of its round into the replica.
+    /// Sets the point to go on from, and puts the start of its round into the replica. One that
+    /// takes part already says so to the coordinator; all ranks call it together.
     ///
     /// # Panics
     /// When the state does not have the values of the rank's span.
@@ -240,10 +253,18 @@ impl Member {
         assert_eq!(state.anchor.len(), values, "the anchor covers the rank's span");
         assert_eq!(state.error.len(), values, "the residual covers the rank's span");
         self.store.set_anchor(Some(state.round), state.anchor);
-        self.standing.round = state.round;
+        self.store.forget_from(state.round);
+        self.stand_at(state.round);
+        self.standing.needs_snapshot = false;
         self.known = Known { tokens: state.tokens, samples: state.samples };
         self.error = state.error;
-        self.load_local_start(theta)
+        self.load_local_start(theta)?;
+        if self.view.is_some() { self.join() } else { Ok(()) }
+    }
+
+    /// Has θ be taken from other islands: what this one holds is of no use. All ranks call it.
+    pub fn want_snapshot(&mut self) {
+        self.standing.needs_snapshot = true;
     }
 
     /// Follows the run until the train loop has something to do.
@@ -251,7 +272,10 @@ impl Member {
         loop {
             self.consult()?;
             let directive = match &self.view {
-                Some(view) => decide(view, &self.standing),
+                Some(view) => {
+                    self.standing.heed(view);
+                    decide(view, &self.standing)
+                }
                 None => Directive::Join,
             };
             let out_of_time =
@@ -276,8 +300,6 @@ impl Member {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
-                // The run is where this island is: its θ is the run's.
-                self.standing.needs_snapshot = false;
                 return Ok(Some(Turn::Train { round }));
             }
             Directive::OfferAgain => {
@@ -297,8 +319,8 @@ impl Member {
             Directive::Finish => return Ok(Some(Turn::Finished)),
             Directive::Miss => return Ok(Some(Turn::Missed)),
             Directive::Rewind { round } => {
-                let island = self.standing.round;
-                return Err(MemberError::Rewound { run: round, island });
+                self.store.forget_from(round);
+                return Ok(Some(Turn::Rewound { round }));
             }
         }
         Ok(None)

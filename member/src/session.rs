@@ -67,6 +67,40 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Whether starting the island again at a newer epoch is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            SessionError::Endpoint { .. } => true,
+            SessionError::Refused { status, .. } => is_final(status.code()),
+            SessionError::Gone { .. } | SessionError::Malformed { .. } => false,
+        }
+    }
+}
+
+/// Whether a refusal is one of what the island is, and not of where it or the run stands. The
+/// table of codes is in the coordinator's `status.rs`; the others come from what stands between.
+fn is_final(code: Code) -> bool {
+    match code {
+        Code::InvalidArgument | Code::FailedPrecondition => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
+}
+
 /// Connection to the coordinator on behalf of one island.
 pub(crate) struct Session {
     client: CoordinatorClient<Channel>,
@@ -79,7 +113,7 @@ pub(crate) struct Session {
     tasks: JoinSet<()>,
 }
 
-/// Whether asking again may help.
+/// Whether asking the same again may help.
 fn is_transient(code: Code) -> bool {
     matches!(
         code,
@@ -88,7 +122,6 @@ fn is_transient(code: Code) -> bool {
             | Code::Cancelled
             | Code::Unknown
             | Code::ResourceExhausted
-            | Code::Aborted
             | Code::Internal
     )
 }
@@ -282,7 +315,7 @@ impl Session {
             let (mut client, request) = (self.client.clone(), self.request(message.clone()));
             async move { client.ready(request).await }
         });
-        response.await.map(|_| ())
+        unless_unknown(response.await).map(|_| ())
     }
 
     /// Tells of a checkpoint; tried once, because only people want to know.
@@ -354,5 +387,24 @@ async fn watch_views(
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_final_where_it_is_of_what_the_island_is_and_not_of_where_it_stands() {
+        let refused = |code| {
+            let status = Box::new(Status::new(code, "no"));
+            SessionError::Refused { call: "join the run", status }.is_final()
+        };
+        let never = [Code::InvalidArgument, Code::FailedPrecondition];
+        assert!(never.into_iter().all(refused));
+        let again = [Code::Aborted, Code::NotFound, Code::AlreadyExists, Code::PermissionDenied];
+        assert!(!again.into_iter().any(refused));
+        let gone = SessionError::Gone { call: "join the run", seconds: 1, last: String::new() };
+        assert!(!gone.is_final());
     }
 }

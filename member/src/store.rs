@@ -96,6 +96,12 @@ impl Store {
         held.pieces.extend(pieces);
     }
 
+    /// Forgets contributions of `round` and later ones: the run went back, and they belong to what
+    /// is taken back.
+    pub(crate) fn forget_from(&self, round: u64) {
+        self.lock().retain(|(kept, _), _| *kept < round);
+    }
+
     /// The digests of an island's contribution, if this rank has them.
     pub(crate) fn digests(&self, round: u64, island: &str) -> Option<Vec<Digest>> {
         self.lock().get(&(round, island.to_string())).map(|held| held.digests.clone())
@@ -153,6 +159,18 @@ mod tests {
         assert!(store.piece(1, "a", 0).is_none());
         assert!(store.piece(2, "a", 0).is_some());
         assert!(store.piece(3, "a", 0).is_some());
+    }
+
+    #[test]
+    fn contributions_of_rounds_that_are_taken_back_are_forgotten() {
+        let store = Store::new("run".into(), 0..1);
+        for round in [4, 5] {
+            let digests = vec![piece_digest(b"x")];
+            store.insert(round, "a", digests, vec![(0, Bytes::from_static(b"x"))]);
+        }
+        store.forget_from(5);
+        assert!(store.piece(4, "a", 0).is_some());
+        assert!(store.piece(5, "a", 0).is_none());
     }
 
     #[test]

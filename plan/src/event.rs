@@ -56,6 +56,10 @@ pub enum WorkerEvent {
         loss: f32,
         /// Hash of θ after the round, hexadecimal.
         theta_hash: String,
+        /// Whether this island's own contribution is in the set: one that was late or dropped is
+        /// not, whatever it cost. What older versions wrote says nothing of it.
+        #[serde(default = "yes")]
+        contributed: bool,
         /// Bytes of this island's own contribution.
         contribution_bytes: u64,
         /// Values kept in this island's own contribution.
@@ -103,6 +107,11 @@ pub enum WorkerEvent {
         /// Bytes that the plan expects.
         planned_bytes: u64,
     },
+    /// Something that people should know and that ends nothing.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
     /// The rank ends well.
     Finished {
         /// Why.
@@ -137,6 +146,10 @@ impl fmt::Display for Ending {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// JSON has no NaN: what diverged is written as null.
 fn null_is_nan<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -162,13 +175,19 @@ pub enum IslandState {
     Waiting,
 }
 
-/// Exit code of a rank for a configuration that will never work: do not restart.
+/// Exit code of a rank that failed in a way that another start may change, for example because a
+/// file could not be read: restart at the next epoch.
+pub const EXIT_FAILED: i32 = 1;
+/// Exit code of a rank for a configuration that will never work: do not restart its island.
 pub const EXIT_CONFIG: i32 = 2;
 /// Exit code of a rank that lost a peer or the coordinator: restart at the next epoch.
 pub const EXIT_LOST: i32 = 3;
 /// Exit code of a rank whose device has no room for what the plan puts there: do not restart the
 /// island with this plan.
 pub const EXIT_MEMORY: i32 = 4;
+/// Exit code of a rank whose training diverged each time that it tried a round: the same
+/// computation gives the same again, so do not restart its island with these settings.
+pub const EXIT_DIVERGED: i32 = 5;
 
 #[cfg(test)]
 mod tests {

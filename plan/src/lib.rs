@@ -6,6 +6,7 @@
 pub mod calibration;
 pub mod cluster;
 pub mod event;
+pub mod fate;
 pub mod gpu;
 pub mod grouping;
 pub mod memory;

@@ -26,10 +26,25 @@ pub(crate) enum Outcome {
     Heaviest(Digest),
 }
 
-/// The outcome of `votes` by `voters`; `missing` says whether a voter that has not voted is still
-/// waited for. Of equals the one that more islands say wins, and then the smaller digest: not the
+/// How long a voter that has not voted is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is waited for.
+    Waits,
+    /// It is not, unless only it can tell which of two is heavier.
+    ForATie,
+    /// It is not.
+    Gone,
+}
+
+/// The outcome of `votes` by `voters`, of whom those that have not voted are waited for with some
+/// `patience`. Of equals the one that more islands say wins, and then the smaller digest: not the
 /// one that came first.
-pub(crate) fn outcome(voters: &[Voter], votes: &[Vote], missing: impl Fn(&str) -> bool) -> Outcome {
+pub(crate) fn outcome(
+    voters: &[Voter],
+    votes: &[Vote],
+    patience: impl Fn(&str) -> Patience,
+) -> Outcome {
     let weight_of = |island: &str| {
         let voter = voters.iter().find(|voter| voter.island == island);
         voter.map(|voter| voter.weight)
@@ -48,8 +63,15 @@ pub(crate) fn outcome(voters: &[Voter], votes: &[Vote], missing: impl Fn(&str) -
     if 2 * weight > total {
         return Outcome::Majority(theta);
     }
+    let is_tie = votes.iter().any(|vote| vote.theta != theta && said(vote.theta).0 == weight);
     let has_voted = |island: &str| votes.iter().any(|vote| vote.island == island);
-    if voters.iter().any(|voter| !has_voted(&voter.island) && missing(&voter.island)) {
+    let waited_for = |voter: &Voter| match patience(&voter.island) {
+        _ if has_voted(&voter.island) => false,
+        Patience::Waits => true,
+        Patience::ForATie => is_tie,
+        Patience::Gone => false,
+    };
+    if voters.iter().any(waited_for) {
         return Outcome::Open;
     }
     Outcome::Heaviest(theta)
@@ -97,8 +119,12 @@ impl State {
         let voted = !self.saved.votes.is_empty();
         let since = self.timers.voted.unwrap_or(self.timers.now);
         let in_time = self.timers.now < since.plus(self.config.grace_ms);
-        let waits = |island: &str| !now && in_time && self.saved.members.contains_key(island);
-        let outcome = outcome(voters, &self.saved.votes, waits);
+        let patience = |island: &str| match self.saved.members.contains_key(island) {
+            true if !now && in_time => Patience::Waits,
+            true if !now => Patience::ForATie,
+            _ => Patience::Gone,
+        };
+        let outcome = outcome(voters, &self.saved.votes, patience);
         self.timers.voted = voted.then_some(since);
         self.take(outcome);
     }
@@ -114,7 +140,7 @@ impl State {
                 (Voter { island: island.clone(), weight: 1 }, Vote { island, theta: member.theta })
             })
             .unzip();
-        self.take(outcome(&voters, &votes, |_| false));
+        self.take(outcome(&voters, &votes, |_| Patience::Gone));
     }
 
     fn take(&mut self, outcome: Outcome) {
@@ -188,9 +214,17 @@ mod tests {
             (&[("idle", 9), ("b", 1), ("a", 1)], Outcome::Majority(digest(1)), "0 weighs nothing"),
         ];
         for (said, expected, why) in table {
-            assert_eq!(outcome(&voters, &votes(said), |_| true), expected, "{why}");
+            assert_eq!(outcome(&voters, &votes(said), |_| Patience::Waits), expected, "{why}");
         }
-        let heard = outcome(&voters, &votes(&[("a", 9), ("b", 1)]), |_| false);
-        assert_eq!(heard, Outcome::Heaviest(digest(1)), "c is gone");
+        let said = votes(&[("a", 9), ("b", 1)]);
+        for patience in [Patience::Gone, Patience::ForATie] {
+            let heard = outcome(&voters, &said, |_| patience);
+            assert_eq!(heard, Outcome::Heaviest(digest(1)), "c does not say in time");
+        }
+        let tie = votes(&[("a", 9), ("c", 9), ("b", 1)]);
+        let open = outcome(&voters, &tie, |_| Patience::ForATie);
+        assert_eq!(open, Outcome::Open, "only the last can tell");
+        let forced = outcome(&voters, &tie, |_| Patience::Gone);
+        assert_eq!(forced, Outcome::Heaviest(digest(9)));
     }
 }

@@ -24,6 +24,18 @@ pub struct Standing {
     pub needs_snapshot: bool,
 }
 
+impl Standing {
+    /// Takes note of what a view says of the island, before it decides: a snapshot is not needed
+    /// any more where the run has come back to just what the island holds.
+    pub fn heed(&mut self, view: &RunView) {
+        let known = view.members.iter().find(|m| m.island == self.island && m.epoch == self.epoch);
+        let confirmed = |m: &MemberView| {
+            view.round == self.round && m.round == self.round && m.state != MemberState::Syncing
+        };
+        self.needs_snapshot &= !known.is_some_and(confirmed);
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Directive {
@@ -62,8 +74,8 @@ pub enum Directive {
     Finish,
     /// The run is complete, and nobody is left to take its θ from.
     Miss,
-    /// The run went back behind this island's round: go on from an older checkpoint, or take a
-    /// snapshot.
+    /// The run went back behind this island's round: go on from an older checkpoint, or from the
+    /// model's start, and catch up from there.
     Rewind {
         /// The run's round.
         round: u64,
@@ -74,14 +86,14 @@ pub enum Directive {
 pub fn decide(view: &RunView, me: &Standing) -> Directive {
     let known = view.members.iter().find(|m| m.island == me.island && m.epoch == me.epoch);
     let Some(member) = known else { return Directive::Join };
-    if me.needs_snapshot && !is_confirmed(view, member, me) {
-        return catch_up(view, me);
-    }
     if me.round > view.highest {
         return tell_of_round(view, member, me);
     }
     if me.round > view.round {
         return Directive::Rewind { round: view.round };
+    }
+    if me.needs_snapshot {
+        return catch_up(view, me);
     }
     if view.round > me.round {
         return match view.commits.iter().find(|commit| commit.round == me.round) {
@@ -106,11 +118,6 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         (Phase::Training, MemberState::Active) if !member.offered => Directive::OfferAgain,
         _ => Directive::Wait { reason: view.reason.clone() },
     }
-}
-
-/// Whether the run has come back to just what the island holds: a snapshot of it is not needed.
-fn is_confirmed(view: &RunView, member: &MemberView, me: &Standing) -> bool {
-    view.round == me.round && member.round == me.round && member.state != MemberState::Syncing
 }
 
 /// The coordinator has lost rounds that this island holds: it has to hear of them, once.
@@ -149,6 +156,13 @@ fn catch_up(view: &RunView, me: &Standing) -> Directive {
 /// Whether further inner steps of `round` are in vain: the round closed, or the run moved on.
 pub fn is_closed(view: &RunView, round: u64) -> bool {
     view.round != round || view.phase != Phase::Training
+}
+
+/// Whether `island` is the first by name of those that hold θ: one of all does what is to be done
+/// once, and another one when that is lost.
+pub fn leads_run(view: &RunView, island: &str) -> bool {
+    let holders = view.members.iter().filter(|member| member.state != MemberState::Syncing);
+    holders.map(|member| member.island.as_str()).min() == Some(island)
 }
 
 #[cfg(test)]
@@ -286,11 +300,14 @@ mod tests {
 
     #[test]
     fn what_the_run_came_back_to_needs_no_snapshot() {
-        let lacked = Standing { needs_snapshot: true, ..standing(3) };
-        let confirmed = view(Phase::Training, 3, MemberState::Active);
-        assert_eq!(decide(&confirmed, &lacked), Directive::Train { round: 3 });
+        let mut lacked = Standing { needs_snapshot: true, ..standing(3) };
         let differs = view(Phase::Training, 3, MemberState::Syncing);
+        lacked.heed(&differs);
         assert_eq!(decide(&differs, &lacked), waiting_for("θ of round 3 is not agreed"));
+        let confirmed = view(Phase::Training, 3, MemberState::Active);
+        lacked.heed(&confirmed);
+        assert_eq!(decide(&confirmed, &lacked), Directive::Train { round: 3 });
+        assert!(!lacked.needs_snapshot);
     }
 
     fn waiting_for(reason: &str) -> Directive {
@@ -339,5 +356,30 @@ mod tests {
         assert!(!is_closed(&view(Phase::Training, 3, MemberState::Active), 3));
         assert!(is_closed(&view(Phase::Fetching, 3, MemberState::Active), 3));
         assert!(is_closed(&view(Phase::Training, 4, MemberState::Active), 3));
+    }
+
+    #[test]
+    fn the_first_island_by_name_that_holds_the_model_leads_the_run() {
+        let mut view = view(Phase::Training, 3, MemberState::Active);
+        for island in ["c", "b"] {
+            view.members.push(MemberView { island: island.into(), ..view.members[0].clone() });
+        }
+        let leading = |view: &RunView| {
+            ["a", "b", "c", "d"].into_iter().filter(|island| leads_run(view, island)).collect()
+        };
+        let table = [
+            (MemberState::Active, vec!["a"]),
+            (MemberState::Ready, vec!["a"]),
+            (MemberState::Syncing, vec!["b"]),
+        ];
+        for (state, expected) in table {
+            view.members[0].state = state;
+            let leading: Vec<&str> = leading(&view);
+            assert_eq!(leading, expected, "{state:?}");
+        }
+        view.members.remove(0);
+        assert!(leads_run(&view, "b"), "a is lost");
+        view.members.clear();
+        assert!(!leads_run(&view, "a"));
     }
 }

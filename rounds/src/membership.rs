@@ -75,6 +75,11 @@ impl State {
         let next = applied.round.saturating_add(1);
         self.check_reached(&applied.who, next)?;
         if next > self.saved.round {
+            // It has left the round that the run went back to.
+            if let Some(member) = self.saved.members.get_mut(island) {
+                (member.round, member.theta) = (next, theta);
+            }
+            self.demote(island);
             return Ok(Verdict::no(format!("round {} was taken back", applied.round)));
         }
         let held = self.saved.members.get(island).map_or(0, |member| member.round);
@@ -187,12 +192,14 @@ impl State {
     fn renew(&mut self, island: &str) {
         let ends = self.timers.now.plus(self.config.lease_ms);
         self.timers.leases.insert(island.to_string(), ends);
+        self.timers.heard.insert(island.to_string());
     }
 
     /// Offers stay: in a closed set others may serve them, and before that only a member's count.
     fn remove(&mut self, island: &str) {
         self.saved.members.remove(island);
         self.timers.leases.remove(island);
+        self.timers.heard.remove(island);
         if self.saved.highest == 0 && self.saved.members.is_empty() {
             // Nothing was committed, so whoever comes next may begin otherwise.
             self.saved.layout = None;

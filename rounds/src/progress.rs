@@ -105,8 +105,9 @@ impl State {
         self.saved.phase = phase;
         self.saved.reason = reason;
         let leases = std::mem::take(&mut self.timers.leases);
+        let heard = std::mem::take(&mut self.timers.heard);
         let Timers { now, ahead, .. } = self.timers;
-        self.timers = Timers { now, phase: now, leases, ahead, ..Timers::default() };
+        self.timers = Timers { now, phase: now, leases, heard, ahead, ..Timers::default() };
         true
     }
 

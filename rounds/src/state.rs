@@ -197,6 +197,8 @@ pub(crate) struct Timers {
     pub(crate) lost: Option<Millis>,
     /// Since when members hold rounds that the coordinator never saw.
     pub(crate) ahead: Option<Millis>,
+    /// Islands that were heard since the coordinator began.
+    pub(crate) heard: BTreeSet<String>,
     /// When each member's lease ends.
     pub(crate) leases: BTreeMap<String, Millis>,
 }
@@ -226,6 +228,32 @@ impl Saved {
     /// Hash of the record's last entry, the record's genesis where there is none.
     pub fn record_hash(&self) -> Digest {
         self.record_hash
+    }
+
+    /// Entries of the record.
+    pub fn record_length(&self) -> u64 {
+        self.record_length
+    }
+
+    /// The newest checkpoint that an island told of, the first by name of equals.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let newest = self.kept.iter().max_by(|(a, x), (b, y)| x.cmp(y).then_with(|| b.cmp(a)));
+        newest.map(|(island, round)| Checkpoint { round: *round, island: island.clone() })
+    }
+
+    /// The round in progress.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The highest round ever in progress.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// Tokens of all rounds before the one in progress.
+    pub fn tokens(&self) -> u64 {
+        self.starts.get(&self.round).map_or(0, |start| start.tokens)
     }
 }
 
@@ -282,6 +310,11 @@ impl State {
         Ok(state)
     }
 
+    /// Entries of the record that are to be saved with the state.
+    pub fn take_entries(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
     /// What has to be saved before anybody learns of it.
     pub fn saved(&self) -> &Saved {
         &self.saved
@@ -322,7 +355,7 @@ impl State {
             commits: saved.commits.clone(),
             traceparent: traceparent(&saved.run, saved.round),
             reason: saved.reason.clone(),
-            checkpoint: self.checkpoint(),
+            checkpoint: self.saved.checkpoint(),
             highest: saved.highest,
             samples: saved.text.next,
             closing: saved.closing,
@@ -342,13 +375,6 @@ impl State {
             samples: self.saved.allotted.get(island).cloned().unwrap_or_default(),
             rejected: self.saved.rejected.get(island).copied().unwrap_or(0),
         }
-    }
-
-    /// The newest checkpoint that an island told of, the first by name of equals.
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        let kept = self.saved.kept.iter();
-        let newest = kept.max_by(|(a, x), (b, y)| x.cmp(y).then_with(|| b.cmp(a)));
-        newest.map(|(island, round)| Checkpoint { round: *round, island: island.clone() })
     }
 
     /// Start of the round in progress.

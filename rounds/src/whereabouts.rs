@@ -31,6 +31,9 @@ pub(crate) enum GoBack {
     Now,
     /// An island that is away may hold something newer.
     WaitsFor { island: String, round: u64, until: Millis },
+    /// A member that is here may come to the newer round by itself: the commit after its own is
+    /// known.
+    MayApply { until: Millis },
     /// An island that is away keeps a newer checkpoint: only a person may give it up.
     Kept { island: String, round: u64 },
 }
@@ -50,6 +53,9 @@ pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, since: Millis
     match newest(&saved.held) {
         Some((island, round)) => {
             GoBack::WaitsFor { island, round, until: since.plus(config.go_back_after_ms) }
+        }
+        None if saved.commits.iter().any(|commit| commit.round == to) => {
+            GoBack::MayApply { until: since.plus(config.stall_ms()) }
         }
         None => GoBack::Now,
     }
@@ -77,9 +83,9 @@ impl State {
     }
 
     /// Members hold rounds that this coordinator never saw: its store is older than they are. It
-    /// takes the run over from them where a quorum of all islands says the same; or, where so many
-    /// are beyond the store but not at the same round, from the one that is furthest, once all are
-    /// there or were waited for.
+    /// takes the run over from them where a quorum of all islands says the same; or from the one that
+    /// is furthest, once all islands are there, or a quorum is beyond the store and the others were
+    /// waited for.
     pub(crate) fn catch_up(&mut self) -> bool {
         let quorum = self.config.quorum(self.config.islands as usize);
         let says = |member: &Member| (member.round, member.theta);
@@ -88,10 +94,12 @@ impl State {
         self.timers.ahead = (!said.is_empty()).then_some(since);
         let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
         let same = said.iter().filter(|what| times(what) >= quorum).max();
-        let all = self.saved.members.len() >= self.config.islands as usize;
+        let heard = |island: &String| self.timers.heard.contains(island);
+        let all = self.timers.heard.len() >= self.config.islands as usize
+            && self.saved.members.keys().all(heard);
         let waited = since.plus(self.config.go_back_after_ms) <= self.timers.now;
         let furthest = said.iter().max_by_key(|what| (what.0, times(what), what.1));
-        let furthest = furthest.filter(|_| said.len() >= quorum && (all || waited));
+        let furthest = furthest.filter(|_| all || (waited && said.len() >= quorum));
         let Some(&(round, theta)) = same.or(furthest) else { return false };
         let group = || self.members_ahead().filter(|(_, member)| says(member) == (round, theta));
         let tokens = group().map(|(_, member)| member.tokens).max().unwrap_or(0);
@@ -104,9 +112,11 @@ impl State {
         self.enter(Phase::Waiting, reason)
     }
 
+    /// Members beyond all that the store knows; one that knows of fewer tokens is not to be believed.
     fn members_ahead(&self) -> impl Iterator<Item = (&String, &Member)> {
-        let highest = self.saved.highest;
-        self.saved.members.iter().filter(move |(_, member)| member.round > highest)
+        let (highest, tokens) = (self.saved.highest, self.tokens());
+        let ahead = move |m: &Member| m.round > highest && m.tokens >= tokens;
+        self.saved.members.iter().filter(move |(_, member)| ahead(member))
     }
 
     /// The reason for which a run stands still though members are there: some hold a round that
@@ -121,7 +131,7 @@ impl State {
         let names = names(self.members_ahead().map(|(island, _)| island));
         Some(format!(
             "{names} hold rounds up to {newest}, of which the coordinator's store knows nothing: \
-             waiting until {quorum} islands do; to go on without them, set `rounds.goBack`"
+             waiting until {quorum} islands hold the same, or all are there; to go on without them, set `rounds.goBack`"
         ))
     }
 
@@ -129,8 +139,11 @@ impl State {
     /// unless something newer may come back.
     pub(crate) fn go_back(&mut self) -> bool {
         let from = self.saved.round;
+        if self.members_at(from).next().is_some() {
+            return self.agree_again();
+        }
         let members = self.saved.members.values();
-        let newest = members.filter(|member| self.is_verified(member)).map(|m| m.round).max();
+        let newest = members.filter(|member| self.may_be_true(member)).map(|m| m.round).max();
         let Some(to) = newest.filter(|to| *to <= from) else {
             self.saved.reason = format!(
                 "round {from} is lost: none of {} islands holds θ of any round on record",
@@ -141,12 +154,13 @@ impl State {
         if to < from && !self.is_given_up(to) {
             return false;
         }
-        let holders = self.saved.members.iter().filter(|(_, m)| self.is_verified(m));
+        let holders = self.saved.members.iter().filter(|(_, m)| self.may_be_true(m));
         let holders = holders.filter(|(_, m)| m.round == to).map(|(island, _)| island);
         let holders = names(holders);
         let reason = format!("no member holds round {from} any more; {holders} held round {to}");
         if to < from {
             self.rewind(to, &reason);
+            self.agree(true);
         }
         let (phase, state) = if self.tokens() >= self.config.tokens {
             (Phase::Done, MemberState::Ready)
@@ -157,14 +171,49 @@ impl State {
         self.enter(phase, reason)
     }
 
+    /// Whether a member holds what is on record, or of what the record knows nothing: it may have
+    /// been taken over from a store that ended before.
+    fn may_be_true(&self, member: &Member) -> bool {
+        let known = self.saved.starts.get(&member.round).and_then(|start| start.theta);
+        known.is_none_or(|theta| theta == member.theta)
+    }
+
+    fn members_at(&self, round: u64) -> impl Iterator<Item = &Member> {
+        self.saved.members.values().filter(move |member| member.round == round)
+    }
+
+    /// Those that are here hold the round in progress, but none of them the θ that was agreed: who
+    /// had that is gone. If it does not come back, what they hold is θ.
+    fn agree_again(&mut self) -> bool {
+        let round = self.saved.round;
+        if !self.is_given_up(round.saturating_sub(1)) {
+            return false;
+        }
+        let Start { tokens, samples, .. } = self.start();
+        self.saved.starts.insert(round, Start { theta: None, tokens, samples });
+        self.saved.voters.clear();
+        self.saved.votes.clear();
+        self.agree(true);
+        let reason = format!("nobody holds the θ of round {round} that was agreed any more");
+        let theta = self.start().theta;
+        self.append(Deed::Adopt { round, theta, tokens, samples, reason: reason.clone() });
+        self.settle_holders(round, MemberState::Active);
+        self.enter(Phase::Training, reason)
+    }
+
     /// Whether what is newer than `to` is given up; where it is not, the reason says what is waited
     /// for.
     fn is_given_up(&mut self, to: u64) -> bool {
         let since = *self.timers.lost.get_or_insert(self.timers.now);
-        let from = self.saved.round;
+        let (from, now) = (self.saved.round, self.timers.now);
         self.saved.reason = match may_go_back(&self.saved, &self.config, to, since) {
             GoBack::Now => return true,
-            GoBack::WaitsFor { until, .. } if until <= self.timers.now => return true,
+            GoBack::WaitsFor { until, .. } | GoBack::MayApply { until } if until <= now => {
+                return true;
+            }
+            GoBack::MayApply { .. } => {
+                format!("round {from} is held by no member; those here may still come to it")
+            }
             GoBack::WaitsFor { island, round, .. } => format!(
                 "round {from} is held by no member; {island} held round {round} when it was last \
                  heard: the run waits {} s for it before it goes back to round {to}",
@@ -183,11 +232,18 @@ impl State {
         let from = self.saved.round;
         self.append(Deed::Rewind { from, to, reason: reason.to_string() });
         self.saved.round = to;
-        self.saved.starts.split_off(&(to + 1));
+        let after = self.saved.starts.split_off(&(to + 1));
         self.saved.commits.retain(|commit| commit.round < to);
         self.saved.voters.clear();
-        // What θ of `to` never saw is handed out again.
-        self.saved.text = Text::from(self.start().samples);
+        // What θ of `to` never saw is handed out again, but for the text of `to` itself: those that
+        // trained on it may offer what they made of it.
+        let next = after.get(&(to + 1)).map_or(self.saved.text.next, |start| start.samples);
+        let known = |of: fn(&Member) -> u64| self.members_at(to).map(of).max().unwrap_or(0);
+        let before = self.saved.starts.range(..to).next_back().map_or(0, |(_, start)| start.tokens);
+        let tokens = known(|m| m.tokens).max(before);
+        let start = Start { theta: None, tokens, samples: known(|m| m.samples) };
+        self.saved.starts.entry(to).or_insert(start);
+        self.saved.text = Text::from(next);
         // Those beyond hold what will never have been.
         self.saved.held.retain(|_, round| *round <= to);
         self.saved.kept.retain(|_, round| *round <= to);
@@ -207,7 +263,8 @@ impl State {
     /// ahead of the store.
     pub(crate) fn gives_up_at(&self) -> impl Iterator<Item = Millis> {
         let Timers { lost, ahead, .. } = self.timers;
-        let wait = self.config.go_back_after_ms;
-        [lost, ahead].into_iter().flatten().map(move |since| since.plus(wait))
+        let (wait, stall) = (self.config.go_back_after_ms, self.config.stall_ms());
+        let waits = [lost.map(|at| at.plus(stall)), lost.map(|at| at.plus(wait))];
+        waits.into_iter().flatten().chain(ahead.map(|at| at.plus(wait)))
     }
 }

@@ -61,6 +61,16 @@ pub enum InitError {
     Twice(#[source] TryInitError),
 }
 
+impl InitError {
+    /// Whether trying the same again is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Runtime(_) => false,
+            Self::Format { .. } | Self::Filter(_) | Self::Exporter(_) | Self::Twice(_) => true,
+        }
+    }
+}
+
 /// Keep it until the end of the process; dropping it sends the last spans, in bounded time.
 #[derive(Debug)]
 #[must_use = "dropping it at once ends the export of traces"]
@@ -82,9 +92,16 @@ pub fn init(service: &Service) -> Result<Guard, InitError> {
         None | Some("text") => fmt::layer()
             .with_writer(stderr)
             .with_ansi(stderr().is_terminal())
+            // It would be said on the very stream that takes nothing, and end the program.
+            .log_internal_errors(false)
             .with_target(false)
             .boxed(),
-        Some("json") => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
+        Some("json") => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(stderr)
+            .log_internal_errors(false)
+            .boxed(),
         Some(found) => return Err(InitError::Format { found: found.to_owned() }),
     };
     let endpoint = variable(ENDPOINT);

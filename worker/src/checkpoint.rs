@@ -10,8 +10,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,9 @@ pub use shard::{Part, PartEntry, write_part};
 
 /// Version of the folder's form.
 pub const FORMAT: u32 = 1;
-/// Checkpoints kept; older ones are removed once a newer one is complete.
-const KEPT: usize = 2;
+/// Checkpoints kept; older ones are removed once a newer one is complete. Of several one may be
+/// damaged, and one from before a round that the run went back to is left.
+const KEPT: usize = 3;
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
@@ -60,15 +61,23 @@ pub enum CheckpointError {
         source: serde_json::Error,
     },
     /// A file is not what the manifest says.
-    #[error(
-        "failed to use the checkpoint file {}: {reason}; remove its folder to go on from an older \
-         checkpoint", path.display()
-    )]
+    #[error("failed to use the checkpoint file {}: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// There are checkpoints, and none of them is whole.
+    #[error(
+        "failed to find a whole checkpoint in {}: all that are there are damaged; put a copy of \
+         one back, or move them away to have the island begin without", path.display()
+    )]
+    AllDamaged {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is wrong with the newest.
+        source: Box<CheckpointError>,
     },
     /// It belongs to another run or model.
     #[error(
@@ -88,9 +97,42 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// Whether trying the same again is in vain. A folder of the network may show a file late.
+    pub fn is_final(&self) -> bool {
+        match self {
+            CheckpointError::Io { .. } | CheckpointError::None { .. } => false,
+            CheckpointError::Manifest { .. }
+            | CheckpointError::Damaged { .. }
+            | CheckpointError::AllDamaged { .. }
+            | CheckpointError::Other { .. } => true,
+        }
+    }
+
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| CheckpointError::Io { operation, path, source }
+    }
+}
+
+impl CheckpointError {
+    /// Whether a checkpoint is not what was written, however often it is read.
+    fn is_damage(&self) -> bool {
+        match self {
+            CheckpointError::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+            }
+            CheckpointError::Manifest { .. } | CheckpointError::Damaged { .. } => true,
+            CheckpointError::None { .. }
+            | CheckpointError::AllDamaged { .. }
+            | CheckpointError::Other { .. } => false,
+        }
+    }
+}
+
+impl From<durable::Error> for CheckpointError {
+    fn from(error: durable::Error) -> Self {
+        let durable::Error { operation, path, source } = error;
+        CheckpointError::Io { operation, path, source }
     }
 }
 
@@ -126,6 +168,15 @@ pub struct Manifest {
     pub layout: Option<String>,
     /// Files by rank, covering all pieces once.
     pub parts: Vec<PartEntry>,
+}
+
+/// What was found where checkpoints lie.
+#[derive(Debug)]
+pub struct Found {
+    /// The newest whole one.
+    pub newest: Option<Checkpoint>,
+    /// What is wrong with newer ones.
+    pub damaged: Vec<CheckpointError>,
 }
 
 /// A complete checkpoint on disk.
@@ -164,28 +215,6 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(folders)
 }
 
-/// The name of a file under way.
-fn partial(path: &Path) -> PathBuf {
-    path.with_extension("partial")
-}
-
-/// Writes bytes under a temporary name, makes them durable, and renames.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = partial(path);
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write()
-        .inspect_err(|_| {
-            // The error is told already; what is left over is removed where it can be.
-            let _ = fs::remove_file(&temporary);
-        })
-        .map_err(CheckpointError::io("write", path))
-}
-
 /// Makes a checkpoint complete: its manifest. Then removes, of the same run, what is older than
 /// the kept ones, and later rounds, which the run went back from; and folders that were never
 /// completed.
@@ -194,10 +223,7 @@ pub fn commit(root: &Path, manifest: &Manifest) -> Result<PathBuf, CheckpointErr
     let path = folder.join(MANIFEST);
     let bytes = serde_json::to_vec_pretty(manifest)
         .map_err(|source| CheckpointError::Manifest { path: path.clone(), source })?;
-    write_atomically(&path, &bytes)?;
-    File::open(&folder)
-        .and_then(|file| file.sync_all())
-        .map_err(CheckpointError::io("make durable", &folder))?;
+    durable::write(&path, &bytes)?;
     // The checkpoint is whole: what is left of others does not unmake it.
     for old in superseded(root, manifest).unwrap_or_default() {
         if let Err(error) = fs::remove_dir_all(&old) {
@@ -224,25 +250,36 @@ impl Checkpoint {
         if path.join(MANIFEST).is_file() {
             return Checkpoint::open_exactly(path);
         }
-        let mut first_error = None;
-        for folder in complete(path)? {
-            match Checkpoint::open_exactly(&folder) {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(error) => {
-                    tracing::warn!(%error, "A checkpoint is damaged; trying an older one.");
-                    first_error.get_or_insert(error);
-                }
-            }
+        let Found { newest, damaged } = Checkpoint::find(path, None)?;
+        for error in &damaged {
+            tracing::warn!(%error, "A checkpoint is damaged.");
         }
-        Err(first_error.unwrap_or_else(|| CheckpointError::None { path: path.into() }))
+        newest.ok_or_else(|| CheckpointError::None { path: path.into() })
     }
 
-    /// The newest whole checkpoint below `root`, if there is any folder that claims to be one.
-    pub fn newest(root: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
-        match Checkpoint::open(root) {
-            Ok(checkpoint) => Ok(Some(checkpoint)),
-            Err(CheckpointError::None { .. }) => Ok(None),
-            Err(error) => Err(error),
+    /// Looks for the newest whole checkpoint below `root`, of `at_most` that round where one is
+    /// given. Damaged ones are passed over.
+    ///
+    /// # Errors
+    /// All that are there are damaged; or the file system refuses, and what cannot be read now may
+    /// be whole.
+    pub fn find(root: &Path, at_most: Option<u64>) -> Result<Found, CheckpointError> {
+        let mut damaged = Vec::new();
+        for folder in complete(root)? {
+            if at_most.is_some_and(|most| round_of(&folder) > Some(most)) {
+                continue;
+            }
+            match Checkpoint::open_exactly(&folder) {
+                Ok(newest) => return Ok(Found { newest: Some(newest), damaged }),
+                Err(error) if error.is_damage() => damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match damaged.into_iter().next() {
+            Some(source) => {
+                Err(CheckpointError::AllDamaged { path: root.into(), source: Box::new(source) })
+            }
+            None => Ok(Found { newest: None, damaged: Vec::new() }),
         }
     }
 

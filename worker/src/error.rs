@@ -1,7 +1,9 @@
 //! Why a rank ends, and with which exit code.
 
+use collective::CommError;
+use data::SamplerError;
 use member::MemberError;
-use plan::event::{EXIT_CONFIG, EXIT_LOST, EXIT_MEMORY};
+use plan::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
 use crate::checkpoint::CheckpointError;
 use crate::hugging_face::{ExportError, ImportError};
@@ -101,7 +103,7 @@ pub enum RunError {
     Member(#[from] MemberError),
     /// The island's ranks.
     #[error("failed to work with the island's other ranks")]
-    Group(#[source] collective::CommError),
+    Group(#[source] CommError),
     /// A checkpoint.
     #[error("failed to keep or restore a checkpoint")]
     Checkpoint(#[from] CheckpointError),
@@ -114,31 +116,121 @@ pub enum RunError {
     /// Another rank could not write its part, or the leader not complete it.
     #[error("failed to complete the checkpoint: another rank could not write its part of it")]
     PartMissing,
+    /// The operating system refused what a rank needs besides.
+    #[error("failed to {operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 impl RunError {
-    /// What whoever started the rank is to make of it.
+    /// What whoever started the rank is to make of it. Every error says for itself whether it would
+    /// come again; what only could not be read or written is tried again.
     pub fn exit_code(&self) -> i32 {
         match self {
             RunError::OutOfMemory { .. } => EXIT_MEMORY,
-            RunError::Member(error) if !error.is_retryable() => EXIT_CONFIG,
-            RunError::Member(
-                MemberError::Group { .. } | MemberError::Session(_) | MemberError::Rewound { .. },
-            ) => EXIT_LOST,
-            RunError::Member(MemberError::Theta(source)) => {
-                source.downcast_ref::<RunError>().map_or(1, RunError::exit_code)
+            RunError::NoSuchRank { .. }
+            | RunError::SequenceTooLong { .. }
+            | RunError::Config(_)
+            | RunError::Sharding(_)
+            | RunError::Positions { .. }
+            | RunError::Contradiction(_)
+            | RunError::ValueBits { .. }
+            | RunError::Codec(_)
+            | RunError::Layout(_)
+            | RunError::Sampler(SamplerError::NoSequence | SamplerError::TooFewTokens { .. }) => {
+                EXIT_CONFIG
             }
-            RunError::Member(_) => 1,
-            RunError::Group(_) | RunError::PartMissing => EXIT_LOST,
-            // A full disk may have room again; what is lost is trained again.
-            RunError::Checkpoint(CheckpointError::Io { .. }) => EXIT_LOST,
-            // A card that is not there, or cannot do it, will not be there next time.
-            RunError::Model(ModelError::Device { .. } | ModelError::NoBf16 { .. }) => EXIT_CONFIG,
-            RunError::Model(ModelError::Peers(PeerError::Torch { .. })) => 1,
-            RunError::Model(ModelError::Peers(_)) => EXIT_LOST,
-            RunError::Model(_) | RunError::Manifest(_) => 1,
-            _ => EXIT_CONFIG,
+            // The island joins again and gets what it needs.
+            RunError::Sampler(SamplerError::NotAllotted { .. }) => EXIT_FAILED,
+            RunError::Corpus(error) => of_own(error.is_final()),
+            RunError::Import(error) => of_own(error.is_final()),
+            RunError::Checkpoint(error) => of_own(error.is_final()),
+            RunError::Export(error) => of_own(error.is_final()),
+            RunError::Model(error) => of_model(error),
+            RunError::Member(error) => of_member(error),
+            RunError::Group(error) => of_group(error),
+            RunError::Manifest(_) | RunError::System { .. } => EXIT_FAILED,
+            RunError::PartMissing => EXIT_LOST,
         }
+    }
+
+    /// Whether a checkpoint was not written, and all of the island's ranks know.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        matches!(
+            self,
+            RunError::Checkpoint(_)
+                | RunError::Export(_)
+                | RunError::Corpus(_)
+                | RunError::PartMissing
+        )
+    }
+}
+
+/// Of what went wrong in this rank alone.
+fn of_own(is_final: bool) -> i32 {
+    if is_final { EXIT_CONFIG } else { EXIT_FAILED }
+}
+
+fn of_group(error: &CommError) -> i32 {
+    match error {
+        CommError::Listen { .. } | CommError::Runtime { .. } => EXIT_FAILED,
+        CommError::Config { .. }
+        | CommError::Argument { .. }
+        | CommError::PeerLost { .. }
+        | CommError::Timeout { .. }
+        | CommError::EpochMismatch { .. }
+        | CommError::Protocol { .. }
+        | CommError::Killed => {
+            if error.is_final() {
+                EXIT_CONFIG
+            } else {
+                EXIT_LOST
+            }
+        }
+    }
+}
+
+fn of_model(error: &ModelError) -> i32 {
+    match error {
+        // What the plan says cannot be, or a card that is not there or cannot do it.
+        ModelError::Config(_)
+        | ModelError::Shard(_)
+        | ModelError::TooLong { .. }
+        | ModelError::Device { .. }
+        | ModelError::NoBf16 { .. } => EXIT_CONFIG,
+        ModelError::Peers(PeerError::Group(error)) => of_group(error),
+        ModelError::Peers(PeerError::Late { .. } | PeerError::Gone { .. }) => EXIT_LOST,
+        ModelError::Peers(PeerError::Torch { .. })
+        | ModelError::Stage(_)
+        | ModelError::Layout(_)
+        | ModelError::Shape { .. }
+        | ModelError::Token { .. }
+        | ModelError::Torch(_)
+        | ModelError::Shim(_)
+        | ModelError::Host(_) => EXIT_FAILED,
+    }
+}
+
+fn of_member(error: &MemberError) -> i32 {
+    match error {
+        MemberError::Listen { .. } | MemberError::Runtime(_) => EXIT_FAILED,
+        MemberError::Group { source, .. } => of_group(source),
+        MemberError::Session(error) => {
+            if error.is_final() {
+                EXIT_CONFIG
+            } else {
+                EXIT_LOST
+            }
+        }
+        MemberError::Theta(source) => {
+            source.downcast_ref::<RunError>().map_or(EXIT_FAILED, RunError::exit_code)
+        }
+        MemberError::Compress { .. } | MemberError::Forgone { .. } => EXIT_DIVERGED,
+        MemberError::Leader(_) => EXIT_LOST,
     }
 }
 
@@ -168,9 +260,56 @@ fn sentence(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use collective::CommError;
+    use data::CorpusError;
 
     use super::*;
+
+    fn no_room() -> std::io::Error {
+        std::io::ErrorKind::StorageFull.into()
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_is_tried_again_and_what_is_read_and_wrong_is_not() {
+        let path = || std::path::PathBuf::from("shard");
+        let full = || CheckpointError::Io { operation: "write", path: path(), source: no_room() };
+        let json = |text: &str| {
+            let source = serde_json::from_str::<u32>(text).expect_err("no number");
+            RunError::Corpus(CorpusError::Parse { path: path(), source })
+        };
+        let tokenizer = data::TokenizerError::Read { path: path(), source: no_room() };
+        let address = "127.0.0.1:1".to_string();
+        let listen = MemberError::Listen { address: address.clone(), source: no_room() };
+        let source = std::sync::Arc::new(no_room());
+        let collective = CommError::Listen { address, source };
+        let again: [RunError; 12] = [
+            CorpusError::Read { path: path(), source: no_room() }.into(),
+            CorpusError::Size { path: path(), expected: 8, found: 4 }.into(),
+            CorpusError::Tokenizer(tokenizer).into(),
+            json(""),
+            full().into(),
+            CheckpointError::None { path: path() }.into(),
+            ExportError::Write(full()).into(),
+            ExportError::Folder { path: path(), source: no_room() }.into(),
+            ImportError::Io { operation: "read", path: path(), source: no_room() }.into(),
+            listen.into(),
+            RunError::Group(collective),
+            RunError::System { operation: "listen for signals", source: no_room() },
+        ];
+        for error in again {
+            assert_eq!(error.exit_code(), EXIT_FAILED, "{error:?}");
+        }
+        let never: [RunError; 5] = [
+            CorpusError::Hash { path: path() }.into(),
+            json("x"),
+            CheckpointError::Damaged { path: path(), reason: String::new() }.into(),
+            ExportError::Write(CheckpointError::Damaged { path: path(), reason: String::new() })
+                .into(),
+            ImportError::Damaged { path: path(), reason: String::new() }.into(),
+        ];
+        for error in never {
+            assert_eq!(error.exit_code(), EXIT_CONFIG, "{error:?}");
+        }
+    }
 
     #[test]
     fn the_exit_code_tells_lost_peers_from_plans_that_never_work_and_from_the_rest() {
@@ -183,8 +322,7 @@ mod tests {
             (RunError::Sharding(plan::shard::ShardError::NoTensor), EXIT_CONFIG),
             (RunError::Group(lost()), EXIT_LOST),
             (MemberError::Group { operation: "", source: lost() }.into(), EXIT_LOST),
-            (MemberError::Rewound { run: 1, island: 2 }.into(), EXIT_LOST),
-            (forgone.into(), 1),
+            (forgone.into(), EXIT_DIVERGED),
             (MemberError::Theta(Box::new(RunError::PartMissing)).into(), EXIT_LOST),
             (MemberError::Theta("no RunError".into()).into(), 1),
             (RunError::PartMissing, EXIT_LOST),

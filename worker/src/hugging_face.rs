@@ -17,7 +17,7 @@ use plan::model::LlamaConfig;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView, serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{CheckpointError, write_atomically};
+use crate::checkpoint::CheckpointError;
 use crate::parameters::Layout;
 
 pub use command::{ExportArguments, export_command};
@@ -56,6 +56,25 @@ pub enum ExportError {
     Encode(#[from] SafeTensorError),
 }
 
+impl From<durable::Error> for ExportError {
+    fn from(error: durable::Error) -> Self {
+        ExportError::Write(error.into())
+    }
+}
+
+impl ExportError {
+    /// Whether trying the same again is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            ExportError::Folder { .. } => false,
+            ExportError::Write(error) => error.is_final(),
+            ExportError::NotEmpty { .. }
+            | ExportError::Parameters { .. }
+            | ExportError::Encode(_) => true,
+        }
+    }
+}
+
 /// Makes `folder`, which must not hold anything yet.
 ///
 /// # Errors
@@ -79,9 +98,9 @@ pub fn write_companions(
     tokenizer: &Tokenizer,
 ) -> Result<(), ExportError> {
     let config = pretty(&config_json(config, tokenizer.end_token()));
-    write_atomically(&folder.join("config.json"), &config)?;
+    durable::write(&folder.join("config.json"), &config)?;
     for (name, bytes) in tokenizer.hugging_face_files() {
-        write_atomically(&folder.join(name), &bytes)?;
+        durable::write(&folder.join(name), &bytes)?;
     }
     Ok(())
 }
@@ -116,7 +135,7 @@ pub fn write_parameters(
     }
     let metadata = json!({"total_size": expected * size_of::<f32>()});
     let index = pretty(&json!({"metadata": metadata, "weight_map": places}));
-    Ok(write_atomically(&folder.join("model.safetensors.index.json"), &index)?)
+    Ok(durable::write(&folder.join("model.safetensors.index.json"), &index)?)
 }
 
 /// The ranges of the flat buffer that make one shard each; none of them cuts a tensor.
@@ -153,7 +172,7 @@ fn write_shard(
         .collect::<Result<Vec<_>, SafeTensorError>>()?;
     // transformers refuses a file that does not say which framework wrote it.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    Ok(write_atomically(path, &serialize(views, Some(metadata))?)?)
+    Ok(durable::write(path, &serialize(views, Some(metadata))?)?)
 }
 
 /// `config.json`, with every key on which the computation depends.

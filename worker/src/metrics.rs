@@ -1,12 +1,18 @@
 //! A rank's metrics: what happens in the run, put into Prometheus' terms.
 
 use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use member::RoundReport;
+use plan::event::WorkerEvent;
 use telemetry::metrics::{Direction, Peer, Registry, WorkerMetrics};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::events::emit;
 
 /// Shared by the train loop and the server.
 #[derive(Clone, Debug)]
@@ -57,11 +63,51 @@ impl Metrics {
         self.worker.heldout_loss.set(loss);
     }
 
+    /// Serves `/metrics` on threads of its own while the returned runtime lives, at the address
+    /// that comes with it. Training does not depend on it: where it cannot be served, people are told.
+    pub fn listen(&self, listen: &str) -> Option<(Runtime, SocketAddr)> {
+        let served = self.try_listen(listen);
+        let told = |error: &io::Error| {
+            let message =
+                format!("failed to serve metrics on {listen}: {error}; nobody can see them");
+            tracing::warn!("{message}");
+            emit(&WorkerEvent::Warning { message });
+        };
+        served.inspect_err(told).ok()
+    }
+
+    fn try_listen(&self, listen: &str) -> io::Result<(Runtime, SocketAddr)> {
+        let listener = std::net::TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("metrics")
+            .enable_all()
+            .build()?;
+        runtime.spawn(self.clone().serve(listener));
+        Ok((runtime, address))
+    }
+
     /// Answers requests until the runtime ends.
-    pub async fn serve(self, listener: std::net::TcpListener) {
+    async fn serve(self, listener: std::net::TcpListener) {
         match TcpListener::from_std(listener) {
             Ok(listener) => telemetry::serve(listener, self.registry, pending()).await,
             Err(error) => tracing::error!(%error, "Metrics cannot be served."),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_without_a_port_for_its_metrics_goes_on_without() {
+        let metrics = Metrics::new("run", "island", 0);
+        let (runtime, address) = metrics.listen("127.0.0.1:0").expect("a free port");
+        assert!(metrics.listen(&address.to_string()).is_none(), "it is taken");
+        assert!(metrics.listen("no address").is_none());
+        runtime.shutdown_background();
     }
 }

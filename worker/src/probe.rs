@@ -24,8 +24,6 @@ use plan::cluster::{Bandwidth, Capability, Curve, Links};
 pub use error::ProbeError;
 use extent::Extent;
 
-use crate::checkpoint::write_atomically;
-
 #[cfg(test)]
 mod tests;
 
@@ -81,7 +79,7 @@ pub fn probe_command(arguments: &ProbeArguments) -> anyhow::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(&record).context("failed to encode the record")?;
     bytes.push(b'\n');
     match &arguments.out {
-        Some(path) => Ok(write_atomically(path, &bytes)?),
+        Some(path) => Ok(durable::write(path, &bytes)?),
         None => std::io::stdout().write_all(&bytes).context("failed to print the record"),
     }
 }

@@ -1,7 +1,7 @@
 //! The program `heteroloco-worker`: arguments, signals, exit codes.
 
-use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use plan::event::{EXIT_CONFIG, EXIT_LOST, Ending, WorkerEvent};
+use plan::event::{EXIT_CONFIG, EXIT_FAILED, EXIT_LOST, Ending, WorkerEvent};
 use plan::spec::WorkerSpec;
 
 use crate::error::{RunError, chain};
@@ -90,7 +90,11 @@ fn exit(code: i32) -> ExitCode {
 fn rank(arguments: &RankArguments) -> ExitCode {
     let spec = match read_spec(arguments) {
         Ok(spec) => spec,
-        Err(error) => return fail(EXIT_CONFIG, &format!("{error:#}"), arguments),
+        Err(error) => {
+            let unread = error.chain().any(|cause| cause.is::<io::Error>());
+            let code = if unread { EXIT_FAILED } else { EXIT_CONFIG };
+            return fail(code, &format!("{error:#}"), arguments);
+        }
     };
     let service = telemetry::Service {
         name: "heteroloco-worker".into(),
@@ -102,20 +106,20 @@ fn rank(arguments: &RankArguments) -> ExitCode {
     };
     let telemetry = match telemetry::init(&service) {
         Ok(guard) => guard,
-        Err(error) => return fail(EXIT_CONFIG, &chain(&error), arguments),
+        Err(error) => {
+            let code = if error.is_final() { EXIT_CONFIG } else { EXIT_FAILED };
+            return fail(code, &chain(&error), arguments);
+        }
     };
     let code = match start(&spec, arguments.resume) {
         Ok(ending) => {
             last_words(&WorkerEvent::Finished { ending }, arguments);
             ExitCode::SUCCESS
         }
-        Err(error) => match error.downcast_ref::<RunError>() {
-            Some(known) => {
-                tracing::debug!(error = ?known, "What failed, in full.");
-                fail(known.exit_code(), &chain(known), arguments)
-            }
-            None => fail(EXIT_CONFIG, &format!("{error:#}"), arguments),
-        },
+        Err(error) => {
+            tracing::debug!(?error, "What failed, in full.");
+            fail(error.exit_code(), &chain(&error), arguments)
+        }
     };
     drop(telemetry);
     code
@@ -123,7 +127,8 @@ fn rank(arguments: &RankArguments) -> ExitCode {
 
 fn fail(code: i32, error: &str, arguments: &RankArguments) -> ExitCode {
     tracing::error!(error, "The rank ends.");
-    eprintln!("{error}");
+    // Standard error may be a file on a disk that is full.
+    let _ = writeln!(std::io::stderr(), "{error}");
     last_words(&WorkerEvent::Failed { error: error.to_string() }, arguments);
     exit(code)
 }
@@ -138,19 +143,20 @@ fn last_words(event: &WorkerEvent, arguments: &RankArguments) {
     }
 }
 
-fn start(spec: &WorkerSpec, resume: bool) -> anyhow::Result<Ending> {
+fn start(spec: &WorkerSpec, resume: bool) -> Result<Ending, RunError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
-            .context("failed to listen for signals")?;
+            .map_err(|source| RunError::System { operation: "listen for signals", source })?;
     }
     if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {
-        stop_with_parent(Arc::clone(&stop))?;
+        stop_with_parent(Arc::clone(&stop))
+            .map_err(|source| RunError::System { operation: "watch the parent process", source })?;
     }
     let metrics = Metrics::new(&spec.run.name, &spec.island.name, spec.rank);
-    let (served, address) = serve_metrics(spec, &metrics)?;
     let mut spec = spec.clone();
-    spec.metrics = address.map(|address| address.to_string());
+    let served = spec.metrics.take().and_then(|listen| metrics.listen(&listen));
+    spec.metrics = served.as_ref().map(|(_, address)| address.to_string());
     let ending = crate::run::run(&spec, resume, stop, &metrics)?;
     drop(served);
     Ok(ending)
@@ -183,36 +189,15 @@ fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
 /// Ends the rank when its standard input ends, which the kernel does when the parent dies. The
 /// coordinator goes at the same time and nothing can be handed over any more; the rank must be gone
 /// before somebody starts the run again in its folder.
-fn stop_with_parent(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+fn stop_with_parent(stop: Arc<AtomicBool>) -> io::Result<()> {
     std::thread::Builder::new()
         .name("parent".into())
         .spawn(move || {
             // Whatever the parent writes is ignored; an error ends the wait as well.
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
             stop.store(true, Ordering::Relaxed);
             std::thread::sleep(ORPHAN_WAIT);
             std::process::exit(EXIT_LOST);
         })
-        .context("failed to watch the parent process")?;
-    Ok(())
-}
-
-/// Serves `/metrics` on threads of its own while the returned runtime lives.
-fn serve_metrics(
-    spec: &WorkerSpec,
-    metrics: &Metrics,
-) -> anyhow::Result<(Option<tokio::runtime::Runtime>, Option<SocketAddr>)> {
-    let Some(listen) = &spec.metrics else { return Ok((None, None)) };
-    let listener = TcpListener::bind(listen)
-        .with_context(|| format!("failed to serve metrics on {listen}: the port may be in use"))?;
-    listener.set_nonblocking(true).context("failed to prepare the metrics listener")?;
-    let address = listener.local_addr().context("failed to read the metrics address")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("metrics")
-        .enable_all()
-        .build()
-        .context("failed to start the metrics thread")?;
-    runtime.spawn(metrics.clone().serve(listener));
-    Ok((Some(runtime), Some(address)))
+        .map(drop)
 }

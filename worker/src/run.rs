@@ -1,11 +1,12 @@
 //! One rank's run, from its spec to its end: the train loop.
 
-use std::ops::Range;
+mod keep;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use data::{Allotment, HeldOut, Split};
-use member::{Member, MemberConfig, OuterState, RoundReport, StepControl, Timeouts, Turn};
+use member::{Member, MemberConfig, RoundReport, StepControl, Timeouts, Turn};
 use plan::event::{Ending, IslandState, WorkerEvent};
 use plan::schedule::{self, Schedule};
 use plan::shard::Position;
@@ -15,15 +16,12 @@ use sparseloco::layout::Layout;
 use sparseloco::outer::{self, OuterParams};
 use sparseloco::{CodecParams, ValueBits};
 
-use crate::checkpoint::{self, Checkpoint, Part};
-use crate::devices::{self, Devices, DevicesSetup, Values};
-use crate::error::RunError;
+use crate::devices::{self, Devices, DevicesSetup};
+use crate::error::{RunError, chain};
 use crate::events::emit;
-use crate::hugging_face::Folder;
 use crate::memory::{self, Memory};
 use crate::metrics::Metrics;
 use crate::model::MicroBatches;
-use crate::origin::{self, Origin};
 use crate::parameters;
 use crate::skips::{Made, Skips};
 use crate::sums::Sums;
@@ -115,7 +113,11 @@ impl<'a> Rank<'a> {
         let address = rank.member.address().to_string();
         emit(&WorkerEvent::Listening { address, metrics: spec.metrics.clone() });
         rank.tell(IslandState::Starting, 0, &format!("{} ranks met", spec.island.ranks.len()));
-        let outer = rank.restore(resume)?;
+        let restored = if resume { rank.restore(None)? } else { None };
+        let outer = match restored {
+            Some(outer) => outer,
+            None => rank.fresh()?,
+        };
         let first = outer.round == 0;
         rank.member.begin(&mut rank.devices, outer)?;
         if first {
@@ -131,14 +133,15 @@ impl<'a> Rank<'a> {
                 Turn::Train { round } => self.contribute(round)?,
                 Turn::Applied(report) => self.after_round(&report)?,
                 Turn::Synced { round } => self.tell(IslandState::Syncing, round, "θ was fetched"),
+                Turn::Rewound { round } => self.go_back(round)?,
                 Turn::Finished => {
                     self.evaluate()?;
-                    self.save()?;
+                    self.save_at_last(keep::LAST_SAVES)?;
                     return Ok(self.end(Ending::Complete));
                 }
                 Turn::Missed => return Ok(self.end(Ending::Missed)),
                 Turn::Stopped => {
-                    self.save()?;
+                    self.save_at_last(keep::STOP_SAVES)?;
                     return Ok(self.end(Ending::Stopped));
                 }
             }
@@ -150,7 +153,7 @@ impl<'a> Rank<'a> {
             Trained::Work(trained, steps) => {
                 self.tell(IslandState::Exchanging, round, "");
                 self.member.offer(&mut self.devices, trained, steps)?;
-                self.tell(IslandState::Waiting, round, "");
+                self.tell(IslandState::Waiting, round, self.member.forgone_for());
                 Ok(())
             }
             Trained::Nothing(reason) => self.forgo(round, &reason),
@@ -171,47 +174,6 @@ impl<'a> Rank<'a> {
         if self.leads() {
             emit(&WorkerEvent::State { state, round, reason: reason.to_string() });
         }
-    }
-
-    /// The newest checkpoint, or the model's start; all ranks take the one that the leader found.
-    fn restore(&mut self, resume: bool) -> Result<OuterState, RunError> {
-        let span = self.member.span();
-        let root = &self.spec.checkpoint_dir;
-        let newest = if self.leads() && resume { Checkpoint::newest(root)? } else { None };
-        let mut chosen = Vec::new();
-        if let Some(newest) = &newest {
-            newest.check(&self.spec.run)?;
-            chosen = newest.manifest().round.to_le_bytes().to_vec();
-        }
-        self.member.group().broadcast_bytes(&mut chosen, 0).map_err(RunError::Group)?;
-        let Ok(round) = chosen.try_into().map(u64::from_le_bytes) else { return self.fresh() };
-        let found = match newest {
-            Some(newest) => newest,
-            None => Checkpoint::open(&checkpoint::folder_of(root, round))?,
-        };
-        found.check(&self.spec.run)?;
-        let read = |part| found.read(part, &self.layout, span.clone());
-        let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
-        let steps = found.manifest().optimizer_steps;
-        self.devices.spread_moments(self.member.group(), moments, steps)?;
-        let (tokens, samples) = (found.manifest().tokens, found.manifest().samples);
-        let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
-        self.saved = Some(round);
-        self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(OuterState { round, tokens, samples, anchor, error })
-    }
-
-    /// The state of a run's first round.
-    fn fresh(&self) -> Result<OuterState, RunError> {
-        let model = self.spec.run.model.validate().map_err(RunError::Config)?;
-        let run = &self.spec.run;
-        let origin = match &run.from {
-            Some(path) => Origin::Folder(Folder::open(path, &model)?),
-            None => Origin::Seed { seed: run.seed, range: model.config().initializer_range },
-        };
-        let span = self.member.span();
-        let anchor = origin::span_values(&origin, &self.layout, &model.tensors(), span)?;
-        Ok(OuterState::fresh(0, anchor))
     }
 
     /// The inner steps of a round, fewer when the round closes or the island is to stop.
@@ -380,6 +342,7 @@ impl<'a> Rank<'a> {
                 islands: report.islands,
                 loss: report.loss,
                 theta_hash: report.theta_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+                contributed: report.contributed,
                 contribution_bytes: report.contribution_bytes,
                 contribution_values: report.contribution_values,
                 bytes_sent: report.bytes_sent,
@@ -394,11 +357,11 @@ impl<'a> Rank<'a> {
             && let Err(error) = self.save()
         {
             // A full disk must not end a run whose state is whole in memory.
-            tracing::error!(error = %crate::error::chain(&error), "No checkpoint was written.");
-            self.tell(IslandState::Training, next, &crate::error::chain(&error));
+            tracing::error!(error = %chain(&error), "No checkpoint was written.");
+            self.tell(IslandState::Training, next, &chain(&error));
         }
         let every = u64::from(self.spec.run.evaluation.every_rounds.max(1));
-        if self.spec.island.index == 0 && next.is_multiple_of(every) {
+        if self.member.leads_run() && next.is_multiple_of(every) {
             self.evaluate()?;
         }
         Ok(())
@@ -435,82 +398,6 @@ impl<'a> Rank<'a> {
             emit(&WorkerEvent::Evaluation { round: self.member.round(), heldout_loss });
         }
         Ok(())
-    }
-
-    /// Writes this rank's part; the leader completes the checkpoint once all parts are durable.
-    fn save(&mut self) -> Result<(), RunError> {
-        let (round, span) = (self.member.round(), self.member.span());
-        if self.saved == Some(round) {
-            return Ok(());
-        }
-        let theta = self.member.theta_hash()?;
-        let written = self.write_part(span);
-        let message = match &written {
-            Ok(entry) => serde_json::to_vec(entry).map_err(RunError::Manifest)?,
-            Err(_) => Vec::new(),
-        };
-        if written.as_ref().is_err_and(|error| !matches!(error, RunError::Checkpoint(_))) {
-            // The others wait for this rank's values and not for its word: it ends.
-            return written.map(drop);
-        }
-        let all = self.member.group().all_gather_bytes(&message).map_err(RunError::Group)?;
-        written?;
-        if all.iter().any(Vec::is_empty) {
-            return Err(RunError::PartMissing);
-        }
-        let parts = all.iter().map(|bytes| serde_json::from_slice(bytes));
-        let parts = parts.collect::<Result<Vec<_>, _>>().map_err(RunError::Manifest)?;
-        let completed = if self.leads() { self.complete((round, theta), parts) } else { Ok(()) };
-        let mut told = vec![u8::from(completed.is_ok())];
-        self.member.group().broadcast_bytes(&mut told, 0).map_err(RunError::Group)?;
-        completed?;
-        if told != [1] {
-            return Err(RunError::PartMissing);
-        }
-        self.member.kept(round);
-        self.saved = Some(round);
-        Ok(())
-    }
-
-    /// Makes a checkpoint of the ranks' parts.
-    fn complete(
-        &self,
-        (round, theta): (u64, Digest),
-        parts: Vec<checkpoint::PartEntry>,
-    ) -> Result<(), RunError> {
-        let root = &self.spec.checkpoint_dir;
-        let island = &self.spec.island.name;
-        let mut manifest = checkpoint::manifest(&self.spec.run, island, &self.layout, parts);
-        manifest.round = round;
-        manifest.tokens = self.member.tokens_before();
-        manifest.samples = self.member.run_samples();
-        manifest.theta_hash = Some(theta);
-        manifest.optimizer_steps = self.devices.optimizer_steps()?;
-        crate::hugging_face::write_companions(
-            &checkpoint::folder_of(root, round),
-            &self.spec.run.model,
-            &self.text.tokenizer()?,
-        )?;
-        let folder = checkpoint::commit(root, &manifest)?;
-        emit(&WorkerEvent::Checkpoint { round, path: folder.display().to_string() });
-        Ok(())
-    }
-
-    fn write_part(&mut self, span: Range<u32>) -> Result<checkpoint::PartEntry, RunError> {
-        let length = self.layout.span(span.clone()).len();
-        let at = (self.member.round(), self.spec.rank);
-        let root = &self.spec.checkpoint_dir;
-        checkpoint::write_part(root, at, (span, length), |part| {
-            let moment = match part {
-                Part::Theta => return Ok(self.member.anchor()),
-                Part::Error => return Ok(self.member.error().to_vec()),
-                Part::Moment1 => Values::Moment1,
-                Part::Moment2 => Values::Moment2,
-            };
-            let mut values = vec![0.0; length];
-            self.devices.collect_values(moment, self.member.group(), &mut values)?;
-            Ok(values)
-        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the coordinator is told, and its first words.
+//! What the coordinator is told, its first words, and what it says of its store.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,45 @@ pub enum Told {
     },
 }
 
+/// What it says of its store when it is asked by `--standing`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "store")]
+pub enum Standing {
+    /// There is none, or nothing in it.
+    Missing,
+    /// It is not to be used.
+    Damaged {
+        /// Why.
+        reason: String,
+    },
+    /// It can be gone on from.
+    Whole {
+        /// The round in progress.
+        round: u64,
+        /// The highest round ever in progress: beyond `round` where the run went back.
+        highest: u64,
+        /// Tokens of all rounds before.
+        tokens: u64,
+        /// The newest checkpoint that an island told of: the round that it resumes at.
+        checkpoint: Option<u64>,
+    },
+}
+
+/// The start of a round that an empty store takes the run up at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopt {
+    /// The round.
+    pub round: u64,
+    /// Hash of θ at its start, hexadecimal, where it is on record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theta_hash: Option<String>,
+    /// Tokens of all rounds before.
+    pub tokens: u64,
+    /// Samples that were handed out in them.
+    pub samples: u64,
+}
+
 /// The file that it is started with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,13 +64,26 @@ pub struct Spec {
     store: PathBuf,
     metrics: String,
     run: RunConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adopt: Option<Adopt>,
 }
 
-/// What it is told: `folder` is the run's own, `listen` a `host:port` of which port 0 takes any.
-pub fn spec(plan: &RunPlan, folder: &Path, listen: &str) -> Spec {
+/// Its store in the run's folder.
+pub fn store(folder: &Path) -> PathBuf {
+    folder.join("coordinator.redb")
+}
+
+/// What it is told: `islands` are to be expected, `folder` is the run's own, `listen` a `host:port`
+/// of which port 0 takes any.
+pub fn spec(
+    (plan, islands): (&RunPlan, u32),
+    folder: &Path,
+    listen: &str,
+    adopt: Option<&Adopt>,
+) -> Spec {
     let planned = Planned {
         name: plan.run.name.clone(),
-        islands: u32::try_from(plan.islands.len()).unwrap_or(MEMBERS_MAX),
+        islands: islands.min(MEMBERS_MAX),
         quorum_percent: plan.rounds.quorum_percent,
         grace: plan.rounds.grace,
         deadline: plan.rounds.deadline,
@@ -40,8 +92,9 @@ pub fn spec(plan: &RunPlan, folder: &Path, listen: &str) -> Spec {
     };
     Spec {
         listen: listen.to_owned(),
-        store: folder.join("coordinator.redb"),
+        store: store(folder),
         metrics: "127.0.0.1:0".to_owned(),
         run: planned.rules(),
+        adopt: adopt.cloned(),
     }
 }

@@ -48,6 +48,26 @@ pub struct RankEvent {
 pub enum UpEvent {
     /// A session begins: the run is started, or goes on.
     Begin(Begin),
+    /// No checkpoint was made yet: the run begins again at round 0, with an empty store.
+    BeganAgain {
+        /// Rounds that are lost.
+        rounds: u64,
+        /// Their tokens.
+        tokens: u64,
+        /// Where the coordinator's old store is kept, where there was one.
+        store: Option<String>,
+    },
+    /// A checkpoint takes the place of the coordinator's store, which was lost.
+    Adopted {
+        /// The round that the run goes on from.
+        round: u64,
+        /// Tokens of all rounds before.
+        tokens: u64,
+        /// What that costs, for people.
+        cost: String,
+        /// Where the coordinator's old store is kept, where there was one.
+        store: Option<String>,
+    },
     /// The coordinator serves.
     CoordinatorStarted {
         /// `http://host:port`.

@@ -41,7 +41,9 @@ impl Teller {
     fn note_own(&mut self, event: &UpEvent, state: &RunState) {
         match event {
             // Earlier sessions told what happened in them.
-            UpEvent::Begin(_) => self.rewinds = state.rewinds.len(),
+            UpEvent::Begin(_) | UpEvent::BeganAgain { .. } | UpEvent::Adopted { .. } => {
+                self.rewinds = state.rewinds.len();
+            }
             UpEvent::IslandStarted { island, .. } => drop(self.reasons.remove(island)),
             _ => {}
         }
@@ -82,6 +84,9 @@ impl Teller {
                 Some(format!("{island}: ended ({ending})"))
             }
             WorkerEvent::Failed { error } => Some(format!("{island}: rank {rank} failed: {error}")),
+            WorkerEvent::Warning { message } => {
+                Some(format!("{island}: rank {rank} warns: {message}"))
+            }
             _ => None,
         }
     }
@@ -106,7 +111,7 @@ impl Teller {
     }
 }
 
-/// `round 12/24  loss 2.345  held-out 2.401  12.3k tokens/s  ETA 2:10`.
+/// `round 12/24  loss 2.345  held-out 2.401 (round 12)  12.3k tokens/s  ETA 2:10`.
 pub fn run_line(state: &RunState) -> String {
     let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
     let done = state.committed();
@@ -114,8 +119,8 @@ pub fn run_line(state: &RunState) -> String {
     if let Some((_, round)) = state.rounds.last_key_value() {
         line += &format!("  loss {:.3}  islands {}", round.loss, round.islands);
     }
-    if let Some((_, loss)) = state.heldout.last_key_value() {
-        line += &format!("  held-out {loss:.3}");
+    if let Some((round, loss)) = state.heldout.last_key_value() {
+        line += &format!("  held-out {loss:.3} (round {round})");
     }
     if let Some(speed) = state.tokens_per_second() {
         line += &format!("  {} tokens/s", show::count(speed));
@@ -152,9 +157,30 @@ fn working(state: IslandState) -> &'static str {
     }
 }
 
+fn kept(store: &Option<String>) -> String {
+    store.as_ref().map_or_else(String::new, |path| format!("; the old store is kept as {path}"))
+}
+
 fn own_lines(event: &UpEvent) -> Vec<String> {
     match event {
         UpEvent::Begin(begin) => begin_lines(begin),
+        UpEvent::BeganAgain { rounds, tokens, store } => {
+            let (plural, tokens) =
+                (if *rounds == 1 { "" } else { "s" }, show::count(*tokens as f64));
+            vec![format!(
+                "no island has a checkpoint: the run begins again from its start, and {rounds} \
+                 round{plural} of {tokens} tokens are lost{}",
+                kept(store)
+            )]
+        }
+        UpEvent::Adopted { round, tokens, cost, store } => {
+            let tokens = show::count(*tokens as f64);
+            vec![format!(
+                "a new store of the coordinator adopts the checkpoint of round {round}, at \
+                 {tokens} tokens: {cost}{}",
+                kept(store)
+            )]
+        }
         UpEvent::CoordinatorStarted { address } => vec![format!("coordinator serves {address}")],
         UpEvent::CoordinatorRestarting { reason, after } => {
             vec![format!("{reason}; it starts again in {after:.1} s")]

@@ -6,6 +6,7 @@
 
 pub mod coordinator;
 pub mod event;
+mod journal;
 pub mod lines;
 pub mod process;
 pub mod run_dir;
@@ -60,7 +61,7 @@ impl UpError {
 /// Plans, starts, supervises and ends a run; how it ended.
 ///
 /// # Errors
-/// When it cannot be started, or when this process itself cannot go on (a full disk).
+/// When it cannot be started.
 pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
     let Planned { mut plan, emulated, mut notes } =
         manifests::load(&args.files, &args.measured, args.data.as_deref())?;
@@ -82,7 +83,8 @@ pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
         programs,
         data_hash: corpus.hash,
         earlier: saved,
+        adopt: args.adopt,
         json: args.json,
     };
-    Ok(Session::start(setting).await?.run().await?)
+    Ok(Session::start(setting).await?.run().await)
 }

@@ -1,12 +1,14 @@
 //! One child process: started in its own process group, its standard output read line by line, its
-//! standard error in a log file, its end reported. The child is killed when its handle is dropped.
+//! standard error copied into a log file, its end reported. The child is killed when its handle is
+//! dropped.
+
+mod log;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use self::log::LastLine;
 use super::supervise::Exit;
 
 /// Longest line taken from a child; what is longer is cut into lines of this length.
@@ -65,7 +68,7 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Added to this process's own environment.
     pub env: Vec<(&'static str, String)>,
-    /// File that its standard error is appended to.
+    /// File that its standard error is appended to, as far as the disk takes it.
     pub log: PathBuf,
 }
 
@@ -74,8 +77,8 @@ pub struct Launch {
 pub enum Report {
     /// It wrote a line to its standard output.
     Line(Who, String),
-    /// It is gone; nothing comes after this.
-    Exited(Who, Exit),
+    /// It is gone, and this is the last line of its log; nothing comes after this.
+    Exited(Who, Exit, String),
 }
 
 /// Asks a child to end; dropping it kills the child.
@@ -106,57 +109,37 @@ impl Handle {
 /// Starts a child; what it does goes to `reports`.
 ///
 /// # Errors
-/// When its log cannot be opened or the program cannot be run.
+/// When the program cannot be run.
 pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle> {
-    let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
     let mut child = Command::new(&launch.program)
         .args(&launch.args)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
         .env(PARENT_ENV.0, PARENT_ENV.1)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(log)
+        .stderr(Stdio::piped())
         // Ctrl-C on the terminal reaches the whole foreground group; the ranks are told in order.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let output = child.stdout.take();
     // Waiting for a child would close it, and its closing is what tells the child to end.
     let parent_lives = child.stdin.take();
     let (ask, asked) = mpsc::channel(SIGNALS);
-    let (who, lines) = (launch.who.clone(), reports.clone());
-    let reader = tokio::spawn(async move {
-        if let Some(output) = output {
-            read_lines(output, who, lines).await;
-        }
-    });
+    let (who, lines, last) = (launch.who.clone(), reports.clone(), LastLine::default());
+    let readers = [
+        child.stdout.take().map(|output| tokio::spawn(read_lines(output, who, lines))),
+        child.stderr.take().map(|output| tokio::spawn(log::copy(output, launch.log, last.clone()))),
+    ];
     tokio::spawn(async move {
         let status = watch(&mut child, asked).await;
         drop(parent_lives);
-        let _ = tokio::time::timeout(DRAIN, reader).await;
+        let read = futures::future::join_all(readers.into_iter().flatten());
+        let _ = tokio::time::timeout(DRAIN, read).await;
         let exit = status.map_or(Exit::Unknown, exit_of);
         // The receiver is gone only when the session is.
-        let _ = reports.send(Report::Exited(launch.who, exit)).await;
+        let _ = reports.send(Report::Exited(launch.who, exit, last.get())).await;
     });
     Ok(Handle { ask })
-}
-
-/// The end of a log, for messages: its last line that is not blank, shortened.
-pub fn last_line(log: &Path) -> String {
-    const TAIL: u64 = 4096;
-    const SHOWN: usize = 300;
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL).read_to_end(&mut tail)?;
-        Ok(tail)
-    };
-    let tail = read().unwrap_or_default();
-    let tail = String::from_utf8_lossy(&tail);
-    let line = tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-    line.chars().take(SHOWN).collect()
 }
 
 /// Waits for the child's end and does what is asked until then. The child is reaped here only, so

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use plan::spec::{RunSpec, WorkerSpec};
@@ -14,15 +14,23 @@ const LOCK: &str = "lock";
 const STATE: &str = "run.json";
 
 /// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
-/// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint. Its
-/// schedule is the run's own, whatever the plan says.
-const CHANGEABLE: &[&str] =
-    &["tokens", "totalRounds", "schedule", "checkpointEveryRounds", "evaluation", "data", "from"];
+/// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint.
+/// What the plan derives is no setting of the user's: the steps of a round follow from which
+/// islands there are, and the schedule is the run's own.
+const CHANGEABLE: &[&str] = &[
+    "tokens",
+    "totalRounds",
+    "referenceSteps",
+    "schedule",
+    "checkpointEveryRounds",
+    "evaluation",
+    "data",
+    "from",
+];
 
 /// Parts of a [`RunSpec`] that have another name in a manifest.
 const IN_MANIFEST: &[(&str, &str)] = &[
     ("name", "metadata.name"),
-    ("referenceSteps", "sparseLoCo.innerSteps"),
     ("sequenceLength", "batch.sequenceLength"),
     ("sparse", "sparseLoCo"),
 ];
@@ -89,6 +97,13 @@ pub enum RunDirError {
     Changed(Vec<Change>),
 }
 
+impl From<durable::Error> for RunDirError {
+    fn from(error: durable::Error) -> Self {
+        let durable::Error { operation, path, source } = error;
+        Self::Io { operation, path, source }
+    }
+}
+
 /// A setting that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -136,7 +151,9 @@ impl RunDir {
             return Ok((dir, Some(saved)));
         }
         let entries = fs::read_dir(&dir.path).map_err(io_error("list", &dir.path))?;
-        if entries.flatten().any(|entry| entry.file_name() != LOCK) {
+        // What a start leaves that came no further is nothing.
+        let left = [LOCK.into(), durable::partial(Path::new(STATE)).into_os_string()];
+        if entries.flatten().any(|entry| !left.contains(&entry.file_name())) {
             return Err(RunDirError::NotEmpty(shown));
         }
         Ok((dir, None))
@@ -160,6 +177,12 @@ impl RunDir {
         self.write_json(STATE, saved).map(drop)
     }
 
+    /// Takes back what was recorded: the run does not begin.
+    pub fn forget(&self) {
+        // The next start says what stays.
+        let _ = fs::remove_file(self.path.join(STATE));
+    }
+
     /// Writes what a rank is told; its path.
     ///
     /// # Errors
@@ -176,7 +199,8 @@ impl RunDir {
         let path = self.path.join(name);
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| io_error("encode", &path)(error.into()))?;
-        write_whole(&path, text.as_bytes()).map_err(io_error("write", &path))?;
+        durable::create_folder(durable::parent(&path))?;
+        durable::write(&path, text.as_bytes())?;
         Ok(path)
     }
 
@@ -251,18 +275,6 @@ fn in_manifest(key: &str) -> String {
 
 fn list(changes: &[Change]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Writes beside the file and renames, so that readers see the old content or the new.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {

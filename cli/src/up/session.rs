@@ -1,40 +1,52 @@
 //! One session of a run: its processes, and the loop that feeds what they do to the supervisor, the
 //! record and the screen, and does what the supervisor decides.
 
+mod beginning;
 mod checkpoints;
+mod disk;
 mod history;
+mod launch;
+mod patience;
+mod pulse;
+mod resume;
 mod signals;
+mod whole;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
 use plan::schedule::extended;
 use plan::shard::Grid;
-use plan::spec::{DeviceSpec, ENVIRONMENT, WorkerSpec};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+pub use self::beginning::NoBeginning;
 use self::checkpoints::Checkpoints;
 pub use self::checkpoints::CheckpointsError;
+use self::disk::Trouble;
+use self::launch::Start;
+use self::pulse::Pulse;
 use self::signals::StopSignals;
-use super::coordinator::{self, Told};
-use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, Record, UpEvent};
-use super::process::{self, Handle, Launch, Report, Who};
+use super::coordinator::{Adopt, Told};
+use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, UpEvent};
+use super::journal::Journal;
+use super::process::{Handle, Report, Who};
 use super::run_dir::{RunDir, RunDirError, Saved};
 use super::screen::Screen;
 use super::state::RunState;
 use super::summary::Summary;
-use super::supervise::{Action, Event, Exit, Policy, Supervisor};
+use super::supervise::{Action, Event, Exit, Supervisor};
 
 /// Lines and exits of children that are not dealt with yet; children wait when it is full.
 const REPORTS: usize = 1024;
 /// The coordinator serves within this time of its first start.
 const COORDINATOR_START: Duration = Duration::from_secs(30);
+/// Where the coordinator listens at first; a later one takes its place.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// How often bars are brought up to date.
 const REDRAW: Duration = Duration::from_millis(200);
 /// Longest piece of a line of a child that is shown.
@@ -57,6 +69,8 @@ pub struct Setting {
     pub data_hash: String,
     /// The earlier session's end, where the run goes on.
     pub earlier: Option<Saved>,
+    /// Whether a checkpoint may take the place of what the coordinator knew.
+    pub adopt: bool,
     /// Whether events are printed in place of words.
     pub json: bool,
 }
@@ -79,8 +93,14 @@ pub enum SessionError {
     /// The folder of the checkpoints cannot be used.
     #[error(transparent)]
     Checkpoints(#[from] CheckpointsError),
-    /// The list of events cannot be read or written.
-    #[error("failed to keep the events in {}", path.display())]
+    /// What is there does not go together.
+    #[error(transparent)]
+    Beginning(#[from] NoBeginning),
+    /// The coordinator cannot say what its store is.
+    #[error("failed to look at the coordinator's store: {0}")]
+    Store(String),
+    /// The list of events cannot be read.
+    #[error("failed to read the events in {}", path.display())]
     Events {
         /// The file.
         path: PathBuf,
@@ -98,7 +118,7 @@ pub enum SessionError {
 impl SessionError {
     /// Whether what the user asked for has to change before it can work.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Checkpoints(_))
+        matches!(self, Self::Checkpoints(_) | Self::Beginning(_))
     }
 }
 
@@ -109,9 +129,12 @@ pub struct Session {
     saved: Saved,
     checkpoints: Checkpoints,
     address: String,
+    /// Where a coordinator with an empty store takes the run up.
+    adopt: Option<Adopt>,
     begun: Instant,
     handles: BTreeMap<String, BTreeMap<u32, Handle>>,
     coordinator: Option<Handle>,
+    pulse: Pulse,
     /// What a process said when it failed, until its end is dealt with.
     failures: BTreeMap<Who, String>,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
@@ -121,7 +144,13 @@ pub struct Session {
     supervisor: Supervisor,
     state: RunState,
     screen: Screen,
-    events: File,
+    events: Journal,
+    /// Since when the disk takes nothing, where it does not.
+    trouble: Option<Trouble>,
+    /// Starts that wait for the disk.
+    held_back: Vec<Start>,
+    /// Islands that the coordinator is to expect.
+    expected: u32,
     outcome: Option<Outcome>,
 }
 
@@ -132,28 +161,31 @@ impl Session {
     /// When a file or a process cannot be made, or the coordinator does not come up.
     pub async fn start(mut setting: Setting) -> Result<Self, SessionError> {
         let checkpoints = Checkpoints::new(&setting.dir, &setting.plan);
-        let (state, events) = look_back(&setting, &checkpoints)?;
+        let mut saved = first_epochs(&setting, &checkpoints);
+        let (state, events) = look_back(&setting, &checkpoints, &saved)?;
         if let Some(earlier) = &setting.earlier {
             let run = &mut setting.plan.run;
             run.schedule = extended(&earlier.run, state.tokens, run.tokens);
+            saved.run.schedule = run.schedule;
         }
-        let saved = first_epochs(&setting, &checkpoints);
-        setting.dir.save(&saved)?;
         let islands = setting.plan.islands.iter().map(|island| {
             let (name, world) = (island.spec.name.clone(), island.spec.ranks.len() as u32);
             let epoch = saved.epochs.get(&name).copied().unwrap_or(1);
             (name, world, epoch)
         });
-        let (supervisor, actions) = Supervisor::new(Policy::default(), islands);
+        let expected = u32::try_from(setting.plan.islands.len()).unwrap_or(u32::MAX);
+        let (supervisor, actions) = Supervisor::new(patience::policy(&setting.plan), islands);
         let mut session = Self {
             screen: Screen::new(setting.json),
             setting,
             saved,
             checkpoints,
             address: String::new(),
+            adopt: None,
             begun: Instant::now(),
             handles: BTreeMap::new(),
             coordinator: None,
+            pulse: Pulse::default(),
             failures: BTreeMap::new(),
             reports: mpsc::channel(REPORTS),
             unstarted: VecDeque::new(),
@@ -161,41 +193,49 @@ impl Session {
             supervisor,
             state,
             events,
+            trouble: None,
+            held_back: Vec::new(),
+            expected,
             outcome: None,
         };
-        session.begin()?;
-        session.start_coordinator("127.0.0.1:0")?;
+        let beginning = session.beginning().await?;
+        session.setting.dir.save(&session.saved)?;
+        session.begin();
+        session.take_up(beginning)?;
+        session.start_coordinator(ANY_PORT)?;
         session.address = session.coordinator_address().await?;
+        session.pulse.serves();
         let address = format!("http://{}", session.address);
-        session.record(Body::Up(UpEvent::CoordinatorStarted { address }))?;
-        session.act(actions)?;
+        session.record(Body::Up(UpEvent::CoordinatorStarted { address }));
+        session.act(actions);
         Ok(session)
     }
 
-    /// Goes on until nothing runs any more.
-    ///
-    /// # Errors
-    /// When the run folder cannot be written.
-    pub async fn run(mut self) -> Result<Outcome, SessionError> {
+    /// Goes on until nothing runs any more; how it ended.
+    pub async fn run(mut self) -> Outcome {
+        let mut answers = pulse::ask(self.address.clone());
         let mut redraw = tokio::time::interval(REDRAW);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while self.outcome.is_none() {
             let wake = self.supervisor.wake_at().map(|at| self.begun + at);
+            let retry = self.trouble.map(|trouble| trouble.retry);
             let event = tokio::select! {
-                Some(report) = next(&mut self.unstarted, &mut self.reports.1) => self.take(report)?,
+                Some(report) = next(&mut self.unstarted, &mut self.reports.1) => self.take(report),
                 () = self.stop.recv() => Some(Event::Stop),
                 () = sleep_until(wake) => Some(Event::Tick),
+                Some(answered) = answers.recv() => self.take_answer(answered),
+                () = sleep_until(retry) => { self.write_again(); None }
                 _ = redraw.tick() => { self.screen.draw(&self.state); None }
             };
             if let Some(event) = event {
                 let actions = self.supervisor.on(event, self.begun.elapsed());
-                self.act(actions)?;
+                self.act(actions);
             }
         }
         self.finish()
     }
 
-    fn begin(&mut self) -> Result<(), SessionError> {
+    fn begin(&mut self) {
         let plan = &self.setting.plan;
         let islands = plan.islands.iter().map(|island| IslandBegin {
             name: island.spec.name.clone(),
@@ -213,16 +253,14 @@ impl Session {
             parameters: plan.dense_bytes / 4,
             islands: islands.collect(),
         };
-        self.record(Body::Up(UpEvent::Begin(begin)))?;
+        self.record(Body::Up(UpEvent::Begin(begin)));
         for message in self.setting.notes.clone() {
-            self.record(Body::Up(UpEvent::Warning { message }))?;
+            self.record(Body::Up(UpEvent::Warning { message }));
         }
-        Ok(())
     }
 
     /// Waits for the coordinator's first line.
     async fn coordinator_address(&mut self) -> Result<String, SessionError> {
-        let log = self.setting.dir.log(&Who::Coordinator.to_string())?;
         let wait = async {
             loop {
                 match next(&mut self.unstarted, &mut self.reports.1).await {
@@ -231,9 +269,8 @@ impl Session {
                             return Ok(address);
                         }
                     }
-                    Some(Report::Exited(who, exit)) => {
-                        let said = self.failures.remove(&who);
-                        let said = said.unwrap_or_else(|| process::last_line(&log));
+                    Some(Report::Exited(who, exit, last)) => {
+                        let said = self.failures.remove(&who).unwrap_or(last);
                         return Err(format!("it {exit}: {said}"));
                     }
                     None => return Err("its output ended".to_owned()),
@@ -246,46 +283,43 @@ impl Session {
     }
 
     /// What a report means to the supervisor, after it is recorded.
-    fn take(&mut self, report: Report) -> Result<Option<Event>, SessionError> {
+    fn take(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Line(who, line) => self.take_line(who, &line),
-            Report::Exited(Who::Coordinator, exit) => {
+            Report::Exited(Who::Coordinator, exit, last) => {
                 self.coordinator = None;
-                let detail = self.detail(&Who::Coordinator, exit)?;
-                Ok(Some(Event::CoordinatorExited { exit, detail }))
+                let detail = self.detail(&Who::Coordinator, exit, last);
+                Some(Event::CoordinatorExited { exit, detail })
             }
-            Report::Exited(who @ Who::Rank { .. }, exit) => {
-                let detail = self.detail(&who, exit)?;
+            Report::Exited(who @ Who::Rank { .. }, exit, last) => {
+                let detail = self.detail(&who, exit, last);
                 self.rank_exited(who, exit, detail)
             }
         }
     }
 
-    fn rank_exited(
-        &mut self,
-        who: Who,
-        exit: Exit,
-        detail: String,
-    ) -> Result<Option<Event>, SessionError> {
-        let Who::Rank { island, epoch, rank } = who else { return Ok(None) };
+    fn rank_exited(&mut self, who: Who, exit: Exit, detail: String) -> Option<Event> {
+        let Who::Rank { island, epoch, rank } = who else { return None };
         if let Some(ranks) = self.handles.get_mut(&island) {
             ranks.remove(&rank);
         }
         let shown = if detail.is_empty() { exit.to_string() } else { format!("{exit}: {detail}") };
         let exited = UpEvent::RankExited { island: island.clone(), rank, epoch, exit: shown };
-        self.record(Body::Up(exited))?;
-        Ok(Some(Event::RankExited { island, epoch, rank, exit, detail }))
+        self.record(Body::Up(exited));
+        Some(Event::RankExited { island, epoch, rank, exit, detail })
     }
 
-    fn take_line(&mut self, who: Who, line: &str) -> Result<Option<Event>, SessionError> {
+    fn take_line(&mut self, who: Who, line: &str) -> Option<Event> {
         let Who::Rank { ref island, epoch, rank } = who else {
-            return self.take_coordinator_line(line).map(|()| None);
+            self.take_coordinator_line(line);
+            return None;
         };
         let island = island.clone();
         let Ok(event) = serde_json::from_str::<WorkerEvent>(line) else {
             let line: String = line.chars().take(SHOWN).collect();
             let message = format!("{island}: rank {rank} said what is no event: {line}");
-            return self.record(Body::Up(UpEvent::Warning { message })).map(|()| None);
+            self.record(Body::Up(UpEvent::Warning { message }));
+            return None;
         };
         if let WorkerEvent::Failed { error } = &event {
             self.failures.insert(who, error.clone());
@@ -298,182 +332,102 @@ impl Session {
             }
             _ => None,
         };
-        self.record(Body::Rank(RankEvent { island, rank, epoch, event }))?;
-        Ok(last_word)
+        self.record(Body::Rank(RankEvent { island, rank, epoch, event }));
+        last_word
     }
 
-    fn take_coordinator_line(&mut self, line: &str) -> Result<(), SessionError> {
-        let Ok(Told::Listening { address }) = serde_json::from_str(line) else { return Ok(()) };
+    fn take_coordinator_line(&mut self, line: &str) {
+        let Ok(Told::Listening { address }) = serde_json::from_str(line) else { return };
+        self.pulse.serves();
         let address = format!("http://{address}");
-        self.record(Body::Up(UpEvent::CoordinatorStarted { address }))
+        self.record(Body::Up(UpEvent::CoordinatorStarted { address }));
+    }
+
+    /// A coordinator that is there and does not answer is told of.
+    fn take_answer(&mut self, answered: bool) -> Option<Event> {
+        self.coordinator.as_ref()?;
+        let silence = self.pulse.beat(answered)?;
+        Some(Event::CoordinatorSilent { silence })
     }
 
     /// Why a process ended: what it said, or the end of its log where it broke without a word.
-    fn detail(&mut self, who: &Who, exit: Exit) -> Result<String, SessionError> {
+    fn detail(&mut self, who: &Who, exit: Exit, last: String) -> String {
         let said = self.failures.remove(who).unwrap_or_default();
         if !said.is_empty() || matches!(exit, Exit::Code(0) | Exit::Signal(_)) {
-            return Ok(said);
+            return said;
         }
-        Ok(process::last_line(&self.setting.dir.log(&who.to_string())?))
+        last
     }
 
-    fn act(&mut self, actions: Vec<Action>) -> Result<(), SessionError> {
+    fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::StartIsland { island, epoch } => self.start_island(&island, epoch)?,
+                Action::StartIsland { island, epoch } => {
+                    self.start_when_written(Start::Island { name: island, epoch });
+                }
                 Action::KillIsland { island } => {
                     let ranks = self.handles.get(&island).into_iter();
                     ranks.flat_map(BTreeMap::values).for_each(Handle::kill);
+                    self.drop_held_back(Some(&island));
                 }
                 Action::StopIslands => {
                     self.handles.values().flat_map(BTreeMap::values).for_each(Handle::terminate);
+                    for island in self.setting.plan.islands.clone() {
+                        self.drop_held_back(Some(&island.spec.name));
+                    }
                 }
-                Action::StartCoordinator => {
-                    let address = self.address.clone();
-                    self.start_coordinator(&address)?;
+                Action::StartCoordinator { islands } => {
+                    self.expected = islands;
+                    self.start_when_written(Start::Coordinator);
                 }
                 Action::StopCoordinator => {
                     self.coordinator.iter().for_each(Handle::terminate);
+                    self.drop_held_back(None);
                 }
                 Action::KillCoordinator => {
                     self.coordinator.iter().for_each(Handle::kill);
+                    self.drop_held_back(None);
                 }
-                Action::Announce(event) => self.record(Body::Up(event))?,
+                Action::Announce(event) => self.record(Body::Up(event)),
                 Action::End(outcome) => self.outcome = Some(outcome),
             }
         }
-        Ok(())
     }
 
-    fn start_coordinator(&mut self, listen: &str) -> Result<(), SessionError> {
-        let dir = &self.setting.dir;
-        let spec = coordinator::spec(&self.setting.plan, dir.path(), listen);
-        let spec = dir.write_json("coordinator.json", &spec)?;
-        let launch = Launch {
-            who: Who::Coordinator,
-            program: self.setting.programs.coordinator.clone(),
-            args: vec!["--spec".into(), spec.into()],
-            env: Vec::new(),
-            log: dir.log(&Who::Coordinator.to_string())?,
-        };
-        self.coordinator = self.launch(launch);
-        Ok(())
-    }
-
-    /// Starts all ranks of an island. The epoch is on disk before any of them speaks in its name.
-    fn start_island(&mut self, name: &str, epoch: u64) -> Result<(), SessionError> {
-        let Some(at) = self.setting.plan.islands.iter().position(|i| i.spec.name == name) else {
-            return Ok(());
-        };
-        self.saved.epochs.insert(name.to_owned(), epoch);
-        self.setting.dir.save(&self.saved)?;
-        let island = name.to_owned();
-        self.record(Body::Up(UpEvent::IslandStarted { island, epoch }))?;
-        let resume = self.setting.earlier.is_some() || epoch > 1;
-        let mut ranks = BTreeMap::new();
-        for rank in 0..self.setting.plan.islands[at].spec.ranks.len() as u32 {
-            let launch = self.rank_launch(at, rank, epoch, resume)?;
-            if let Some(handle) = self.launch(launch) {
-                ranks.insert(rank, handle);
-            }
-        }
-        self.handles.insert(name.to_owned(), ranks);
-        Ok(())
-    }
-
-    fn rank_launch(
-        &self,
-        at: usize,
-        rank: u32,
-        epoch: u64,
-        resume: bool,
-    ) -> Result<Launch, SessionError> {
-        let (dir, plan) = (&self.setting.dir, &self.setting.plan);
-        let mut island = plan.islands[at].spec.clone();
-        island.epoch = epoch;
-        let (name, device) = (island.name.clone(), island.ranks[rank as usize].devices[0].device);
-        let spec = WorkerSpec {
-            run: plan.run.clone(),
-            island,
-            rank,
-            coordinator: format!("http://{}", self.address),
-            listen: "127.0.0.1:0".to_owned(),
-            collective_listen: "127.0.0.1:0".to_owned(),
-            metrics: Some("127.0.0.1:0".to_owned()),
-            checkpoint_dir: self.checkpoints.of(&name),
-        };
-        let who = Who::Rank { island: name, epoch, rank };
-        let mut args = vec!["--spec".into(), dir.write_spec(&spec)?.into()];
-        if resume {
-            args.push("--resume".into());
-        }
-        Ok(Launch {
-            log: dir.log(&who.to_string())?,
-            who,
-            program: self.setting.programs.worker.clone(),
-            args,
-            env: environment(device),
-        })
-    }
-
-    /// A process that does not start counts as one that ended at once.
-    fn launch(&mut self, launch: Launch) -> Option<Handle> {
-        let (who, program) = (launch.who.clone(), launch.program.clone());
-        let started = process::start(launch, self.reports.0.clone());
-        started
-            .map_err(|error| {
-                let said = format!("failed to start {}: {error}", program.display());
-                self.failures.insert(who.clone(), said);
-                self.unstarted.push_back(who);
-            })
-            .ok()
-    }
-
-    /// Writes down and shows what happened.
-    fn record(&mut self, body: Body) -> Result<(), SessionError> {
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let record = Record { at: at.as_secs_f64(), body };
-        let write = |events: &mut File| -> io::Result<()> {
-            let mut line = serde_json::to_vec(&record)?;
-            line.push(b'\n');
-            events.write_all(&line)
-        };
-        write(&mut self.events)
-            .map_err(|source| SessionError::Events { path: self.setting.dir.events(), source })?;
-        self.state.apply(&record);
-        self.screen.record(&record, &self.state);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Outcome, SessionError> {
+    fn finish(mut self) -> Outcome {
         let outcome = self.outcome.take().unwrap_or(Outcome::Finished);
         let summary = Summary::of(&self.state);
-        self.setting.dir.write_json("summary.json", &summary)?;
         let end = UpEvent::End { outcome: outcome.clone(), summary: Box::new(summary.clone()) };
-        self.record(Body::Up(end))?;
+        self.record(Body::Up(end));
         let mut text = format!("\n{}{}", summary.text(), summary.figures());
+        for failed in self.write_last(&summary) {
+            // Standard error may be a file on the same disk.
+            let _ = writeln!(io::stderr(), "heteroloco: {failed}");
+        }
         if outcome == Outcome::Stopped {
             text += "stopped; the same command with --resume goes on";
         }
         self.screen.finish(&text);
-        Ok(outcome)
+        outcome
     }
 }
 
-/// What earlier sessions reached, and whether this one can go on from there; a refusal comes before
-/// anything is written to the folder of a new run.
+/// What earlier sessions reached, and whether this one can go on from there; what it needs to go on
+/// itself is written first. A refusal leaves nothing in the folder of a new run.
 fn look_back(
     setting: &Setting,
     checkpoints: &Checkpoints,
-) -> Result<(RunState, File), SessionError> {
+    saved: &Saved,
+) -> Result<(RunState, Journal), SessionError> {
     if setting.earlier.is_none() {
-        checkpoints.begin()?;
+        setting.dir.save(saved)?;
+        checkpoints.begin().inspect_err(|_| setting.dir.forget())?;
     }
     let path = setting.dir.events();
     let (state, events) =
         history::open(&path).map_err(|source| SessionError::Events { path, source })?;
     if let Some(earlier) = &setting.earlier {
-        checkpoints.go_on(earlier, state.committed() as usize)?;
+        checkpoints.go_on(earlier)?;
     }
     Ok((state, events))
 }
@@ -492,21 +446,6 @@ fn first_epochs(setting: &Setting, checkpoints: &Checkpoints) -> Saved {
         epochs,
         checkpoints: Some(checkpoints.saved()),
     }
-}
-
-/// Ranks on the CPU share few cores: threads that spin while they wait would slow all others down.
-fn environment(device: DeviceSpec) -> Vec<(&'static str, String)> {
-    let own = match device {
-        DeviceSpec::Cpu { threads, .. } => vec![
-            ("OMP_NUM_THREADS", threads.to_string()),
-            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
-            ("GOMP_SPINCOUNT", "0".to_owned()),
-        ],
-        // The order in which the management library counts cards.
-        DeviceSpec::Cuda { .. } => vec![("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned())],
-    };
-    let all = ENVIRONMENT.into_iter().map(|(name, value)| (name, value.to_owned()));
-    all.chain(own).collect()
 }
 
 /// `2 × NVIDIA-GeForce-RTX-4090 + 1 × cpu`, and how replicas are split over them.
@@ -532,7 +471,7 @@ async fn next(
     reports: &mut mpsc::Receiver<Report>,
 ) -> Option<Report> {
     match unstarted.pop_front() {
-        Some(who) => Some(Report::Exited(who, Exit::Unknown)),
+        Some(who) => Some(Report::Exited(who, Exit::Unknown, String::new())),
         None => reports.recv().await,
     }
 }

@@ -60,11 +60,11 @@ pub struct Island {
     pub tokens_per_second: Option<f64>,
     /// Bytes that left it for other islands.
     pub bytes_sent: u64,
-    /// Bytes of its contributions, each counted once.
+    /// Bytes of its contributions that counted, each once.
     pub contribution_bytes: u64,
-    /// Values kept in its contributions.
+    /// Values kept in them.
     pub contribution_values: u64,
-    /// Contributions made.
+    /// Contributions that are in a committed set.
     pub contributions: u64,
     /// Seconds in inner steps.
     pub compute: f64,
@@ -120,7 +120,7 @@ pub struct Report {
     pub epoch: u64,
     /// Hash of θ after the round.
     pub theta_hash: String,
-    /// Values kept in its own contribution.
+    /// Values kept in its own contribution; none where that is not in the set.
     pub values: u64,
 }
 
@@ -181,6 +181,8 @@ impl RunState {
 
     fn apply_own(&mut self, event: &UpEvent) {
         match event {
+            UpEvent::BeganAgain { .. } => self.go_back(0, 0),
+            UpEvent::Adopted { round, tokens, .. } => self.go_back(*round, *tokens),
             UpEvent::IslandStarted { island, epoch } => {
                 let island = self.island(island);
                 island.epoch = *epoch;
@@ -238,6 +240,7 @@ impl RunState {
             WorkerEvent::Boundary { bytes_sent, .. } => island.boundary_bytes += bytes_sent,
             WorkerEvent::Finished { .. }
             | WorkerEvent::Listening { .. }
+            | WorkerEvent::Warning { .. }
             | WorkerEvent::Failed { .. } => {}
         }
     }
@@ -249,6 +252,7 @@ impl RunState {
             islands,
             loss,
             theta_hash,
+            contributed,
             contribution_bytes,
             contribution_values,
             bytes_sent,
@@ -267,13 +271,16 @@ impl RunState {
         let entry = self.rounds.entry(*round).or_default();
         (entry.loss, entry.islands, entry.tokens) = (*loss, *islands, *tokens);
         let (epoch, theta_hash) = (record.epoch, theta_hash.clone());
-        let report = Report { epoch, theta_hash, values: *contribution_values };
+        // What did not count reached nobody: it is no contribution.
+        let (bytes, values) =
+            if *contributed { (*contribution_bytes, *contribution_values) } else { (0, 0) };
+        let report = Report { epoch, theta_hash, values };
         entry.reports.insert(name.clone(), report);
         self.note_tokens(at);
         let island = self.island(name);
-        island.contributions += u64::from(*contribution_values > 0);
-        island.contribution_bytes += contribution_bytes;
-        island.contribution_values += contribution_values;
+        island.contributions += u64::from(values > 0);
+        island.contribution_bytes += bytes;
+        island.contribution_values += values;
         island.bytes_sent += bytes_sent;
         island.compute += compute_seconds;
         island.exchange += exchange_seconds;
@@ -310,6 +317,22 @@ impl RunState {
         self.heldout.split_off(&(round + 1));
         self.recent.clear();
         self.rewinds.push(round);
+    }
+
+    /// The run goes on from the start of `round`, at so many tokens.
+    fn go_back(&mut self, round: u64, tokens: u64) {
+        if self.rounds.range(round..).next().is_some() {
+            self.rewind(round);
+        }
+        self.tokens = tokens;
+    }
+
+    /// Hash of θ at the start of `round`, where all who told of it say the same.
+    pub fn theta_at(&self, round: u64) -> Option<String> {
+        let before = self.rounds.get(&round.checked_sub(1)?)?;
+        let hash = &before.reports.values().next()?.theta_hash;
+        let is_digest = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_digest && before.is_identical()).then(|| hash.clone())
     }
 
     /// An island that is late may report an old round: only the newest round counts.

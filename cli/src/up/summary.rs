@@ -61,7 +61,7 @@ pub struct Wire {
 pub struct IslandSummary {
     /// Its cards, for people.
     pub cards: String,
-    /// Contributions made.
+    /// Contributions that are in a committed set.
     pub contributions: u64,
     /// Bytes that left it for other islands.
     pub bytes_sent: u64,

@@ -1,17 +1,20 @@
 //! Who is started, killed and given up: a decision over what happened, the clock passed in.
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all,
-//! and they come back together at the next epoch.
+//! and they come back together at the next epoch. What broke it, and whether that lasts, is for
+//! [`plan::fate`] to say. An island that cannot go on costs itself alone: the run goes on while one
+//! is left.
 
 mod island;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use plan::event::{EXIT_CONFIG, Ending};
+use plan::fate::{Cause, End, WORD_WAIT, Why};
 
-use self::island::{Ended, Going, Island, LEADER_ENDED, Restarts, State, WORDLESS};
+use self::island::{Going, Island, LEADER_ENDED, Restarts, State};
 use super::event::{Outcome, UpEvent};
+pub use plan::fate::Exit;
 
 /// Bounds on restarts and waits.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +34,8 @@ pub struct Policy {
     /// After one island completed the run, the others may take this long: the last round, an
     /// evaluation and a checkpoint.
     pub finish_grace: Duration,
-    /// After a rank ended because another is gone, the other's own end is waited for so long.
-    pub lost_grace: Duration,
+    /// After a rank ended badly, the others' own ends are waited for so long.
+    pub word_wait: Duration,
     /// A killed process is gone after this long, or given up.
     pub kill_wait: Duration,
 }
@@ -47,30 +50,8 @@ impl Default for Policy {
             stop_grace: Duration::from_secs(60),
             leave_grace: Duration::from_secs(30),
             finish_grace: Duration::from_secs(60),
-            lost_grace: Duration::from_secs(5),
+            word_wait: WORD_WAIT,
             kill_wait: Duration::from_secs(10),
-        }
-    }
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself.
-    Code(i32),
-    /// By a signal.
-    Signal(i32),
-    /// It could not be started, or its status could not be read.
-    Unknown,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(0) => write!(f, "ended"),
-            Self::Code(code) => write!(f, "ended with code {code}"),
-            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
-            Self::Unknown => write!(f, "could not be run"),
         }
     }
 }
@@ -107,6 +88,11 @@ pub enum Event {
         /// What it said last; may be empty.
         detail: String,
     },
+    /// The coordinator's process is there and does not answer.
+    CoordinatorSilent {
+        /// For how long.
+        silence: Duration,
+    },
     /// The user asks to end (again).
     Stop,
     /// Time has passed.
@@ -131,7 +117,10 @@ pub enum Action {
     /// Ask every rank that runs to end: offer, commit, checkpoint, leave.
     StopIslands,
     /// Start the coordinator on the same port and store.
-    StartCoordinator,
+    StartCoordinator {
+        /// Islands that it is to expect.
+        islands: u32,
+    },
     /// Ask the coordinator to end.
     StopCoordinator,
     /// Kill the coordinator at once.
@@ -155,7 +144,14 @@ pub struct Supervisor {
 #[derive(Debug, PartialEq)]
 enum Coordinator {
     Running,
-    Backoff { until: Duration },
+    /// Told to end, to be started again with the islands that are left; killed then.
+    Replaced {
+        kill_at: Duration,
+        killed: bool,
+    },
+    Backoff {
+        until: Duration,
+    },
     Gone,
 }
 
@@ -188,7 +184,7 @@ impl Supervisor {
             .map(|(name, world, epoch)| {
                 let state = State::running(world);
                 let restarts = Restarts::default();
-                (name, Island { world, epoch, state, restarts, ending: None })
+                (name, Island { world, epoch, state, restarts, ending: None, ends: Vec::new() })
             })
             .collect();
         let start = islands
@@ -215,12 +211,13 @@ impl Supervisor {
                 }
             }
             Event::RankExited { island, epoch, rank, exit, detail } => {
-                let ended = Ended { epoch, rank, exit, detail };
-                self.rank_exited(&island, &ended, now, &mut actions);
+                let end = End { rank, exit, said: detail };
+                self.rank_exited((&island, epoch), end, now, &mut actions);
             }
             Event::CoordinatorExited { exit, detail } => {
                 self.coordinator_exited(exit, &detail, now, &mut actions);
             }
+            Event::CoordinatorSilent { silence } => self.coordinator_silent(silence, &mut actions),
             Event::Stop => self.stop_asked(now, &mut actions),
             Event::Tick => self.tick(now, &mut actions),
         }
@@ -231,15 +228,16 @@ impl Supervisor {
     /// When a [`Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<Duration> {
         let islands = self.islands.values().filter_map(|island| match &island.state {
-            State::Running { leave, lost, .. } => {
-                let (leave, lost) = (leave.as_ref(), lost.as_ref());
-                leave.map(|leave| leave.by).into_iter().chain(lost.map(|lost| lost.0)).min()
+            State::Running { leave, word, .. } => {
+                leave.as_ref().map(|leave| leave.by).into_iter().chain(*word).min()
             }
             State::Dying { until, .. } | State::Backoff { until } => Some(*until),
             State::Done | State::GivenUp(_) => None,
         });
         let coordinator = match self.coordinator {
-            Coordinator::Backoff { until } => Some(until),
+            Coordinator::Backoff { until: at } | Coordinator::Replaced { kill_at: at, .. } => {
+                Some(at)
+            }
             Coordinator::Running | Coordinator::Gone => None,
         };
         let phase = match &self.phase {
@@ -275,15 +273,18 @@ impl Supervisor {
         self.islands.values().any(|island| island.ending == Some(Ending::Complete))
     }
 
-    fn rank_exited(&mut self, name: &str, ended: &Ended, now: Duration, actions: &mut Vec<Action>) {
+    fn rank_exited(
+        &mut self,
+        (name, epoch): (&str, u64),
+        end: End,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let (stopping, complete) = (!matches!(self.phase, Phase::Running), self.is_complete());
-        let island = self.islands.get_mut(name).filter(|island| island.epoch == ended.epoch);
+        let island = self.islands.get_mut(name).filter(|island| island.epoch == epoch);
         let Some(island) = island else { return };
         let going = Going { policy: &self.policy, now, stopping, complete };
-        island.rank_exited(name, ended, going, actions);
-        if ended.exit == Exit::Code(EXIT_CONFIG) && !stopping && !complete {
-            self.stop(Outcome::Refused(format!("{name}: {}", ended.said())), now, actions);
-        }
+        island.rank_exited(name, end, going, actions);
     }
 
     fn coordinator_exited(
@@ -293,8 +294,13 @@ impl Supervisor {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
+        let replaced = matches!(self.coordinator, Coordinator::Replaced { .. });
         self.coordinator = Coordinator::Gone;
         if matches!(self.phase, Phase::Closing { .. } | Phase::Ended) {
+            return;
+        }
+        if replaced {
+            self.start_coordinator(actions);
             return;
         }
         let reason = with_detail(format!("coordinator {exit}"), detail);
@@ -308,6 +314,16 @@ impl Supervisor {
                 actions.push(Action::Announce(UpEvent::CoordinatorRestarting { reason, after }));
             }
             None => self.stop(Outcome::Failed(format!("{reason}, too often")), now, actions),
+        }
+    }
+
+    /// One that hangs is killed; its end is dealt with as any other.
+    fn coordinator_silent(&self, silence: Duration, actions: &mut Vec<Action>) {
+        if self.coordinator == Coordinator::Running {
+            let seconds = silence.as_secs();
+            let message = format!("the coordinator has not answered for {seconds} s: it is killed");
+            actions.push(Action::Announce(UpEvent::Warning { message }));
+            actions.push(Action::KillCoordinator);
         }
     }
 
@@ -339,9 +355,14 @@ impl Supervisor {
     }
 
     fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if matches!(self.coordinator, Coordinator::Backoff { until } if until <= now) {
-            self.coordinator = Coordinator::Running;
-            actions.push(Action::StartCoordinator);
+        match &mut self.coordinator {
+            Coordinator::Backoff { until } if *until <= now => self.start_coordinator(actions),
+            Coordinator::Replaced { kill_at, killed: killed @ false } if *kill_at <= now => {
+                *killed = true;
+                *kill_at = Duration::MAX;
+                actions.push(Action::KillCoordinator);
+            }
+            _ => {}
         }
         for (name, island) in &mut self.islands {
             island.tick(name, &self.policy, now, actions);
@@ -373,7 +394,7 @@ impl Supervisor {
     /// Killed processes that do not go away are not waited for.
     fn abandon(&mut self) {
         for island in self.islands.values_mut().filter(|i| i.is_alive()) {
-            island.state = State::GivenUp("could not be killed".to_owned());
+            island.state = State::GivenUp(Cause::new(Why::Failed, "could not be killed"));
         }
     }
 
@@ -383,15 +404,41 @@ impl Supervisor {
         for (name, island) in &mut self.islands {
             island.bury(name, &self.policy, restarts.then_some(now), actions);
         }
+        let given_up =
+            |action: &Action| matches!(action, Action::Announce(UpEvent::IslandGivenUp { .. }));
+        if restarts && actions.iter().any(given_up) {
+            self.replace_coordinator(now, actions);
+        }
         if self.islands.values().all(|i| matches!(i.state, State::Done | State::GivenUp(_))) {
             self.close(now, actions);
         }
         if let Phase::Closing { outcome, .. } = &self.phase
-            && self.coordinator != Coordinator::Running
+            && matches!(self.coordinator, Coordinator::Gone | Coordinator::Backoff { .. })
         {
             actions.push(Action::End(outcome.clone()));
             self.phase = Phase::Ended;
         }
+    }
+
+    /// The coordinator waits for as many islands as it was told of: those that do not come any more
+    /// must not keep the others from beginning. It is started again, as it may be at any time.
+    fn replace_coordinator(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.coordinator == Coordinator::Running && self.islands_left() > 0 {
+            let kill_at = now + self.policy.kill_wait;
+            self.coordinator = Coordinator::Replaced { kill_at, killed: false };
+            actions.push(Action::StopCoordinator);
+        }
+    }
+
+    fn start_coordinator(&mut self, actions: &mut Vec<Action>) {
+        self.coordinator = Coordinator::Running;
+        actions.push(Action::StartCoordinator { islands: self.islands_left() });
+    }
+
+    /// Islands that were not given up.
+    fn islands_left(&self) -> u32 {
+        let left = self.islands.values().filter(|i| !matches!(i.state, State::GivenUp(_)));
+        u32::try_from(left.count()).unwrap_or(u32::MAX)
     }
 
     fn close(&mut self, now: Duration, actions: &mut Vec<Action>) {
@@ -417,20 +464,40 @@ impl Supervisor {
         if self.is_complete() {
             return Outcome::Finished;
         }
-        let given_up = |island: &Island| matches!(island.state, State::GivenUp(_));
-        let what = if self.islands.values().all(given_up) {
-            "every island was given up"
-        } else {
-            "no island was there when the run got its last tokens"
+        let given_up = |island: &Island| match &island.state {
+            State::GivenUp(cause) => Some(cause.clone()),
+            _ => None,
         };
-        let reason = |(name, island): (&String, &Island)| match (&island.state, island.ending) {
-            (State::GivenUp(reason), _) => format!("{name}: {reason}"),
-            (_, Some(ending)) => format!("{name}: {ending}"),
-            (_, None) => format!("{name}: {WORDLESS}"),
+        let causes: Option<Vec<Cause>> = self.islands.values().map(given_up).collect();
+        let names = self.islands.keys();
+        if let Some(causes) = &causes
+            && causes.iter().all(|cause| cause.why == Why::Configuration)
+        {
+            return Outcome::Refused(together(names.zip(causes.iter().map(Cause::sentence))));
+        }
+        let what = match causes {
+            Some(_) => "every island was given up",
+            None => "no island was there when the run got its last tokens",
         };
-        let reasons: Vec<String> = self.islands.iter().map(reason).collect();
-        Outcome::Failed(format!("{what} ({})", reasons.join("; ")))
+        let reasons = self.islands.values().map(|island| match (&island.state, island.ending) {
+            (State::GivenUp(cause), _) => cause.what.clone(),
+            (_, Some(ending)) => ending.to_string(),
+            (_, None) => island.unfinished().map(|cause| cause.what).unwrap_or_default(),
+        });
+        Outcome::Failed(format!("{what} ({})", together(names.zip(reasons))))
     }
+}
+
+/// What is said of islands, each thing once.
+fn together<'a>(said: impl Iterator<Item = (&'a String, String)>) -> String {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, what) in said {
+        match all.iter_mut().find(|(_, other)| *other == what) {
+            Some((names, _)) => *names += &format!(", {name}"),
+            None => all.push((name.clone(), what)),
+        }
+    }
+    all.iter().map(|(names, what)| format!("{names}: {what}")).collect::<Vec<_>>().join("; ")
 }
 
 /// Says that an island does not come back, after what happened to it.

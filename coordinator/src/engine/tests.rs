@@ -129,3 +129,49 @@ async fn a_store_of_another_run_is_refused() {
     let error = Engine::new(other, Store::open(&path).unwrap()).err().unwrap();
     assert!(matches!(error, EngineError::OtherRun(_)), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_cannot_be_saved_is_not_answered_and_changes_nothing_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let (mut engine, handle) = Engine::new(config(), store).unwrap();
+    // A file where the folder should be is as good as a disk without room.
+    let full = folder.path().join("full");
+    std::fs::write(&full, "").unwrap();
+    engine.store = Keeper::closed(full.join("store"));
+    let engine = tokio::spawn(engine.run(std::future::pending()));
+    for _ in 0..3 {
+        assert_eq!(handle.call(join("a")).await, Err(Stopped));
+    }
+    assert!(handle.views().borrow().members.is_empty());
+    std::fs::remove_file(&full).unwrap();
+    handle.call(join("a")).await.unwrap().unwrap();
+    let began = Instant::now();
+    until(&handle, |view| view.phase == Phase::Training).await;
+    assert_eq!(began.elapsed().as_secs(), 1);
+
+    engine.abort();
+    let _ = engine.await;
+    let store = Store::open(&full.join("store")).unwrap();
+    assert_eq!(store.load().unwrap().unwrap().round(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_cannot_be_saved_is_tried_again_each_second_and_not_more_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut engine, handle) =
+        Engine::new(config(), Store::open(&folder.path().join("store")).unwrap()).unwrap();
+    assert!(engine.take(join("a")).await.unwrap().is_some());
+    let full = folder.path().join("full");
+    std::fs::write(&full, "").unwrap();
+    engine.store = Keeper::closed(full.join("store"));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(engine.take(Event::Tick).await.unwrap().is_none());
+    let before = Instant::now();
+    let engine = tokio::spawn(engine.run(std::future::pending()));
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    std::fs::remove_file(&full).unwrap();
+    until(&handle, |view| view.phase == Phase::Training).await;
+    assert_eq!(before.elapsed().as_secs(), 5);
+    engine.abort();
+}

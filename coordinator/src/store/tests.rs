@@ -94,7 +94,7 @@ fn a_truncated_store_is_refused() {
     let store = Store::open(&path).unwrap();
     store.save(state("mini").saved(), &[]).unwrap();
     drop(store);
-    File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     let error = Store::open(&path).and_then(|store| store.load()).unwrap_err();
     assert!(matches!(error, StoreError::Foreign { .. } | StoreError::Read { .. }), "{error}");
 }
@@ -103,12 +103,27 @@ fn a_truncated_store_is_refused() {
 fn a_record_that_was_changed_or_does_not_fit_the_state_is_refused() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
-    let state = state("mini");
+    let mut saved = serde_json::to_value(state("mini").saved()).unwrap();
+    saved["recordLength"] = 1.into();
+    let saved: Saved = serde_json::from_value(saved).unwrap();
     let mut entry = Entry::new(0, genesis("mini"), Deed::Commit { round: 0, set: Vec::new() });
-    store.save(state.saved(), std::slice::from_ref(&entry)).unwrap();
+    store.save(&saved, std::slice::from_ref(&entry)).unwrap();
     assert!(matches!(store.load(), Err(StoreError::Apart { .. })));
     entry.deed = Deed::Commit { round: 1, set: Vec::new() };
-    store.save(state.saved(), &[entry]).unwrap();
+    store.save(&saved, &[entry]).unwrap();
     let error = store.load().unwrap_err();
     assert!(matches!(error, StoreError::Record { source: Broken { index: 0 }, .. }), "{error}");
+}
+
+#[test]
+fn an_entry_that_was_written_though_nobody_was_told_is_taken_back_by_the_next_save() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let state = state("mini");
+    let entry = Entry::new(0, genesis("mini"), Deed::Commit { round: 0, set: Vec::new() });
+    // As if the disk had failed after it was written: the state goes on from before.
+    store.save(state.saved(), &[entry]).unwrap();
+    store.save(state.saved(), &[]).unwrap();
+    assert_eq!(store.load().unwrap().as_ref(), Some(state.saved()));
+    assert!(store.record().unwrap().is_empty());
 }

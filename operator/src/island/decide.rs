@@ -3,11 +3,12 @@
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all,
 //! and they come back together at the next epoch.
 
+mod ends;
+
 use std::time::Duration;
 
 use api::island::{PlanPhase, PlanStatus};
 use k8s_openapi::jiff::Timestamp;
-use plan::event::{EXIT_CONFIG, EXIT_LOST, EXIT_MEMORY};
 
 use crate::world::{Rank, RankState};
 
@@ -19,8 +20,6 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 const PROVEN: Duration = Duration::from_secs(600);
 /// Least time for which pods wait for their queue before anything is done about it.
 const LEAST_WAIT: Duration = Duration::from_secs(30);
-/// After a rank ended because another is gone, the other's own end is waited for so long.
-const LOST_GRACE: Duration = Duration::from_secs(5);
 /// By so much the clocks of two nodes may differ without a word.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
@@ -124,7 +123,7 @@ pub(crate) fn decide(seen: &Observed<'_>) -> Decision {
         PlanPhase::Planned => planned(seen, plan),
         PlanPhase::Starting => starting(seen, plan, &own),
         PlanPhase::Running => running(seen, plan, &own),
-        PlanPhase::Stopping => stopping(seen),
+        PlanPhase::Stopping => stopping(seen, plan, &own),
         PlanPhase::Waiting => waiting(seen, plan),
         PlanPhase::Done => decide_to(Step::Keep(None), "Complete", "all its ranks ended well"),
         PlanPhase::Failed => failed(seen, plan),
@@ -154,8 +153,8 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
         let why = "it began to start by a clock that is ahead of this one: its time counts anew";
         return decide_to(Step::Enter(PlanPhase::Starting), "ClocksDiffer", why);
     }
-    if let Some(broken) = broken(own, seen.now) {
-        return broken;
+    if let Some(decided) = ends::judge(own, seen.world, seen.now) {
+        return decided;
     }
     if let Some(lost) = &seen.lost {
         return decide_to(Step::Break { for_good: false }, "CardsLost", lost.clone());
@@ -205,12 +204,8 @@ fn gated(seen: &Observed<'_>, elapsed: Duration) -> Decision {
 }
 
 fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
-    if let Some(broken) = broken(own, seen.now) {
-        return broken;
-    }
-    let ended = own.iter().filter(|rank| rank.state == RankState::Succeeded).count();
-    if ended == seen.world {
-        return decide_to(Step::Enter(PlanPhase::Done), "Complete", "all its ranks ended well");
+    if let Some(decided) = ends::judge(own, seen.world, seen.now) {
+        return decided;
     }
     if own.len() < seen.world {
         let missing = seen.world - own.len();
@@ -226,42 +221,13 @@ fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
     decide_to(Step::Keep(None), "Running", "all ranks run")
 }
 
-/// Whether a rank broke the epoch. One that only lost another is waited for: the other says more.
-fn broken(own: &[&Rank], now: Timestamp) -> Option<Decision> {
-    let mut lost = None;
-    for rank in own {
-        if rank.state == RankState::Stopped {
-            let why = format!("rank {} was asked to end", rank.rank);
-            return Some(decide_to(Step::Break { for_good: false }, "RanksLost", why));
-        }
-        let RankState::Failed { code, said, at } = &rank.state else { continue };
-        let why = match (code, said.as_str()) {
-            (Some(code), "") => format!("rank {} ended with code {code}", rank.rank),
-            (Some(code), said) => format!("rank {} ended with code {code}: {said}", rank.rank),
-            (None, "") => format!("rank {} ended", rank.rank),
-            (None, said) => format!("rank {} ended: {said}", rank.rank),
-        };
-        match *code {
-            Some(EXIT_CONFIG) => {
-                return Some(decide_to(Step::Break { for_good: true }, "BadConfiguration", why));
-            }
-            Some(EXIT_MEMORY) => {
-                return Some(decide_to(Step::Break { for_good: true }, "OutOfMemory", why));
-            }
-            Some(EXIT_LOST) => lost = Some((why, *at)),
-            _ => return Some(decide_to(Step::Break { for_good: false }, "RankFailed", why)),
-        }
+fn stopping(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
+    // A rank may say what would come again only after another had broken the epoch.
+    if let Some(lasting) = ends::lasting(own.iter().copied())
+        && plan.generation == seen.generation
+    {
+        return lasting;
     }
-    let (why, at) = lost?;
-    let others = own.iter().any(|rank| rank.state == RankState::Running);
-    let left = at.map_or(Duration::ZERO, |at| LOST_GRACE.saturating_sub(elapsed(at, now)));
-    if others && left > Duration::ZERO {
-        return Some(decide_to(Step::Keep(Some(left)), "PeerLost", why));
-    }
-    Some(decide_to(Step::Break { for_good: false }, "PeerLost", why))
-}
-
-fn stopping(seen: &Observed<'_>) -> Decision {
     let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
     if !left.is_empty() {
         return decide_to(Step::Clear(left), "Stopping", "its ranks are being deleted");

@@ -1,8 +1,9 @@
 //! What of a pod matters: the cards that it holds, and of a rank how it fares.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 use plan::event::{Ending, WorkerEvent};
+use plan::fate::Exit;
 
 use crate::names::{EPOCH, GPU, ISLAND, Key, MANAGED_BY, MANAGER, RANK};
 
@@ -41,8 +42,8 @@ pub(crate) enum RankState {
     Succeeded,
     /// It ended because somebody asked it to.
     Stopped,
-    /// It ended badly: its exit code where it had one, what it said last, and when.
-    Failed { code: Option<i32>, said: String, at: Option<Timestamp> },
+    /// It ended badly: how, what it said last, and when.
+    Failed { exit: Exit, said: String, at: Option<Timestamp> },
 }
 
 impl PodFacts {
@@ -124,7 +125,7 @@ fn state(pod: &Pod, phase: Option<&str>) -> RankState {
             let said = said.or_else(|| status.and_then(|status| status.message.clone()));
             let said = said.or_else(|| status.and_then(|status| status.reason.clone()));
             RankState::Failed {
-                code: ended.map(|ended| ended.exit_code),
+                exit: ended.map_or(Exit::Removed, exit),
                 said: last_words(&said.unwrap_or_default()),
                 at: ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0),
             }
@@ -132,6 +133,17 @@ fn state(pod: &Pod, phase: Option<&str>) -> RankState {
         Some("Running") => RankState::Running,
         _ if is_gated(pod) => RankState::Gated,
         _ => RankState::Pending { why: container.and_then(waits).or_else(|| unscheduled(pod)) },
+    }
+}
+
+/// What a shell adds to the signal that a process was killed by.
+const SIGNALLED: i32 = 128;
+
+fn exit(ended: &ContainerStateTerminated) -> Exit {
+    match ended.exit_code {
+        _ if ended.reason.as_deref() == Some("OOMKilled") => Exit::NoMemory,
+        code if code > SIGNALLED => Exit::Signal(code - SIGNALLED),
+        code => Exit::Code(code),
     }
 }
 

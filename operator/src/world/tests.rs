@@ -1,5 +1,6 @@
 //! What is known after nodes and pods came and went.
 
+use plan::fate::Exit;
 use serde_json::json;
 
 use super::*;
@@ -70,7 +71,10 @@ fn ranks_are_known_by_their_island() {
     assert_eq!(world.islands("a").count(), 0);
     let ranks = world.ranks(&lab);
     assert_eq!(ranks.len(), 1);
-    assert_eq!(ranks[0].state, RankState::Failed { code: None, said: String::new(), at: None });
+    assert_eq!(
+        ranks[0].state,
+        RankState::Failed { exit: Exit::Removed, said: String::new(), at: None }
+    );
     world.pod(0, Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
     assert!(world.ranks(&lab).is_empty());
 }
@@ -125,8 +129,16 @@ fn a_rank_that_waits_or_failed_says_why() {
     }]});
     assert_eq!(
         rank(failed),
-        RankState::Failed { code: Some(4), said: "out of memory".into(), at: None }
+        RankState::Failed { exit: Exit::Code(4), said: "out of memory".into(), at: None }
     );
+    for (code, reason, exit) in [(137, "OOMKilled", Exit::NoMemory), (137, "", Exit::Signal(9))] {
+        let killed = json!({"phase": "Failed", "containerStatuses": [{
+            "name": "worker", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": {"terminated": {"exitCode": code, "reason": reason}},
+        }]});
+        let said = String::new();
+        assert_eq!(rank(killed), RankState::Failed { exit, said, at: None });
+    }
 }
 
 #[test]

@@ -1006,6 +1006,25 @@ mod going_back {
     }
 
     #[test]
+    fn where_only_a_member_that_is_gone_held_what_was_agreed_the_others_agree_again() {
+        let mut run = Run::training(&["a", "b", "c"]);
+        ["a", "b", "c"].iter().for_each(|island| run.offer(island));
+        ["a", "b", "c"].iter().for_each(|island| run.fetched(island, &["a", "b", "c"]));
+        run.cut_off(&["b", "c"]);
+        run.yes(applying("a", 0, digest(9)));
+        assert_eq!(run.view().theta_hash, Some(digest(9)), "it was alone");
+        run.cut_off(&["a"]);
+        for island in ["b", "c"] {
+            run.yes(Event::Join(joining(island, 1, 1)));
+        }
+        run.wait(GRACE);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 1));
+        run.wait_with(GO_BACK, &["b", "c"]);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 1));
+        assert_eq!(run.view().theta_hash, Some(theta(1)));
+    }
+
+    #[test]
     fn a_run_that_is_done_stays_done() {
         let mut run = Run::new(RunConfig { tokens: 150, ..config(2, 1) });
         run.yes(Event::Join(joining("a", 1, 0)));
@@ -1040,6 +1059,15 @@ mod going_back {
         assert!(matches!(run.record.last().unwrap().deed, Deed::Adopt { round: 5, .. }));
         run.yes(Event::Join(knowing("c")));
         assert_eq!(run.member("c"), MemberState::Active);
+    }
+
+    #[test]
+    fn who_claims_to_be_ahead_with_fewer_tokens_moves_nothing() {
+        let mut run = Run::training(&["a"]);
+        (0..3).for_each(|_| run.round(&["a"]));
+        run.yes(Event::Join(Join { tokens: 299, ..joining("b", 1, 9) }));
+        run.round(&["a"]);
+        assert_eq!((run.view().round, run.view().tokens), (4, 400));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use durable::partial;
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sparseloco::layout::Layout;
 
-use super::{CheckpointError, folder_of, partial};
+use super::{CheckpointError, folder_of};
 
 /// Bytes that are read or written at a time.
 const BUFFER: usize = 1 << 20;
@@ -81,29 +82,29 @@ pub fn write_part<E: From<CheckpointError>>(
         // The error is told already; what is left over is removed where it can be.
         let _ = fs::remove_file(partial(&path));
     });
-    let (bytes, blake3) = written.map_err(CheckpointError::io("write", &path))?;
+    let (bytes, blake3) = written?;
     Ok(PartEntry { file, first_piece: span.start, end_piece: span.end, bytes, blake3 })
 }
 
 /// A file under way: kind after kind, so that no second copy of them is ever needed.
 struct PartFile {
+    path: PathBuf,
     file: File,
     hasher: blake3::Hasher,
     bytes: u64,
 }
 
 impl PartFile {
-    fn create(path: &Path, length: usize) -> io::Result<PartFile> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = File::create(partial(path))?;
-        let mut part = PartFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
+    fn create(path: &Path, length: usize) -> Result<PartFile, CheckpointError> {
+        durable::create_folder(durable::parent(path))?;
+        let path = partial(path);
+        let file = File::create(&path).map_err(CheckpointError::io("create", &path))?;
+        let mut part = PartFile { path, file, hasher: blake3::Hasher::new(), bytes: 0 };
         part.write(&header(length))?;
         Ok(part)
     }
 
-    fn append(mut self, values: &[f32]) -> io::Result<PartFile> {
+    fn append(mut self, values: &[f32]) -> Result<PartFile, CheckpointError> {
         for values in values.chunks(BUFFER / size_of::<f32>()) {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             self.write(&bytes)?;
@@ -111,16 +112,15 @@ impl PartFile {
         Ok(self)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes)
+        self.file.write_all(bytes).map_err(CheckpointError::io("write", &self.path))
     }
 
     /// Makes it durable under its name. Its size and blake3.
-    fn finish(self, path: &Path) -> io::Result<(u64, String)> {
-        self.file.sync_all()?;
-        fs::rename(partial(path), path)?;
+    fn finish(self, path: &Path) -> Result<(u64, String), CheckpointError> {
+        durable::finish(&self.file, path)?;
         Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
     }
 }

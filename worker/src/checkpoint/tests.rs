@@ -129,8 +129,9 @@ fn a_checkpoint_is_never_pruned_by_the_later_ones_of_an_abandoned_or_another_run
 #[test]
 fn a_folder_without_a_manifest_is_no_checkpoint() {
     let root = tempdir().expect("a folder");
-    assert!(Checkpoint::newest(root.path()).expect("no error").is_none());
-    assert!(Checkpoint::newest(&root.path().join("missing")).expect("no error").is_none());
+    let found = |path: &Path| Checkpoint::find(path, None).expect("no error").newest;
+    assert!(found(root.path()).is_none());
+    assert!(found(&root.path().join("missing")).is_none());
     write(root.path(), 3, &[0, layout().pieces()]);
     fs::create_dir(folder_of(root.path(), 5)).expect("half a checkpoint");
     assert_eq!(Checkpoint::open(root.path()).expect("one").manifest().round, 3);
@@ -155,12 +156,56 @@ fn a_truncated_or_changed_file_is_refused_and_the_older_checkpoint_taken() {
 }
 
 #[test]
+fn of_the_kept_checkpoints_the_newest_that_the_run_has_reached_is_taken() {
+    let root = tempdir().expect("a folder");
+    for round in [4, 7, 9] {
+        write(root.path(), round, &[0, layout().pieces()]);
+    }
+    let taken = |at_most| {
+        let found = Checkpoint::find(root.path(), at_most).expect("no error");
+        (found.newest.map(|newest| newest.manifest().round), found.damaged.len())
+    };
+    let table = [(None, Some(9)), (Some(9), Some(9)), (Some(8), Some(7)), (Some(3), None)];
+    for (at_most, round) in table {
+        assert_eq!(taken(at_most), (round, 0), "{at_most:?}");
+    }
+    // Of those that are not looked at, nothing is told.
+    for (round, left) in [(9, (Some(7), 1)), (7, (Some(4), 2))] {
+        fs::remove_file(folder_of(root.path(), round).join("rank-00000.safetensors"))
+            .expect("gone");
+        assert_eq!(taken(None), left);
+    }
+    assert_eq!(taken(Some(8)), (Some(4), 1));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_not_passed_over_for_an_older_one() {
+    let root = tempdir().expect("a folder");
+    for round in [3, 4] {
+        write(root.path(), round, &[0, layout().pieces()]);
+    }
+    // A folder in the place of the file is opened, but not read.
+    let file = folder_of(root.path(), 4).join("rank-00000.safetensors");
+    let bytes = fs::read(&file).expect("its bytes").len() as u64;
+    fs::remove_file(&file).expect("gone");
+    fs::create_dir(&file).expect("a folder");
+    let size = fs::metadata(&file).expect("a folder").len();
+    let manifest = folder_of(root.path(), 4).join(MANIFEST);
+    let text = fs::read_to_string(&manifest).expect("its text");
+    fs::write(&manifest, text.replace(&bytes.to_string(), &size.to_string())).expect("changed");
+    let error = Checkpoint::find(root.path(), None).expect_err("unread");
+    assert!(matches!(error, CheckpointError::Io { .. }) && !error.is_final(), "{error}");
+}
+
+#[test]
 fn a_damaged_only_checkpoint_is_an_error_and_not_a_fresh_start() {
     let root = tempdir().expect("a folder");
     write(root.path(), 3, &[0, layout().pieces()]);
     fs::write(folder_of(root.path(), 3).join(MANIFEST), b"{}").expect("damaged");
-    let error = Checkpoint::newest(root.path()).expect_err("damaged");
-    assert!(error.to_string().contains("not a checkpoint's manifest"), "{error}");
+    let error = Checkpoint::open(root.path()).expect_err("damaged");
+    assert!(matches!(error, CheckpointError::AllDamaged { .. }), "{error}");
+    let said = crate::error::chain(&error);
+    assert!(said.contains("not a checkpoint's manifest") && error.is_final(), "{said}");
 }
 
 #[test]
@@ -170,7 +215,8 @@ fn a_manifest_cannot_name_files_outside_its_folder() {
     manifest.parts[0].file = "../round-00000003/rank-00000.safetensors".into();
     commit(root.path(), &manifest).expect("a manifest");
     let error = Checkpoint::open(root.path()).expect_err("outside");
-    assert!(error.to_string().contains("outside its folder"), "{error}");
+    let said = crate::error::chain(&error);
+    assert!(said.contains("outside its folder"), "{said}");
 }
 
 #[test]

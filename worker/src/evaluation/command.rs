@@ -9,7 +9,6 @@ use data::{Corpus, HeldOut, Split, Tokenizer};
 
 use super::report::{DocumentReport, HeldOutReport, Report, Score, TaskReport};
 use super::{AnswerScore, Documents, Question, Scorer, Text, TextScore, read_documents};
-use crate::checkpoint::write_atomically;
 use crate::model::Replica;
 use crate::trained::Trained;
 
@@ -63,7 +62,7 @@ pub fn eval_command(arguments: &EvalArguments) -> anyhow::Result<()> {
     let report = Report { checkpoint: arguments.checkpoint.clone(), held_out, tasks };
     if let Some(path) = &arguments.json {
         let bytes = serde_json::to_vec_pretty(&report).context("failed to encode the figures")?;
-        write_atomically(path, &bytes)?;
+        durable::write(path, &bytes)?;
     }
     write!(std::io::stdout(), "{report}").context("failed to print the figures")
 }

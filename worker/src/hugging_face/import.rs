@@ -101,6 +101,20 @@ pub enum ImportError {
 }
 
 impl ImportError {
+    /// Whether trying the same again is in vain.
+    pub fn is_final(&self) -> bool {
+        match self {
+            ImportError::Io { .. } => false,
+            ImportError::None { .. }
+            | ImportError::Damaged { .. }
+            | ImportError::Missing { .. }
+            | ImportError::Shape { .. }
+            | ImportError::Kind { .. }
+            | ImportError::Unexpected { .. }
+            | ImportError::NotFinite { .. } => true,
+        }
+    }
+
     fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| ImportError::Io { operation, path, source }

@@ -125,7 +125,7 @@ fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
         ("", |run| run.data = "/moved".into()),
         ("", |run| run.from = Some("/models/moved".into())),
         ("metadata.name (was \"r\", now \"s\")", |run| run.name = "s".into()),
-        ("sparseLoCo.innerSteps (was 5, now 6)", |run| run.reference_steps = 6),
+        ("", |run| (run.reference_steps, run.total_rounds) = (6, 9)),
         ("sparseLoCo.topK (was 64, now 32)", |run| run.sparse.top_k = 32),
     ];
     for (expected, change) in table {

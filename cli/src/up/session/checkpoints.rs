@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 
 use plan::planner::RunPlan;
 
+use super::whole::{self, Kept, MANIFEST};
 use crate::up::run_dir::{RunDir, Saved};
 
-/// What a complete checkpoint has: the worker writes it last.
-const MANIFEST: &str = "manifest.json";
 /// Written and removed again, to see whether that is possible.
 const PROBE: &str = ".heteroloco-probe";
 
@@ -49,18 +48,6 @@ pub enum CheckpointsError {
         was: PathBuf,
         /// What it would be.
         is: PathBuf,
-    },
-    /// The run would train all of its rounds again.
-    #[error(
-        "failed to resume: committed rounds are on record ({rounds}), but there is no complete \
-         checkpoint of any of its islands in {}; put the checkpoints back, or start anew in \
-         another folder by --run-dir", folder.display()
-    )]
-    Gone {
-        /// Where they should be.
-        folder: PathBuf,
-        /// Rounds that are on record.
-        rounds: usize,
     },
 }
 
@@ -107,21 +94,32 @@ impl Checkpoints {
         self.probe().inspect_err(|_| self.tidy_up())
     }
 
-    /// Before a run of which `rounds` are on record goes on.
+    /// Before a run goes on.
     ///
     /// # Errors
     /// When the checkpoints are not where they were, or none can be written.
-    pub(super) fn go_on(&self, earlier: &Saved, rounds: usize) -> Result<(), CheckpointsError> {
+    pub(super) fn go_on(&self, earlier: &Saved) -> Result<(), CheckpointsError> {
         if let Some(was) = &earlier.checkpoints {
             let was = self.run_dir.join(was);
             if !is_same(&was, &self.folder) {
                 return Err(CheckpointsError::Elsewhere { was, is: self.folder.clone() });
             }
         }
-        if rounds > 0 && self.newest()?.is_none() {
-            return Err(CheckpointsError::Gone { folder: self.folder.clone(), rounds });
-        }
         self.probe()
+    }
+
+    /// All checkpoints of the run `run` that its islands have.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub(super) fn all(&self, run: &str) -> Result<Vec<Kept>, CheckpointsError> {
+        let mut found = Vec::new();
+        for island in &self.islands {
+            let folder = self.of(island);
+            let all = whole::all(&folder, run);
+            found.extend(all.map_err(|source| CheckpointsError::Unusable { folder, source })?);
+        }
+        Ok(found)
     }
 
     /// The newest complete checkpoint of the first island that has one.
@@ -249,18 +247,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let own = checkpoints(root.path(), "run/kept");
         assert_eq!(own.saved(), Path::new("kept"));
-        own.go_on(&saved(Some(own.saved())), 0).unwrap();
-        let error = own.go_on(&saved(Some(own.saved())), 3).unwrap_err().to_string();
-        assert!(error.contains("committed rounds are on record (3)"), "{error}");
+        own.go_on(&saved(Some(own.saved()))).unwrap();
         complete(&own.of("b"), 2);
-        own.go_on(&saved(Some(own.saved())), 3).unwrap();
-        own.go_on(&saved(None), 3).unwrap();
+        own.go_on(&saved(Some(own.saved()))).unwrap();
+        own.go_on(&saved(None)).unwrap();
 
         let other = checkpoints(root.path(), "other");
-        let error = other.go_on(&saved(Some(own.saved())), 3).unwrap_err().to_string();
+        let error = other.go_on(&saved(Some(own.saved()))).unwrap_err().to_string();
         let (was, is) = (own.folder.display(), other.folder.display());
         assert!(error.contains(&format!("was {was} and is now {is};")), "{error}");
         std::os::unix::fs::symlink(&own.folder, &other.folder).unwrap();
-        other.go_on(&saved(Some(own.saved())), 3).unwrap();
+        other.go_on(&saved(Some(own.saved()))).unwrap();
     }
 }

@@ -1,21 +1,29 @@
 //! The records of earlier sessions, taken into account before new ones are appended.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
+use super::disk::EVENTS_BYTES;
 use crate::up::event::Record;
+use crate::up::journal::Journal;
 use crate::up::state::RunState;
 
-/// What is on record, and the file to append to. A line that a crash cut off tells nothing, and
+/// What is on record, and where to append to it. A line that a crash cut off tells nothing, and
 /// never runs into the next one.
 ///
 /// # Errors
-/// When the file cannot be read or written.
-pub(super) fn open(path: &Path) -> io::Result<(RunState, File)> {
-    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+/// When the file is there and cannot be read.
+pub(super) fn open(path: &Path) -> io::Result<(RunState, Journal)> {
     let mut state = RunState::default();
-    let mut reader = BufReader::new(&file);
+    let journal = |is_cut| Journal::new(path.to_owned(), is_cut, EVENTS_BYTES);
+    let mut reader = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((state, journal(false)));
+        }
+        Err(error) => return Err(error),
+    };
     let mut line = Vec::new();
     let mut is_cut = false;
     while reader.read_until(b'\n', &mut line)? > 0 {
@@ -25,10 +33,7 @@ pub(super) fn open(path: &Path) -> io::Result<(RunState, File)> {
         }
         line.clear();
     }
-    if is_cut {
-        file.write_all(b"\n")?;
-    }
-    Ok((state, file))
+    Ok((state, journal(is_cut)))
 }
 
 #[cfg(test)]
@@ -46,12 +51,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
         fs::write(&path, [EVALUATION, b"\n", CUT].concat()).unwrap();
-        let (state, mut file) = open(&path).unwrap();
+        let (state, mut journal) = open(&path).unwrap();
         assert_eq!(state.heldout.get(&0), Some(&5.5));
-        file.write_all(&[EVALUATION, b"\n"].concat()).unwrap();
+        journal.push([EVALUATION, b"\n"].concat());
+        journal.flush().unwrap();
         let expected = [EVALUATION, b"\n", CUT, b"\n", EVALUATION, b"\n"].concat();
         assert_eq!(fs::read(&path).unwrap(), expected);
-        open(&path).unwrap();
+        let (_, mut journal) = open(&path).unwrap();
+        journal.push(b"{}\n".into());
+        journal.flush().unwrap();
+        let expected = [&expected[..], b"{}\n"].concat();
         assert_eq!(fs::read(&path).unwrap(), expected, "a whole line is left as it is");
     }
 
@@ -60,7 +69,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
         fs::write(&path, EVALUATION).unwrap();
-        assert_eq!(open(&path).unwrap().0.heldout.len(), 1);
-        assert_eq!(fs::read(&path).unwrap(), [EVALUATION, b"\n"].concat());
+        let (state, mut journal) = open(&path).unwrap();
+        assert_eq!(state.heldout.len(), 1);
+        journal.push(b"{}\n".into());
+        journal.flush().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [EVALUATION, b"\n{}\n"].concat());
     }
 }

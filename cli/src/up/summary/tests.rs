@@ -63,6 +63,7 @@ fn round(round: u64, hash: &str) -> WorkerEvent {
         islands: 2,
         loss: 2.5,
         theta_hash: hash.to_owned(),
+        contributed: true,
         contribution_bytes: 12_000,
         contribution_values: 10_000,
         bytes_sent: 12_500,
@@ -116,6 +117,59 @@ fn a_run_of_two_rounds_adds_up() {
         figure wire.bits_per_value 10 bit\n\
         figure wire.ratio_to_f32 320 -\n";
     assert_eq!(summary.figures(), expected);
+}
+
+#[test]
+fn a_contribution_that_was_late_or_dropped_is_not_counted() {
+    let mut late = round(0, "h0");
+    if let WorkerEvent::Round { contributed, islands, .. } = &mut late {
+        (*contributed, *islands) = (false, 1);
+    }
+    let state = folded(&[
+        up(0.0, begin()),
+        rank(1.0, "a", round(0, "h0")),
+        rank(1.0, "b", late),
+        rank(2.0, "a", round(1, "h1")),
+        rank(2.0, "b", round(1, "h1")),
+    ]);
+    let summary = Summary::of(&state);
+    assert_eq!(summary.islands["a"].contributions, 2);
+    assert_eq!(summary.islands["b"].contributions, 1);
+    assert!((summary.wire.contribution_bytes - 12_000.0).abs() < 1e-9);
+    // 50,000 bytes for three contributions that each had to reach one other island.
+    assert_eq!(summary.wire.bits_per_value, Some(8.0 * 50_000.0 / 30_000.0));
+}
+
+#[test]
+fn a_run_that_is_taken_up_again_counts_from_there_and_says_what_it_lost_once() {
+    let digest = "ab".repeat(32);
+    let mut records: Vec<Record> = vec![up(0.0, begin())];
+    for number in 0..4 {
+        records.push(rank(1.0, "a", round(number, &digest)));
+        records.push(rank(1.0, "b", round(number, if number == 2 { "other" } else { &digest })));
+    }
+    let before = folded(&records);
+    assert_eq!((before.committed(), before.tokens), (4, 4_000));
+    assert_eq!(before.theta_at(2), Some(digest.clone()));
+    assert_eq!((before.theta_at(0), before.theta_at(3), before.theta_at(9)), (None, None, None));
+
+    let (store, cost) = (Some("old".to_owned()), "rounds 2 to 3 are trained again".to_owned());
+    let adopted = UpEvent::Adopted { round: 2, tokens: 2_000, cost, store: store.clone() };
+    records.extend([up(2.0, begin()), up(2.0, adopted), started("a", 2)]);
+    let adopted = folded(&records);
+    assert_eq!((adopted.committed(), adopted.tokens), (2, 2_000));
+    records.push(rank_of(2, 3.0, "a", round(2, &digest)));
+    let (said, state) = told(&records);
+    assert_eq!((state.committed(), state.tokens, state.abandoned.len()), (3, 3_000, 2));
+    let lines = said.join("\n");
+    assert!(lines.contains("of round 2, at 2.0k tokens: rounds 2 to 3 are trained"), "{lines}");
+    assert!(lines.contains("; the old store is kept as old"), "{lines}");
+    assert!(!lines.contains("went back"), "{lines}");
+
+    let again = UpEvent::BeganAgain { rounds: 3, tokens: 3_000, store };
+    records.extend([up(4.0, begin()), up(4.0, again)]);
+    let state = folded(&records);
+    assert_eq!((state.committed(), state.tokens), (0, 0));
 }
 
 #[test]

@@ -1,16 +1,14 @@
 //! One island under supervision: whether its ranks run, are killed, come back or are done.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
-use plan::event::{EXIT_LOST, EXIT_MEMORY, Ending};
+use plan::event::Ending;
+use plan::fate::{Cause, End, Epoch, Fate, Why, fate};
 
 use super::super::event::UpEvent;
-use super::{Action, Exit, Policy, not_again, with_detail};
+use super::{Action, Policy, not_again};
 
-/// An end without the leader's word, of which nobody knows what it means.
-pub(super) const WORDLESS: &str = "it ended without saying why";
 pub(super) const LEADER_ENDED: &str = "its leader ended";
 
 /// One island: its processes and what its leader said.
@@ -22,14 +20,16 @@ pub(super) struct Island {
     pub(super) restarts: Restarts,
     /// What its leader said at its end, in this epoch.
     pub(super) ending: Option<Ending>,
+    /// Ranks that ended by themselves in this epoch.
+    pub(super) ends: Vec<End>,
 }
 
 /// Where its processes stand.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Ranks that run, and when they have to be gone, where they have to. Of a rank that lost
-    /// another: that it did, and how long the other is waited for, whose end says more.
-    Running { alive: BTreeSet<u32>, leave: Option<Leave>, lost: Option<(Duration, Cause)> },
+    /// Ranks that run, and when they have to be gone, where they have to. Where one of them broke
+    /// the island: how long the others are waited for, whose ends may say more.
+    Running { alive: BTreeSet<u32>, leave: Option<Leave>, word: Option<Duration> },
     /// Killed ranks that are not gone yet, and what broke the island; nothing, if its leader had
     /// ended well.
     Dying { alive: BTreeSet<u32>, until: Duration, cause: Option<Cause> },
@@ -38,22 +38,7 @@ pub(super) enum State {
     /// Ended, and well.
     Done,
     /// Will not be started again.
-    GivenUp(String),
-}
-
-/// What broke an island.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
-    pub(super) what: String,
-    /// It would break again in the same way.
-    pub(super) lasts: bool,
-}
-
-impl Cause {
-    /// Something that a restart may change.
-    pub(super) fn passing(what: impl Into<String>) -> Self {
-        Self { what: what.into(), lasts: false }
-    }
+    GivenUp(Cause),
 }
 
 /// When the ranks of an island have to be gone, and why.
@@ -84,7 +69,7 @@ impl Restarts {
 
 impl State {
     pub(super) fn running(world: u32) -> Self {
-        Self::Running { alive: (0..world).collect(), leave: None, lost: None }
+        Self::Running { alive: (0..world).collect(), leave: None, word: None }
     }
 
     /// Ranks that run have to be gone by then, or earlier where that was said before.
@@ -93,6 +78,13 @@ impl State {
             && leave.as_ref().is_none_or(|earlier| by < earlier.by)
         {
             *leave = Some(Leave { by, why });
+        }
+    }
+
+    /// Ranks that run may say until then what broke the island.
+    fn await_word(&mut self, by: Duration) {
+        if let Self::Running { word, .. } = self {
+            word.get_or_insert(by);
         }
     }
 }
@@ -107,43 +99,51 @@ pub(super) struct Going<'a> {
 }
 
 impl Island {
+    /// What becomes of it, as far as its ranks have ended.
+    fn fate(&self) -> Fate {
+        fate(&Epoch { world: self.world, leader: self.ending, ends: &self.ends })
+    }
+
     /// Takes note of the end of one of its ranks.
     pub(super) fn rank_exited(
         &mut self,
         name: &str,
-        ended: &Ended,
+        end: End,
         going: Going<'_>,
         actions: &mut Vec<Action>,
     ) {
         let Going { policy, now, stopping, complete } = going;
         match &mut self.state {
-            State::Running { alive, lost, .. } => {
-                let led = self.ending.is_none() && alive.contains(&0) || lost.is_some();
-                alive.remove(&ended.rank);
-                let follows = ended.exit == Exit::Code(EXIT_LOST);
-                if ended.exit != Exit::Code(0) && !stopping && led {
-                    if follows && !complete && !alive.is_empty() {
-                        lost.get_or_insert_with(|| (now + policy.lost_grace, ended.cause()));
-                        return;
+            State::Running { alive, .. } => {
+                alive.remove(&end.rank);
+                let (gone, led, told) = (alive.is_empty(), end.rank == 0, end.to_string());
+                self.ends.push(end);
+                match self.fate() {
+                    Fate::Waits(_) if !stopping && !complete => {
+                        self.state.await_word(now + policy.word_wait);
                     }
-                    let first = lost.take().filter(|_| follows).map(|(_, cause)| cause);
-                    let cause = first.unwrap_or_else(|| ended.cause());
-                    self.die(name, cause, now + policy.kill_wait, actions);
-                    if complete {
-                        actions.push(not_again(name, &format!("{ended}; ")));
+                    Fate::Broken(cause) | Fate::Waits(cause) if !stopping => {
+                        self.die(name, cause, now + policy.kill_wait, actions);
+                        if complete {
+                            actions.push(not_again(name, &format!("{told}; ")));
+                        }
                     }
-                } else if alive.is_empty() {
-                    let first = lost.take().map(|(_, cause)| cause);
-                    let (alive, cause) = (BTreeSet::new(), first.or_else(|| self.unfinished()));
-                    self.state = State::Dying { alive, until: now, cause };
-                } else if ended.rank == 0 || stopping {
-                    self.state.leave(now + policy.leave_grace, LEADER_ENDED);
+                    _ if gone => {
+                        let (alive, cause) = (BTreeSet::new(), self.unfinished());
+                        self.state = State::Dying { alive, until: now, cause };
+                    }
+                    _ if led || stopping => {
+                        self.state.leave(now + policy.leave_grace, LEADER_ENDED);
+                    }
+                    _ => {}
                 }
             }
             State::Dying { alive, cause, .. } => {
-                alive.remove(&ended.rank);
-                if ended.cause().lasts && cause.is_some() {
-                    *cause = Some(ended.cause());
+                alive.remove(&end.rank);
+                // Others were killed; only what lasts is a word of their own.
+                let lasting = Cause::of(&end).filter(|cause| cause.why.lasts());
+                if let (Some(first), Some(lasting)) = (cause.as_mut(), lasting) {
+                    *first = first.clone().or(lasting);
                 }
             }
             State::Backoff { .. } | State::Done | State::GivenUp(_) => {}
@@ -162,14 +162,16 @@ impl Island {
         actions: &mut Vec<Action>,
     ) {
         match &mut self.state {
-            State::Running { lost: Some((by, cause)), .. } if *by <= now => {
-                let cause = cause.clone();
-                self.die(name, cause, now + policy.kill_wait, actions);
+            State::Running { word: Some(by), .. } if *by <= now => {
+                if let Some(cause) = self.unfinished() {
+                    self.die(name, cause, now + policy.kill_wait, actions);
+                }
             }
             State::Running { alive, leave: Some(leave), .. } if leave.by <= now => {
                 let (alive, why) = (std::mem::take(alive), leave.why);
                 let hangs = self.ending.is_none() && alive.contains(&0);
-                let cause = if hangs { Some(Cause::passing(why)) } else { self.unfinished() };
+                let cause =
+                    if hangs { Some(Cause::new(Why::Failed, why)) } else { self.unfinished() };
                 self.state = State::Dying { alive, until: now + policy.kill_wait, cause };
                 let message = format!("{name}: killed: {why}, and its ranks did not end in time");
                 actions.push(Action::Announce(UpEvent::Warning { message }));
@@ -178,14 +180,13 @@ impl Island {
             State::Dying { until, cause, .. } if *until <= now => {
                 let cause = cause.as_ref().map_or(LEADER_ENDED, |cause| &cause.what);
                 let reason = format!("{cause}, and its other ranks could not be killed");
-                self.state = State::GivenUp(reason.clone());
-                let island = name.to_owned();
-                actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
+                self.give_up(name, Cause::new(Why::Failed, reason), actions);
             }
             State::Backoff { until } if *until <= now => {
                 self.epoch += 1;
                 self.state = State::running(self.world);
                 self.ending = None;
+                self.ends.clear();
                 let (island, epoch) = (name.to_owned(), self.epoch);
                 actions.push(Action::StartIsland { island, epoch });
             }
@@ -193,15 +194,18 @@ impl Island {
         }
     }
 
-    /// Why an island whose ranks are gone has not done its part; nothing, if it has.
+    /// Why it has not done its part, as if all of its ranks were gone; nothing, if it has.
     pub(super) fn unfinished(&self) -> Option<Cause> {
-        match self.ending {
-            Some(Ending::Complete | Ending::Missed) => None,
-            Some(Ending::Stopped) => {
-                Some(Cause::passing("it was asked to stop, but not by this program"))
-            }
-            None => Some(Cause::passing(WORDLESS)),
+        match fate(&Epoch { world: 0, leader: self.ending, ends: &self.ends }) {
+            Fate::Broken(cause) | Fate::Waits(cause) => Some(cause),
+            Fate::Goes | Fate::Done => None,
         }
+    }
+
+    fn give_up(&mut self, name: &str, cause: Cause, actions: &mut Vec<Action>) {
+        let (island, reason) = (name.to_owned(), cause.what.clone());
+        self.state = State::GivenUp(cause);
+        actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
     }
 
     /// Kills what is left of a broken island.
@@ -234,47 +238,18 @@ impl Island {
             self.state = State::Done;
             return;
         };
-        let island = name.to_owned();
-        let wait = if cause.lasts { None } else { self.restarts.next(policy, now) };
+        let wait = if cause.why.lasts() { None } else { self.restarts.next(policy, now) };
         if let Some(wait) = wait {
             self.state = State::Backoff { until: now + wait };
-            let (epoch, after) = (self.epoch + 1, wait.as_secs_f64());
+            let (island, epoch, after) = (name.to_owned(), self.epoch + 1, wait.as_secs_f64());
             let event = UpEvent::IslandRestarting { island, epoch, reason: cause.what, after };
             actions.push(Action::Announce(event));
+        } else if cause.why.lasts() {
+            self.give_up(name, cause, actions);
         } else {
             let (times, window) = (policy.restarts, policy.window.as_secs());
-            let reason = match cause {
-                Cause { what, lasts: true } => what,
-                Cause { what, .. } => format!("{what}, after {times} restarts within {window} s"),
-            };
-            self.state = State::GivenUp(reason.clone());
-            actions.push(Action::Announce(UpEvent::IslandGivenUp { island, reason }));
+            let what = format!("{}, after {times} restarts within {window} s", cause.what);
+            self.give_up(name, Cause { what, ..cause }, actions);
         }
-    }
-}
-
-/// The end of one rank.
-pub(super) struct Ended {
-    pub(super) epoch: u64,
-    pub(super) rank: u32,
-    pub(super) exit: Exit,
-    pub(super) detail: String,
-}
-
-impl Ended {
-    pub(super) fn cause(&self) -> Cause {
-        Cause { what: self.to_string(), lasts: self.exit == Exit::Code(EXIT_MEMORY) }
-    }
-
-    /// What it said, or how it ended where it said nothing.
-    pub(super) fn said(&self) -> String {
-        if self.detail.is_empty() { self.to_string() } else { self.detail.clone() }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("rank {} {}", self.rank, self.exit);
-        write!(f, "{}", with_detail(text, &self.detail))
     }
 }

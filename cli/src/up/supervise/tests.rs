@@ -1,6 +1,6 @@
 //! Runs in which things break, told as events; seconds are the clock's.
 
-use plan::event::{EXIT_LOST, EXIT_MEMORY};
+use plan::event::{EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn policy() -> Policy {
         stop_grace: Duration::from_secs(60),
         leave_grace: Duration::from_secs(30),
         finish_grace: Duration::from_secs(50),
-        lost_grace: Duration::from_secs(5),
+        word_wait: Duration::from_secs(5),
         kill_wait: Duration::from_secs(10),
     }
 }
@@ -47,6 +47,10 @@ fn kill(island: &str) -> Action {
     Action::KillIsland { island: island.to_owned() }
 }
 
+fn expecting(islands: u32) -> Action {
+    Action::StartCoordinator { islands }
+}
+
 /// The actions that are not announcements.
 fn deeds(actions: Vec<Action>) -> Vec<Action> {
     actions.into_iter().filter(|action| !matches!(action, Action::Announce(_))).collect()
@@ -75,8 +79,8 @@ fn a_run_ends_when_all_ranks_ended_well_and_the_coordinator_after_them() {
 #[test]
 fn one_killed_rank_ends_its_island_which_comes_back_whole_at_the_next_epoch() {
     let mut run = two_islands();
-    assert_eq!(run.on(exited("a", 1, 1, KILLED), at(5)), [kill("a")]);
-    let actions = run.on(exited("a", 1, 0, KILLED), at(6));
+    assert!(run.on(exited("a", 1, 1, KILLED), at(5)).is_empty(), "the other may say more");
+    let actions = run.on(exited("a", 1, 0, Exit::Code(EXIT_LOST)), at(6));
     let reason = "rank 1 was killed by signal 9".to_owned();
     let event = UpEvent::IslandRestarting { island: "a".to_owned(), epoch: 2, reason, after: 1.0 };
     assert_eq!(actions, [Action::Announce(event)]);
@@ -117,11 +121,14 @@ fn an_island_that_breaks_too_often_is_given_up_and_the_run_goes_on_with_the_othe
         assert_eq!(run.on(Event::Tick, at(now)), [start("b", epoch + 1)]);
     }
     let actions = run.on(exited("b", 3, 0, Exit::Code(3)), at(now));
-    let [Action::Announce(UpEvent::IslandGivenUp { island, reason })] = &actions[..] else {
+    let [Action::Announce(UpEvent::IslandGivenUp { island, reason }), Action::StopCoordinator] =
+        &actions[..]
+    else {
         panic!("{actions:?}")
     };
     assert_eq!(island, "b");
     assert_eq!(reason, "rank 0 ended with code 3, after 2 restarts within 100 s");
+    run.on(lost(OK), at(now));
     run.on(exited("a", 1, 1, OK), at(now));
     run.on(says("a", 1, Ending::Complete), at(now));
     assert_eq!(run.on(exited("a", 1, 0, OK), at(now)), [Action::StopCoordinator]);
@@ -158,7 +165,8 @@ fn an_island_without_room_for_its_plan_is_given_up_at_once_and_the_run_goes_on()
         // What ends first, and whether that leaves the island to be killed.
         (&[(1, Exit::Code(EXIT_MEMORY), true), (0, KILLED, false)][..]),
         &[(0, Exit::Code(EXIT_LOST), false), (1, Exit::Code(EXIT_MEMORY), false)],
-        &[(0, KILLED, true), (1, Exit::Code(EXIT_MEMORY), false)],
+        &[(0, Exit::Code(EXIT_FAILED), false), (1, Exit::Code(EXIT_MEMORY), false)],
+        &[(0, KILLED, false), (1, Exit::Code(EXIT_MEMORY), false)],
     ];
     for ends in table {
         let (mut run, mut actions) = (two_islands(), Vec::new());
@@ -166,10 +174,12 @@ fn an_island_without_room_for_its_plan_is_given_up_at_once_and_the_run_goes_on()
             actions = run.on(exited("a", 1, *rank, *exit), at(1));
             assert_eq!(actions.contains(&kill("a")), *kills, "{ends:?}");
         }
-        let [Action::Announce(UpEvent::IslandGivenUp { island, reason })] = &actions[..] else {
+        let [Action::Announce(UpEvent::IslandGivenUp { island, reason }), ..] = &actions[..] else {
             panic!("{ends:?}: {actions:?}")
         };
         assert_eq!((&island[..], &reason[..]), ("a", "rank 1 ended with code 4"));
+        assert_eq!(deeds(actions), [Action::StopCoordinator]);
+        assert_eq!(run.on(lost(OK), at(1)), [expecting(1)]);
         run.on(says("b", 1, Ending::Complete), at(2));
         assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
         assert_eq!(run.on(lost(OK), at(2)), [Action::End(Outcome::Finished)]);
@@ -187,17 +197,71 @@ fn a_run_whose_islands_are_all_given_up_has_failed() {
     assert!(reason.contains("a: rank 0 ended with code 1"), "{reason}");
 }
 
+/// A rank that says why it is refused.
+fn refused(island: &str, rank: u32, why: &str) -> Event {
+    let (island, detail, exit) = (island.to_owned(), why.to_owned(), Exit::Code(EXIT_CONFIG));
+    Event::RankExited { island, epoch: 1, rank, exit, detail }
+}
+
 #[test]
-fn a_configuration_that_never_works_stops_everything_and_says_why() {
+fn a_configuration_that_never_works_costs_its_island_and_the_run_goes_on_with_the_others() {
     let mut run = two_islands();
-    let detail = "failed to read the data".to_owned();
-    let exit = Exit::Code(EXIT_CONFIG);
+    let actions = run.on(refused("a", 0, "failed to read the data"), at(1));
+    assert_eq!(actions, [kill("a")]);
+    let actions = run.on(exited("a", 1, 1, KILLED), at(2));
+    let [Action::Announce(UpEvent::IslandGivenUp { reason, .. }), ..] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(reason, "rank 0 ended with code 2: failed to read the data");
+    // The coordinator is to begin without it.
+    assert_eq!(deeds(actions), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(3)), [expecting(1)]);
+    run.on(says("b", 1, Ending::Complete), at(9));
+    assert_eq!(run.on(exited("b", 1, 0, OK), at(9)), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(9)), [Action::End(Outcome::Finished)]);
+}
+
+#[test]
+fn a_run_is_refused_where_every_island_is_and_each_reason_is_said_once() {
+    let table =
+        [("no data", "no data", "a, b: no data"), ("no data", "no card", "a: no data; b: no card")];
+    for (of_a, of_b, expected) in table {
+        let mut run = two_islands();
+        run.on(refused("a", 0, of_a), at(1));
+        run.on(exited("a", 1, 1, KILLED), at(1));
+        run.on(refused("b", 0, of_b), at(1));
+        let refused = Outcome::Refused(expected.to_owned());
+        assert_eq!(run.on(lost(OK), at(2)), [Action::End(refused)]);
+    }
+    // Where another reason is among them, changing what is asked for may not be what helps.
+    let mut run = two_islands();
+    run.on(refused("a", 0, "no data"), at(1));
+    run.on(exited("a", 1, 1, KILLED), at(1));
+    run.on(exited("b", 1, 0, Exit::Code(EXIT_MEMORY)), at(1));
+    let actions = run.on(lost(OK), at(2));
+    let [Action::End(Outcome::Failed(reason))] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("a: rank 0 ended with code 2: no data; b: rank 0 ended"), "{reason}");
+}
+
+#[test]
+fn training_that_diverges_again_and_again_ends_at_its_first_proof_with_its_sentence() {
+    let (mut run, _) = Supervisor::new(policy(), [("a".to_owned(), 1, 1)]);
+    let detail = "failed to train round 3 in 3 tries; lower the learning rate".to_owned();
+    let exit = Exit::Code(EXIT_DIVERGED);
     let event = Event::RankExited { island: "a".to_owned(), epoch: 1, rank: 0, exit, detail };
-    assert_eq!(deeds(run.on(event, at(1))), [kill("a"), Action::StopIslands]);
-    run.on(exited("a", 1, 1, KILLED), at(2));
-    assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
-    let refused = Outcome::Refused("a: failed to read the data".to_owned());
-    assert_eq!(run.on(lost(OK), at(3)), [Action::End(refused)]);
+    assert_eq!(deeds(run.on(event, at(1))), [Action::StopCoordinator]);
+    let actions = run.on(lost(OK), at(1));
+    let [Action::End(Outcome::Failed(reason))] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("in 3 tries; lower the learning rate"), "{reason}");
+}
+
+#[test]
+fn a_coordinator_that_is_replaced_and_does_not_end_is_killed() {
+    let mut run = two_islands();
+    assert_eq!(deeds(run.on(refused("b", 0, ""), at(1))), [Action::StopCoordinator]);
+    assert_eq!(run.wake_at(), Some(at(11)));
+    assert_eq!(run.on(Event::Tick, at(11)), [Action::KillCoordinator]);
+    assert_eq!(run.on(lost(KILLED), at(11)), [expecting(1)]);
 }
 
 #[test]
@@ -205,15 +269,28 @@ fn the_coordinator_is_started_again_and_the_islands_are_left_alone() {
     let mut run = two_islands();
     assert!(deeds(run.on(lost(KILLED), at(1))).is_empty());
     assert_eq!(run.wake_at(), Some(at(2)));
-    assert_eq!(run.on(Event::Tick, at(2)), [Action::StartCoordinator]);
+    assert_eq!(run.on(Event::Tick, at(2)), [expecting(2)]);
     assert!(deeds(run.on(lost(KILLED), at(3))).is_empty());
-    assert_eq!(run.on(Event::Tick, at(5)), [Action::StartCoordinator]);
+    assert_eq!(run.on(Event::Tick, at(5)), [expecting(2)]);
     assert_eq!(deeds(run.on(lost(KILLED), at(6))), [Action::StopIslands]);
     run.on(exited("a", 1, 0, OK), at(7));
     run.on(exited("a", 1, 1, OK), at(7));
     let actions = run.on(exited("b", 1, 0, OK), at(7));
     let failed = "coordinator was killed by signal 9, too often".to_owned();
     assert_eq!(actions, [Action::End(Outcome::Failed(failed))]);
+}
+
+#[test]
+fn a_coordinator_that_does_not_answer_is_killed_and_started_again_unless_it_is_gone_already() {
+    let mut run = two_islands();
+    let silent = || Event::CoordinatorSilent { silence: at(20) };
+    let actions = run.on(silent(), at(25));
+    let warning = "the coordinator has not answered for 20 s: it is killed".to_owned();
+    let warning = Action::Announce(UpEvent::Warning { message: warning });
+    assert_eq!(actions, [warning, Action::KillCoordinator]);
+    assert!(deeds(run.on(lost(KILLED), at(25))).is_empty());
+    assert!(run.on(silent(), at(25)).is_empty());
+    assert_eq!(run.on(Event::Tick, at(26)), [expecting(2)]);
 }
 
 #[test]
@@ -273,7 +350,7 @@ fn an_island_that_somebody_else_asked_to_stop_comes_back() {
     run.on(says("a", 1, Ending::Stopped), at(1));
     assert!(run.on(exited("a", 1, 0, OK), at(1)).is_empty());
     let actions = run.on(exited("a", 1, 1, OK), at(2));
-    assert_eq!(restarting(&actions), ("it was asked to stop, but not by this program", 2));
+    assert_eq!(restarting(&actions), ("it was asked to stop, but not by whoever started it", 2));
     assert_eq!(run.on(Event::Tick, at(3)), [start("a", 2)]);
     // What it said in its first life does not count for the second.
     run.on(exited("a", 2, 0, OK), at(4));
@@ -300,7 +377,7 @@ fn a_run_whose_end_no_island_saw_has_failed_and_says_so() {
     run.on(says("b", 1, Ending::Missed), at(2));
     assert_eq!(run.on(exited("b", 1, 0, OK), at(2)), [Action::StopCoordinator]);
     let reason = "no island was there when the run got its last tokens \
-        (a: the run ended while this island was away; b: the run ended while this island was away)";
+        (a, b: the run ended while this island was away)";
     assert_eq!(run.on(lost(OK), at(3)), [Action::End(Outcome::Failed(reason.to_owned()))]);
 }
 
@@ -363,10 +440,13 @@ fn a_stop_that_comes_when_the_run_is_complete_leaves_it_finished() {
 fn an_island_whose_processes_cannot_be_killed_is_given_up() {
     let mut run = two_islands();
     run.on(exited("a", 1, 0, KILLED), at(0));
-    let actions = run.on(Event::Tick, at(10));
+    assert_eq!(run.on(Event::Tick, at(5)), [kill("a")]);
+    let actions = run.on(Event::Tick, at(15));
     assert!(
-        matches!(&actions[..], [Action::Announce(UpEvent::IslandGivenUp { .. })]),
+        matches!(&actions[..], [Action::Announce(UpEvent::IslandGivenUp { .. }), ..]),
         "{actions:?}"
     );
+    assert_eq!(deeds(actions), [Action::StopCoordinator]);
+    assert_eq!(run.on(lost(OK), at(16)), [expecting(1)]);
     assert_eq!(run.wake_at(), None);
 }

@@ -1,5 +1,8 @@
 //! What becomes of an island in each of its phases.
 
+use plan::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
+use plan::fate::Exit;
+
 use super::*;
 use crate::names::Key;
 
@@ -35,7 +38,7 @@ fn rank(epoch: u64, rank: u32, state: RankState) -> Rank {
 }
 
 fn failed(code: i32, said: &str) -> RankState {
-    RankState::Failed { code: Some(code), said: said.into(), at: Some(at(98)) }
+    RankState::Failed { exit: Exit::Code(code), said: said.into(), at: Some(at(98)) }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -93,8 +96,12 @@ fn an_island_is_planned_started_and_runs() {
 fn one_lost_rank_breaks_the_epoch() {
     let running = plan(PlanPhase::Running, 0);
     check(&seen(Some(&running), &[rank(3, 0, RUNS)]), BREAK, "RanksLost");
-    let killed = [rank(3, 0, RUNS), rank(3, 1, failed(137, ""))];
-    check(&seen(Some(&running), &killed), BREAK, "RankFailed");
+    let said = String::new();
+    let killed = RankState::Failed { exit: Exit::Signal(9), said, at: Some(at(98)) };
+    let killed = [rank(3, 0, RUNS), rank(3, 1, killed)];
+    let wait = Step::Keep(Some(Duration::from_secs(3)));
+    check(&seen(Some(&running), &killed), wait, "RankFailed");
+    check(&Observed { now: at(103), ..seen(Some(&running), &killed) }, BREAK, "RankFailed");
     let asked = [rank(3, 0, RankState::Stopped), rank(3, 1, RankState::Stopped)];
     check(&seen(Some(&running), &asked), BREAK, "RanksLost");
     let wrong = [rank(3, 0, failed(EXIT_CONFIG, "no data")), rank(3, 1, RUNS)];
@@ -115,6 +122,50 @@ fn a_rank_that_lost_another_is_not_what_broke_the_epoch() {
     check(&later, BREAK, "PeerLost");
     let both = [rank(3, 0, failed(EXIT_LOST, "")), rank(3, 1, failed(EXIT_MEMORY, ""))];
     check(&seen(Some(&running), &both), Step::Break { for_good: true }, "OutOfMemory");
+}
+
+#[test]
+fn the_verdict_does_not_follow_the_order_of_ranks_and_the_cause_that_lasts_wins() {
+    let running = plan(PlanPhase::Running, 0);
+    let good = Step::Break { for_good: true };
+    let table = [
+        ([EXIT_FAILED, EXIT_MEMORY], good.clone(), "OutOfMemory"),
+        ([EXIT_FAILED, EXIT_CONFIG], good.clone(), "BadConfiguration"),
+        ([EXIT_LOST, EXIT_DIVERGED], good.clone(), "Diverged"),
+        ([EXIT_FAILED, EXIT_LOST], BREAK, "RankFailed"),
+        ([EXIT_LOST, EXIT_LOST], BREAK, "PeerLost"),
+    ];
+    for ([a, b], step, reason) in table {
+        for codes in [[a, b], [b, a]] {
+            let ranks = [0, 1].map(|nth| rank(3, nth, failed(codes[nth as usize], "")));
+            check(&seen(Some(&running), &ranks), step.clone(), reason);
+        }
+    }
+    // What one says while its island is being deleted counts as well.
+    let stopping = plan(PlanPhase::Stopping, 1);
+    let mut late = [rank(3, 0, failed(EXIT_FAILED, "")), rank(3, 1, failed(EXIT_MEMORY, ""))];
+    late[1].leaving = Some(at(99));
+    check(&seen(Some(&stopping), &late), good, "OutOfMemory");
+    let changed = Observed { generation: 2, ..seen(Some(&stopping), &late) };
+    check(&changed, Step::Clear(vec!["lab-e3-r0".into()]), "Stopping");
+}
+
+#[test]
+fn what_only_could_not_be_read_or_was_outvoted_is_tried_again() {
+    let running = plan(PlanPhase::Running, 0);
+    for (code, reason) in [(EXIT_FAILED, "RankFailed"), (EXIT_LOST, "PeerLost")] {
+        let both = [0, 1].map(|nth| rank(3, nth, failed(code, "failed to read a shard")));
+        check(&seen(Some(&running), &both), BREAK, reason);
+    }
+}
+
+#[test]
+fn an_island_whose_leader_saw_the_runs_end_is_done_however_its_other_ranks_end() {
+    let running = plan(PlanPhase::Running, 0);
+    let ranks = [rank(3, 0, RankState::Succeeded), rank(3, 1, failed(EXIT_LOST, ""))];
+    check(&seen(Some(&running), &ranks), Step::Enter(PlanPhase::Done), "Complete");
+    let ranks = [rank(3, 0, RankState::Succeeded), rank(3, 1, RUNS)];
+    check(&seen(Some(&running), &ranks), Step::Keep(None), "Running");
 }
 
 #[test]
@@ -215,7 +266,8 @@ fn nobody_waits_until_a_clock_has_caught_up_with_another() {
     let starts = PlanStatus { since: ahead(), ..plan(PlanPhase::Starting, 0) };
     let pending = [0, 1].map(|index| rank(3, index, RankState::Pending { why: None }));
     check(&seen(Some(&starts), &pending), Step::Enter(PlanPhase::Starting), "ClocksDiffer");
-    let lost = RankState::Failed { code: Some(EXIT_LOST), said: "".into(), at: Some(at(3_700)) };
+    let exit = Exit::Code(EXIT_LOST);
+    let lost = RankState::Failed { exit, said: "".into(), at: Some(at(3_700)) };
     check(
         &seen(Some(&plan(PlanPhase::Running, 0)), &[rank(3, 0, lost), rank(3, 1, RUNS)]),
         BREAK,

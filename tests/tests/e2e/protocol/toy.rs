@@ -424,6 +424,7 @@ fn follow(
                 island.synced += 1;
                 reached(round);
             }
+            Turn::Rewound { .. } => member.want_snapshot(),
             Turn::Missed => return Ok("missed"),
             Turn::Finished => {
                 member.load_theta(toy)?;

@@ -1,6 +1,8 @@
 //! Processes that die in the middle of a run, which goes on.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::Instant;
 
@@ -108,13 +110,62 @@ fn steps_that_are_not_finite_are_told_of_and_a_round_of_nothing_else_is_given_up
             reason == "none of 3 steps was finite: no contribution" && record["event"] == "state"
         })
     });
-    let (records, code, complaints) = {
-        running.interrupt();
-        running.end()
-    };
-    assert_eq!(code, 130, "{complaints}");
+    // The same again would give the same: the run ends by itself, with what to change.
+    let (records, code, complaints) = running.end();
+    assert_eq!(code, 1, "{complaints}");
     let end = records.last().unwrap();
+    let reason = end["outcome"]["reason"].as_str().unwrap();
+    for expected in ["failed to train round", "lower the learning rate"] {
+        assert!(reason.contains(expected), "{reason}");
+    }
     assert!(end["summary"]["islands"]["b"]["skippedSteps"].as_u64() >= Some(3), "{end}");
+    assert_eq!(end["summary"]["islands"]["b"]["restarts"], 0, "{end}");
+}
+
+/// A worker that does `what` in place of a rank of island `b`, a shell's line.
+fn worker_with(place: &Place, what: &str) -> String {
+    let (worker, real) = (place.path("worker"), e2e::program("heteroloco-worker"));
+    let here = place.path("").display().to_string();
+    let text = format!(
+        "#!/bin/sh\nhere={here}\ncase \"$*\" in *specs/b-*) {what};; esac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    fs::write(&worker, text).unwrap();
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    worker.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_island_whose_configuration_never_works_costs_itself_and_the_others_reach_the_end() {
+    let place = Place::new();
+    place.manifests(3_000, &two_islands());
+    let worker = worker_with(&place, "echo no such card >&2; exit 2");
+    let (records, code, complaints) = place.up_with(&[], &[("HETEROLOCO_WORKER", &worker)]).end();
+    assert_eq!(code, 0, "{complaints}");
+    let given_up = records.iter().find(|record| record["event"] == "islandGivenUp").unwrap();
+    assert_eq!(given_up["island"], "b");
+    assert!(given_up["reason"].as_str().unwrap().contains("no such card"), "{given_up}");
+    let end = records.last().unwrap();
+    assert_eq!(end["outcome"]["kind"], "finished", "{end}");
+    assert!(end["summary"]["tokens"].as_u64() >= Some(3_000), "{end}");
+}
+
+#[test]
+fn an_island_that_cannot_read_its_data_for_a_while_is_tried_again_and_costs_nobody_else() {
+    let place = Place::new();
+    place.manifests(ENDLESS, &two_islands());
+    // The shards of `b` are away at its first two starts.
+    let away = "if mkdir $here/one 2>/dev/null || mkdir $here/two 2>/dev/null; then \
+        sed -i 's|/data\"|/nowhere\"|' \"$2\"; fi";
+    let worker = worker_with(&place, away);
+    let mut running = place.up_with(&[], &[("HETEROLOCO_WORKER", &worker)]);
+    let again = running.wait_for("restart", |record| record["event"] == "islandRestarting");
+    let reason = again["reason"].as_str().unwrap();
+    assert!(reason.contains("failed to read the training data"), "{reason}");
+    running.wait_for("round of b", |r| r["event"] == "round" && r["island"] == "b");
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert!(summary["islands"]["b"]["restarts"].as_u64() >= Some(1), "{summary}");
 }
 
 #[test]
@@ -151,4 +202,60 @@ fn a_coordinator_whose_port_is_taken_while_it_is_away_comes_back_and_nobody_else
     let summary = stop(running);
     assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
     assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
+}
+
+#[test]
+fn a_coordinator_that_hangs_is_killed_and_started_again_and_no_island_is() {
+    let place = Place::new();
+    place.manifests(ENDLESS, &two_islands());
+    let mut running = place.up(&[]);
+    running.wait_for_round("b");
+    running.freeze_coordinator();
+    running.wait_for("warning", |record| {
+        let message = record["message"].as_str();
+        message.is_some_and(|message| message.contains("the coordinator has not answered for 20 s"))
+    });
+    running.wait_for("coordinator", |record| record["event"] == "coordinatorStarted");
+    let before = running.wait_for_round("b");
+    assert!(running.wait_for_round("b") > before);
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
+}
+
+fn warns(record: &Value, text: &str) -> bool {
+    record["event"] == "warning" && record["message"].as_str().unwrap().contains(text)
+}
+
+#[test]
+fn a_full_disk_under_a_run_is_told_and_the_run_goes_on_and_writes_again_when_there_is_room() {
+    let place = Place::new();
+    let disk = place.disk(24 << 20);
+    place.manifests(ENDLESS, &two_islands());
+    let mut running = place.up(&[]);
+    running.wait_for("checkpoint", |record| record["event"] == "checkpoint");
+    disk.fill();
+    running.wait_for("warning", |record| warns(record, "takes nothing more"));
+    let before = running.wait_for_round("a");
+    for _ in 0..4 {
+        running.wait_for_round("a");
+    }
+    let after = running.wait_for_round("b");
+    assert!(after > before, "no round was made on a full disk: {before}, {after}");
+    disk.free();
+    running.wait_for("the end of it", |record| warns(record, "nothing was lost"));
+    for island in ["a", "b"] {
+        let is = |record: &Value| record["event"] == "checkpoint" && record["island"] == island;
+        running.wait_for("checkpoint", is);
+    }
+    let summary = stop(running);
+    assert_eq!(summary["islands"]["a"]["restarts"], 0, "{summary}");
+    assert_eq!(summary["islands"]["b"]["restarts"], 0, "{summary}");
+    let events = std::fs::read_to_string(place.path("runs/tiny/events.jsonl")).unwrap();
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rounds = events.iter().filter(|r| r["event"] == "round" && r["island"] == "a");
+    let rounds: Vec<u64> = rounds.map(|record| record["round"].as_u64().unwrap()).collect();
+    assert_eq!(rounds, (0..rounds.len() as u64).collect::<Vec<_>>());
+    assert_eq!(events.last().unwrap()["event"], "end");
 }

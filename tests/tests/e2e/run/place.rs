@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -60,6 +60,33 @@ pub(super) fn two_islands() -> [Island; 2] {
     [Island::new("a", "NVIDIA-H100-80GB-HBM3", 1), Island::new("b", "NVIDIA-GeForce-RTX-4090", 2)]
 }
 
+/// A small disk under the folder of the run, away when it is dropped.
+pub(super) struct Disk {
+    folder: PathBuf,
+}
+
+impl Disk {
+    /// Takes all room that is left.
+    pub(super) fn fill(&self) {
+        let mut filler = fs::File::create(self.folder.join("filler")).unwrap();
+        // Smaller pieces take what larger ones cannot.
+        for size in [1 << 16, 1 << 12, 1] {
+            while filler.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Gives it back.
+    pub(super) fn free(&self) {
+        fs::remove_file(self.folder.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
+    }
+}
+
 /// A folder to run in.
 pub(super) struct Place(tempfile::TempDir);
 
@@ -110,6 +137,16 @@ impl Place {
 
     pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Puts a disk of so many bytes under the folder of the run; needs root.
+    pub(super) fn disk(&self, bytes: u32) -> Disk {
+        let folder = self.path("runs");
+        fs::create_dir(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(&folder);
+        assert!(mount.status().unwrap().success(), "failed to mount a small disk");
+        Disk { folder }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -194,7 +231,7 @@ impl Running {
 
     /// Kills a rank at once.
     pub(super) fn kill_rank(&self, island: &str, rank: u32) {
-        self.kill(&format!("specs/{island}-{rank}.json"));
+        self.signal("-KILL", &format!("specs/{island}-{rank}.json"));
     }
 
     /// Kills a rank while nobody looks, and waits until all others of its island have ended by
@@ -214,7 +251,12 @@ impl Running {
 
     /// Kills the coordinator at once.
     pub(super) fn kill_coordinator(&self) {
-        self.kill("coordinator.json");
+        self.signal("-KILL", "coordinator.json");
+    }
+
+    /// Has the coordinator hang.
+    pub(super) fn freeze_coordinator(&self) {
+        self.signal("-STOP", "coordinator.json");
     }
 
     /// Kills every process of the run at once, as a power failure does.
@@ -237,11 +279,11 @@ impl Running {
         (std::mem::take(&mut self.seen), code, complaints)
     }
 
-    fn kill(&self, spec: &str) {
+    fn signal(&self, name: &str, spec: &str) {
         let spec = self.folder.join(spec);
         let found = processes(&|line| line.contains(spec.to_str().unwrap()));
         assert!(!found.is_empty(), "no process has {}", spec.display());
-        found.into_iter().for_each(|id| signal("-KILL", id));
+        found.into_iter().for_each(|id| signal(name, id));
     }
 
     fn told(&self) -> String {
