@@ -394,7 +394,7 @@ pub struct PlanStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(max = 1_000_000))]
     pub failures: u32,
-    /// The island's place among the run's islands: which samples are its own.
+    /// The island's place among the run's islands.
     #[schemars(range(max = 1_000_000))]
     pub index: u32,
     /// Data-, pipeline- and tensor-parallel sizes, such as `2×4×1`.

@@ -268,7 +268,8 @@ impl Default for Batch {
     }
 }
 
-/// AdamW with linear warm-up and cosine decay, over the inner steps of the fastest island.
+/// AdamW with linear warm-up and cosine decay over the run's tokens; the warm-up is given in inner
+/// steps of the fastest island.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Optimizer {

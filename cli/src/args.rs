@@ -39,7 +39,7 @@ pub enum Command {
     ///
     /// A link `kubectl-island` to this program, in a folder of PATH, makes it a plugin of kubectl.
     Island(IslandArgs),
-    /// Prepare training data.
+    /// Prepare training data, or check it.
     #[command(subcommand)]
     Data(DataCommand),
     /// Continue a prompt with a trained model.
@@ -155,6 +155,11 @@ pub enum Output {
 pub enum DataCommand {
     /// Turn text, source code and .jsonl files into token shards.
     Prepare(PrepareArgs),
+    /// Read all of the data in a folder and compare it with what was prepared.
+    ///
+    /// Exit codes: 0 everything is as it was, 1 something is missing, cannot be read or was
+    /// changed; every such shard is named.
+    Verify(VerifyArgs),
 }
 
 /// `heteroloco data prepare`.
@@ -175,6 +180,14 @@ pub struct PrepareArgs {
     /// Stop after so many bytes of text.
     #[arg(long, value_name = "BYTES")]
     pub max_bytes: Option<u64>,
+}
+
+/// `heteroloco data verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Folder made by `heteroloco data prepare`.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 /// `heteroloco generate`.

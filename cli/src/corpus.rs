@@ -13,6 +13,8 @@ pub struct Checked {
     pub folder: PathBuf,
     /// Hash of its index, hexadecimal.
     pub hash: String,
+    /// Sequences after which the run's text comes again.
+    pub windows: u64,
 }
 
 /// A data folder does not fit a run.
@@ -45,6 +47,20 @@ pub enum CorpusRefused {
     },
 }
 
+impl Checked {
+    /// What to say of a run whose rounds take more text than there is.
+    pub fn note(&self, round_tokens: u64, sequence_length: u32) -> Option<String> {
+        let sequences = round_tokens / u64::from(sequence_length).max(1);
+        let windows = self.windows;
+        (sequences > windows).then(|| {
+            format!(
+                "a round takes {sequences} sequences and the data has {windows}: text repeats \
+                 within a round; prepare more text, or train for fewer steps (innerSteps)"
+            )
+        })
+    }
+}
+
 /// Whether a run can train on its data.
 ///
 /// # Errors
@@ -66,5 +82,6 @@ pub fn check(run: &RunSpec, tokenizer: &request::Tokenizer) -> Result<Checked, C
         return Err(CorpusRefused::TooShort { folder, tokens, needed });
     }
     let hash = corpus.hash().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Checked { folder, hash })
+    let windows = (tokens - 1) / u64::from(run.sequence_length).max(1);
+    Ok(Checked { folder, hash, windows })
 }

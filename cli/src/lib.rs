@@ -13,3 +13,4 @@ pub mod prepare;
 pub mod programs;
 pub mod show;
 pub mod up;
+pub mod verify;

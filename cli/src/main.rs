@@ -14,7 +14,7 @@ use cli::args::{
 use cli::cluster::{self, ClusterError};
 use cli::manifests::ManifestError;
 use cli::up::event::Outcome;
-use cli::{group, plan, prepare, programs, up};
+use cli::{group, plan, prepare, programs, up, verify};
 
 /// The name by which kubectl starts its plugin `island`.
 const PLUGIN: &str = "kubectl-island";
@@ -52,6 +52,10 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Group(args) => run_group(&args),
         Command::Data(DataCommand::Prepare(args)) => {
             print(&format!("{}\n", prepare::run(&args)?))?;
+            Ok(0)
+        }
+        Command::Data(DataCommand::Verify(args)) => {
+            print(&format!("{}\n", verify::run(&args.folder)?))?;
             Ok(0)
         }
         Command::Generate(args) => Ok(programs::run_worker(&args.worker_args())?),

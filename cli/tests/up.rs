@@ -344,6 +344,69 @@ fi
     assert!(starts.contains("a-0 epoch 2 --resume\n"), "{starts}");
 }
 
+/// The learning rate goes on from where it is, whatever the islands and their batches are now.
+#[test]
+fn a_run_that_goes_on_with_other_tokens_and_islands_keeps_its_schedule() {
+    let place = Place::new(WORKER);
+    let manifests = |spec: &str| MANIFESTS.replace("tokens: 1000000", spec);
+    let rest = "sparseLoCo: {innerSteps: 30}\n  optimizer: {warmupSteps: 5}";
+    let first = manifests(&format!("tokens: 1000000\n  {rest}"));
+    fs::write(place.path("run.yaml"), first).unwrap();
+    let output = place.up(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = || -> serde_json::Value {
+        let spec = place.read("runs/tiny/specs/a-0.json");
+        serde_json::from_str::<serde_json::Value>(&spec).unwrap()["run"].clone()
+    };
+    let first = run();
+    let warmup = first["schedule"]["warmupTokens"].as_u64().unwrap();
+    assert!(warmup > 0 && first["schedule"]["anchor"].is_null(), "{first}");
+
+    let checkpoint = place.path("runs/tiny/checkpoints/a/round-00000001");
+    fs::create_dir_all(&checkpoint).unwrap();
+    fs::write(checkpoint.join("manifest.json"), "{}").unwrap();
+    let longer = manifests(&format!("tokens: 3000000\n  {rest}\n  batch: {{sequences: 2}}"));
+    let (longer, _) = longer.rsplit_once("---").unwrap();
+    fs::write(place.path("run.yaml"), longer).unwrap();
+    let output = place.up(&["--resume"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let again = run();
+    assert_eq!(
+        (&again["tokens"], &again["schedule"]["warmupTokens"]),
+        (&3_000_000.into(), &warmup.into())
+    );
+    let anchor = &again["schedule"]["anchor"];
+    let ratio = anchor["ratio"].as_f64().unwrap();
+    assert!(anchor["tokens"] == 500_000 && (0.5..1.0).contains(&ratio), "{anchor}");
+
+    fs::write(place.path("run.yaml"), longer.replace("warmupSteps: 5", "warmupSteps: 6")).unwrap();
+    let output = place.up(&["--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    let complained = stderr(&output);
+    assert!(complained.contains("optimizer.warmupSteps (was 5, now 6)"), "{complained}");
+}
+
+#[test]
+fn data_is_verified_shard_by_shard() {
+    let place = Place::new(WORKER);
+    let verify = || place.command(&["data", "verify", "data"]).output().unwrap();
+    let whole = verify();
+    assert_eq!(whole.status.code(), Some(0), "{}", stderr(&whole));
+    assert!(stdout(&whole).starts_with("data: 1 shards, "), "{}", stdout(&whole));
+    let shard = place.path("data/train-00000.bin");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&shard, &bytes).unwrap();
+    let damaged = verify();
+    assert_eq!(damaged.status.code(), Some(1), "{}", stdout(&damaged));
+    assert!(stderr(&damaged).contains("data/train-00000.bin"), "{}", stderr(&damaged));
+    assert!(stderr(&damaged).contains("prepare the data again"), "{}", stderr(&damaged));
+    fs::remove_file(&shard).unwrap();
+    let missing = verify();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("data/train-00000.bin"), "{}", stderr(&missing));
+}
+
 #[test]
 fn a_disk_that_is_full_for_a_while_ends_nothing_and_loses_nothing() {
     let talks = r#"

@@ -3,11 +3,15 @@
 //! Tokens are read at positions of files that stay open; the system's page cache keeps what is hot.
 //! That costs one copy more than mapping the files would, and needs no `unsafe`.
 
+mod check;
+mod patience;
+
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use serde::Deserialize;
 
@@ -16,6 +20,9 @@ use crate::index::{
     shard_name,
 };
 use crate::tokenizer::{Tokenizer, TokenizerChoice, TokenizerError};
+
+pub use check::Check;
+pub use patience::patiently;
 
 /// Training or validation tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +88,10 @@ pub enum CorpusError {
         found: u64,
     },
     /// A shard's content is not what was written.
-    #[error("failed to verify shard {path}: its blake3 is not the one in the index")]
+    #[error(
+        "failed to verify shard {path}: it was changed since it was prepared (its blake3 is not \
+         the one in the index); copy it from another machine, or prepare the data again"
+    )]
     Hash {
         /// The file.
         path: PathBuf,
@@ -120,7 +130,8 @@ pub enum CorpusError {
     },
     /// A shard holds a token that the tokenizer does not have.
     #[error(
-        "failed to read {split} tokens from {first} on: token {token} is not in the vocabulary"
+        "failed to read {split} tokens from {first} on: token {token} is not in the vocabulary; \
+         `heteroloco data verify` finds the shard that was changed"
     )]
     UnknownToken {
         /// Which tokens.
@@ -158,8 +169,43 @@ pub struct Corpus {
     folder: PathBuf,
     index: Index,
     hash: [u8; 32],
-    train: Vec<File>,
-    validation: Vec<File>,
+    train: Vec<Shard>,
+    validation: Vec<Shard>,
+}
+
+/// One of a corpus's shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardId {
+    /// Which tokens it has.
+    pub split: Split,
+    /// Its number among those of the split.
+    pub number: usize,
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shard_name(self.split, self.number))
+    }
+}
+
+/// A shard's file, which is opened again where reading it fails: one that was away, on the network
+/// for example, is not the one that was open before.
+#[derive(Debug)]
+struct Shard(RwLock<File>);
+
+impl Shard {
+    fn read(&self, path: &Path, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let first = {
+            let file = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            file.read_exact_at(bytes, offset)
+        };
+        first.or_else(|_| {
+            let file = File::open(path)?;
+            file.read_exact_at(bytes, offset)?;
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = file;
+            Ok(())
+        })
+    }
 }
 
 impl Corpus {
@@ -271,27 +317,57 @@ impl Corpus {
         }
     }
 
-    /// Reads everything and compares it with the blake3 of each shard.
+    /// All shards, those that are trained on first.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        let of = |split| {
+            let count = self.split(split).1.len();
+            (0..count).map(move |number| ShardId { split, number })
+        };
+        of(Split::Train).chain(of(Split::Validation))
+    }
+
+    /// Bytes of all shards.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let tokens = self.tokens(Split::Train).saturating_add(self.tokens(Split::Validation));
+        tokens.saturating_mul(u64::from(self.index.token_bytes))
+    }
+
+    /// Reads a whole shard and compares it with its blake3 in the index.
     ///
     /// # Errors
-    /// A shard cannot be read or has been changed.
-    pub fn verify(&self) -> Result<(), CorpusError> {
-        for split in [Split::Train, Split::Validation] {
-            for (number, shard) in self.split(split).0.shards.iter().enumerate() {
-                let path = self.folder.join(shard_name(split, number));
-                let mut hasher = blake3::Hasher::new();
-                File::open(&path)
-                    .and_then(|file| hasher.update_reader(file).map(|_| ()))
-                    .map_err(|source| CorpusError::Read { path: path.clone(), source })?;
-                if hasher.finalize() != shard.blake3 {
-                    return Err(CorpusError::Hash { path });
-                }
-            }
+    /// There is no such shard, it cannot be read, or it has been changed.
+    pub fn verify_shard(&self, shard: ShardId) -> Result<(), CorpusError> {
+        let ShardId { split, number } = shard;
+        let index = self.split(split).0;
+        let Some(told) = index.shards.get(number) else {
+            let (first, tokens) = (number as u64 * self.index.shard_tokens, index.tokens);
+            return Err(CorpusError::Range { split, first, end: first, tokens });
+        };
+        let path = self.folder.join(shard_name(split, number));
+        let mut hasher = blake3::Hasher::new();
+        let read = File::open(&path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+        read.map_err(|source| CorpusError::Read { path: path.clone(), source })?;
+        let expected = told.tokens.saturating_mul(u64::from(self.index.token_bytes));
+        let found = hasher.count();
+        if found != expected {
+            return Err(CorpusError::Size { path, expected, found });
+        }
+        if hasher.finalize() != told.blake3 {
+            return Err(CorpusError::Hash { path });
         }
         Ok(())
     }
 
-    fn split(&self, split: Split) -> (&SplitIndex, &[File]) {
+    /// Reads everything and compares it with the blake3 of each shard.
+    ///
+    /// # Errors
+    /// A shard cannot be read or has been changed; the first one is named.
+    pub fn verify(&self) -> Result<(), CorpusError> {
+        self.shards().try_for_each(|shard| self.verify_shard(shard))
+    }
+
+    fn split(&self, split: Split) -> (&SplitIndex, &[Shard]) {
         match split {
             Split::Train => (&self.index.train, &self.train),
             Split::Validation => (&self.index.validation, &self.validation),
@@ -301,15 +377,16 @@ impl Corpus {
     fn read_shard(
         &self,
         split: Split,
-        file: &File,
+        shard: &Shard,
         (number, within): (usize, u64),
         out: &mut [u32],
     ) -> Result<(), CorpusError> {
         let width = self.index.token_bytes;
         let mut bytes = vec![0; out.len() * usize::from(width)];
-        file.read_exact_at(&mut bytes, within * u64::from(width)).map_err(|source| {
-            CorpusError::Read { path: self.folder.join(shard_name(split, number)), source }
-        })?;
+        let path = self.folder.join(shard_name(split, number));
+        shard
+            .read(&path, &mut bytes, within * u64::from(width))
+            .map_err(|source| CorpusError::Read { path, source })?;
         if width == 2 {
             for (token, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                 *token = u32::from(u16::from_le_bytes(*bytes));
@@ -374,7 +451,7 @@ fn contradiction(index: &Index) -> Option<String> {
     })
 }
 
-fn open_shards(folder: &Path, index: &Index, split: Split) -> Result<Vec<File>, CorpusError> {
+fn open_shards(folder: &Path, index: &Index, split: Split) -> Result<Vec<Shard>, CorpusError> {
     let shards = match split {
         Split::Train => &index.train.shards,
         Split::Validation => &index.validation.shards,
@@ -387,7 +464,7 @@ fn open_shards(folder: &Path, index: &Index, split: Split) -> Result<Vec<File>, 
             Ok((found, file)) => {
                 let expected = shard.tokens.saturating_mul(u64::from(index.token_bytes));
                 let size = CorpusError::Size { path, expected, found };
-                if found == expected { Ok(file) } else { Err(size) }
+                if found == expected { Ok(Shard(RwLock::new(file))) } else { Err(size) }
             }
         }
     };

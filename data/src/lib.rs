@@ -1,8 +1,8 @@
-//! Training data: text in, token shards out, and the rule by which every island finds its samples.
+//! Training data: text in, token shards out, and the order in which a run trains on them.
 //!
 //! [`prepare`] turns files into a corpus folder, [`Corpus`] reads one, [`Sampler`] says which
-//! tokens an island trains on. `docs/data.md` describes the folder and the assignment for those who
-//! want to recompute either with other tools.
+//! tokens stand where in the run's order of text. `docs/data.md` describes the folder and the order
+//! for those who want to recompute either with other tools.
 
 mod corpus;
 mod documents;
@@ -16,10 +16,10 @@ mod shards;
 mod sources;
 mod tokenizer;
 
-pub use corpus::{Corpus, CorpusError, Split};
+pub use corpus::{Check, Corpus, CorpusError, ShardId, Split, patiently};
 pub use prepare::{
     DEFAULT_SHARD_TOKENS, PrepareError, PrepareOptions, PrepareSummary, Progress, prepare,
 };
 pub use ratio::{ParseRatioError, Ratio};
-pub use sampler::{HeldOut, Sampler, SamplerError, SamplerOptions, StepShape};
+pub use sampler::{Allotment, HeldOut, Sampler, SamplerError, SamplerOptions};
 pub use tokenizer::{Tokenizer, TokenizerChoice, TokenizerError};

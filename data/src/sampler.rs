@@ -1,50 +1,47 @@
-//! Which tokens an island trains on: a pure function of the run's seed and public numbers.
+//! Which tokens stand where in a run's order of text: a pure function of the run's seed and public
+//! numbers.
 //!
 //! The training tokens are cut into windows of `sequence_length` tokens (a sample reads one token
-//! more, the last target). For each data epoch a keyed permutation orders the windows; position `p`
-//! of that order belongs to island `p mod islands`. So within a data epoch no window is given
-//! twice, whatever the number of islands, and windows that do not divide evenly are left out, other
-//! ones each epoch. Islands of unlike speed go through their own positions at their own pace.
-//!
-//! An island numbers its samples by round and step ([`StepShape::first_sample`]) as if it had
-//! always run its present plan, so no state has to survive a crash. A committed round's record
-//! gives tokens and steps, hence the sequences of a step; the island's epoch names the plan and its
-//! inner steps.
+//! more, the last target). The order is endless, one window at each position: for each data epoch a
+//! keyed permutation orders all windows, and one epoch follows the other. The run's coordinator
+//! hands every position to one island, once ([`Allotment`]), so no window comes again while another
+//! was not seen, whoever comes and goes.
+
+use std::ops::Range;
 
 const FEISTEL_ROUNDS: usize = 8;
 
-/// Why no samples can be assigned.
+/// Why samples cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SamplerError {
     /// A sequence has at least one token.
-    #[error("failed to assign samples: a sequence needs at least one token")]
+    #[error("failed to order the text: a sequence needs at least one token")]
     NoSequence,
-    /// Islands are numbered from zero.
-    #[error("failed to assign samples: island {island} of {islands}: count from 0")]
-    NoSuchIsland {
-        /// Position among the islands.
-        island: u32,
-        /// Number of islands.
-        islands: u32,
-    },
-    /// Not even one window for each island.
+    /// Not even one window.
     #[error(
-        "failed to assign samples: {tokens} tokens give {windows} sequences of {sequence_length} \
-         for {islands} islands: prepare more data or shorten the sequences"
+        "failed to order the text: {tokens} tokens are too few for a sequence of \
+         {sequence_length} and its last target: prepare more data or shorten the sequences"
     )]
     TooFewTokens {
         /// Tokens at hand.
         tokens: u64,
-        /// Sequences that they give.
-        windows: u64,
         /// Tokens of a sequence.
         sequence_length: u32,
-        /// Number of islands.
-        islands: u32,
+    },
+    /// The island was given fewer samples than it trains on.
+    #[error(
+        "failed to find sample {sample} of the round: the coordinator gave the island {samples}; \
+         the island has to join again"
+    )]
+    NotAllotted {
+        /// Number of the sample.
+        sample: u64,
+        /// How many there are.
+        samples: u64,
     },
 }
 
-/// What the assignment depends on.
+/// What the order depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerOptions {
     /// Training tokens of the corpus.
@@ -53,13 +50,9 @@ pub struct SamplerOptions {
     pub seed: u64,
     /// Tokens of a sequence, without the last target.
     pub sequence_length: u32,
-    /// Position of the island.
-    pub island: u32,
-    /// Number of islands that share the data.
-    pub islands: u32,
 }
 
-/// The samples of one island.
+/// The run's order of text, the same for all islands.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplerOptions,
@@ -67,58 +60,65 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Checks that every island gets at least one window.
+    /// Checks that there is at least one window.
     ///
     /// # Errors
-    /// Nothing to assign, or no such island.
+    /// There is none.
     pub fn new(options: SamplerOptions) -> Result<Self, SamplerError> {
-        let SamplerOptions { tokens, sequence_length, island, islands, .. } = options;
-        let windows = windows(tokens, sequence_length)?;
-        if island >= islands {
-            return Err(SamplerError::NoSuchIsland { island, islands });
-        }
-        if windows < u64::from(islands) {
-            return Err(SamplerError::TooFewTokens { tokens, windows, sequence_length, islands });
-        }
-        Ok(Self { options, windows })
+        let SamplerOptions { tokens, sequence_length, .. } = options;
+        Ok(Self { options, windows: windows(tokens, sequence_length)? })
     }
 
-    /// Samples that the island has in one data epoch.
+    /// Positions of a data epoch: all windows, each once.
     #[must_use]
-    pub fn samples_per_epoch(&self) -> u64 {
-        self.windows / u64::from(self.options.islands)
+    pub fn windows(&self) -> u64 {
+        self.windows
     }
 
-    /// First training token of the island's sample; its targets reach to the token
+    /// First training token of the sample at a position; its targets reach to the token
     /// `sequence_length` further on, which exists.
     #[must_use]
-    pub fn sequence(&self, sample: u64) -> u64 {
-        let (epoch, turn) = (sample / self.samples_per_epoch(), sample % self.samples_per_epoch());
-        let position = turn * u64::from(self.options.islands) + u64::from(self.options.island);
+    pub fn sequence(&self, position: u64) -> u64 {
+        let (epoch, turn) = (position / self.windows, position % self.windows);
         let keys = round_keys(self.options.seed, epoch);
-        permute(position, self.windows, &keys) * u64::from(self.options.sequence_length)
+        permute(turn, self.windows, &keys) * u64::from(self.options.sequence_length)
     }
 }
 
-/// How an island's plan cuts its rounds into samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepShape {
-    /// H: inner steps of a round.
-    pub inner_steps: u32,
-    /// Sequences of an inner step, over all ranks.
-    pub sequences: u32,
-}
+/// The positions of the order that an island trains on in a round, in its own order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allotment(Vec<Range<u64>>);
 
-impl StepShape {
-    /// Number of the first sample of an inner step (`0..inner_steps`) of a round; the step's other
-    /// samples follow. `(round · H + step) · sequences`, wrapping in 64 bits.
+impl Allotment {
+    /// As the coordinator handed them out.
+    pub fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        Self(ranges.into_iter().collect())
+    }
+
+    /// How many there are.
     #[must_use]
-    pub fn first_sample(self, round: u64, step: u32) -> u64 {
-        round
-            .wrapping_mul(u64::from(self.inner_steps))
-            .wrapping_add(u64::from(step))
-            .wrapping_mul(u64::from(self.sequences))
+    pub fn samples(&self) -> u64 {
+        self.0.iter().fold(0, |sum, range| sum.saturating_add(count(range)))
     }
+
+    /// Position of the round's sample of this number, from 0.
+    ///
+    /// # Errors
+    /// The island has fewer samples.
+    pub fn position(&self, sample: u64) -> Result<u64, SamplerError> {
+        let mut left = sample;
+        for range in &self.0 {
+            if left < count(range) {
+                return Ok(range.start + left);
+            }
+            left -= count(range);
+        }
+        Err(SamplerError::NotAllotted { sample, samples: self.samples() })
+    }
+}
+
+fn count(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
 }
 
 /// The validation sequences of a run: always the same, spread evenly over the validation tokens.
@@ -136,10 +136,6 @@ impl HeldOut {
     /// There is not one sequence.
     pub fn new(tokens: u64, sequence_length: u32, sequences: u32) -> Result<Self, SamplerError> {
         let windows = windows(tokens, sequence_length)?;
-        if windows == 0 {
-            let islands = 1;
-            return Err(SamplerError::TooFewTokens { tokens, windows, sequence_length, islands });
-        }
         let sequences = u32::try_from(windows).unwrap_or(u32::MAX).min(sequences);
         Ok(Self { windows, sequences, sequence_length })
     }
@@ -154,9 +150,13 @@ impl HeldOut {
     }
 }
 
-/// Whole sequences with one further token as the last target.
+/// Whole sequences with one further token as the last target; at least one.
 fn windows(tokens: u64, sequence_length: u32) -> Result<u64, SamplerError> {
-    tokens.saturating_sub(1).checked_div(u64::from(sequence_length)).ok_or(SamplerError::NoSequence)
+    let windows = tokens.saturating_sub(1).checked_div(u64::from(sequence_length));
+    match windows.ok_or(SamplerError::NoSequence)? {
+        0 => Err(SamplerError::TooFewTokens { tokens, sequence_length }),
+        windows => Ok(windows),
+    }
 }
 
 /// The keys of a data epoch's permutation: blake3 in key-derivation mode over seed and epoch, both

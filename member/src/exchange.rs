@@ -358,8 +358,9 @@ impl Member {
         Ok(true)
     }
 
-    /// blake3 over the digests of all pieces of θ; the same on every rank, whatever the spans.
-    pub(crate) fn theta_hash(&mut self) -> Result<Digest, MemberError> {
+    /// blake3 over the digests of all pieces of θ; the same on every rank, whatever the spans. All
+    /// ranks call it together.
+    pub fn theta_hash(&mut self) -> Result<Digest, MemberError> {
         let start = self.span_values().start;
         let mine: Vec<u8> = self.store.with_anchor(|anchor| {
             let digest = |piece| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use collective::{CommError, Endpoint, Group, GroupConfig};
 use rounds::request::{Identity, Join};
-use rounds::types::{Contribution, Digest, RankAddress, RunView, SampleRange};
+use rounds::types::{Contribution, Digest, MemberState, RankAddress, RunView, SampleRange};
 use serde::{Deserialize, Serialize};
 use sparseloco::codec::FrameId;
 use sparseloco::layout::Layout;
@@ -201,6 +201,20 @@ impl Member {
         let members = self.view.iter().flat_map(|view| &view.members);
         let me = members.filter(|m| m.island == *island && m.epoch == *epoch);
         me.flat_map(|member| member.samples.iter().copied()).collect()
+    }
+
+    /// Samples that the round in progress takes of all islands that take part in it, as last heard:
+    /// what it is expected to give.
+    pub fn expected_samples(&self) -> u64 {
+        let members = self.view.iter().flat_map(|view| &view.members);
+        let active = members.filter(|member| member.state == MemberState::Active);
+        let samples = active.flat_map(|member| &member.samples).map(SampleRange::count);
+        samples.fold(0, u64::saturating_add)
+    }
+
+    /// Tokens of the run until θ's round began.
+    pub fn tokens_before(&self) -> u64 {
+        self.known.tokens
     }
 
     /// Whether this island is the one that does what one of all is to do for the run, as last

@@ -6,31 +6,21 @@ use serde::{Deserialize, Serialize};
 
 /// The key of a record in its ConfigMap.
 pub(crate) const KEY: &str = "record.json";
-/// Places for islands, for each of those that begin: every island has its own samples, and others
-/// may join.
-const PLACES: u32 = 4;
 
-/// A run's record.
+/// A run's record. Those of older operators say more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     /// What all islands share.
     pub run: RunSpec,
     /// Seconds of inner steps in a round, from which each island's H follows.
     pub compute_seconds: f64,
-    /// Islands for which there are samples; more share these.
-    pub places: u32,
 }
 
 impl Record {
-    /// Of a run that begins with so many islands.
+    /// Of a run that begins so.
     pub(crate) fn new(beginning: &plan::planner::Beginning) -> Self {
-        let islands = u32::try_from(beginning.outer.islands.len()).unwrap_or(u32::MAX);
-        Self {
-            run: beginning.run.clone(),
-            compute_seconds: beginning.outer.compute_seconds(),
-            places: islands.saturating_mul(PLACES),
-        }
+        Self { run: beginning.run.clone(), compute_seconds: beginning.outer.compute_seconds() }
     }
 
     /// H of an island whose step takes so long.

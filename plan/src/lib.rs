@@ -17,6 +17,7 @@ pub mod part;
 pub mod pipeline;
 pub mod planner;
 pub mod request;
+pub mod schedule;
 pub mod shard;
 pub mod spec;
 pub mod stability;

@@ -12,7 +12,8 @@ use crate::request::{
     DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RoundRules,
     RunRequest, Tokenizer,
 };
-use crate::spec::{IslandSpec, RunSpec};
+use crate::schedule::warmup_tokens;
+use crate::spec::{IslandSpec, RunSpec, ScheduleSpec};
 
 mod arrange;
 mod bound;
@@ -300,6 +301,14 @@ fn run_spec(run: &RunRequest, outer: &OuterPlan) -> RunSpec {
         reference_steps: outer.reference_steps,
         total_rounds: run.tokens.div_ceil(outer.round_tokens.max(1)).max(1),
         optimizer: run.optimizer.clone(),
+        schedule: ScheduleSpec {
+            warmup_tokens: warmup_tokens(
+                run.optimizer.warmup_steps,
+                outer.round_tokens,
+                outer.reference_steps,
+            ),
+            anchor: None,
+        },
         sparse: run.sparse.clone(),
         checkpoint_every_rounds: run.checkpoint_every_rounds,
         evaluation: run.evaluation.clone(),
@@ -326,12 +335,10 @@ fn finish(
     }
 }
 
-/// Gives every island its place among those that share the data.
+/// Gives every island its place among the others.
 fn number(mut islands: Vec<IslandPlan>) -> Vec<IslandPlan> {
-    let count = islands.len() as u32;
     for (index, island) in (0..).zip(&mut islands) {
         island.spec.index = index;
-        island.spec.islands = count;
     }
     islands
 }

@@ -54,12 +54,15 @@ pub struct RunSpec {
     pub sequence_length: u32,
     /// Tokens after which the run is done.
     pub tokens: u64,
-    /// Inner steps of the fastest island in a round: the unit of the learning-rate schedule.
+    /// Inner steps of the fastest island in a round.
     pub reference_steps: u32,
-    /// Rounds that `tokens` is expected to take; the schedule ends there.
+    /// Rounds that `tokens` is expected to take, for display.
     pub total_rounds: u64,
     /// The inner optimiser.
     pub optimizer: OptimizerSpec,
+    /// Where its learning rate is by the run's tokens.
+    #[serde(default)]
+    pub schedule: ScheduleSpec,
     /// The outer exchange.
     pub sparse: SparseSpec,
     /// Checkpoint after every so many rounds.
@@ -68,7 +71,29 @@ pub struct RunSpec {
     pub evaluation: EvaluationSpec,
 }
 
-/// AdamW inside an island, with warm-up and cosine decay over the run's inner steps.
+/// What the learning rate depends on besides the optimiser and the run's tokens: see
+/// [`crate::schedule`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ScheduleSpec {
+    /// Tokens of the run, over all islands, in which the learning rate rises.
+    pub warmup_tokens: u64,
+    /// Where the rate fell anew, once the run was asked for another number of tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
+}
+
+/// A point of the schedule from which the learning rate falls to the floor at the run's end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Anchor {
+    /// Tokens of the run.
+    pub tokens: u64,
+    /// The rate there, as a share of the peak.
+    pub ratio: f64,
+}
+
+/// AdamW inside an island, with warm-up and cosine decay over the run's tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct OptimizerSpec {
@@ -76,7 +101,8 @@ pub struct OptimizerSpec {
     pub learning_rate: f64,
     /// Learning rate at the end, as a fraction of the peak.
     pub min_learning_rate_ratio: f64,
-    /// Steps of linear warm-up, counted in reference steps (see `IslandSpec::inner_steps`).
+    /// Steps of linear warm-up, counted in steps of the fastest island; the plan converts them to
+    /// tokens ([`ScheduleSpec::warmup_tokens`]).
     pub warmup_steps: u64,
     /// Decoupled weight decay, on matrices only.
     pub weight_decay: f64,
@@ -150,10 +176,8 @@ pub struct EvaluationSpec {
 pub struct IslandSpec {
     /// Name of the `ComputeIsland`.
     pub name: String,
-    /// Position among the run's islands, and their number: assigns disjoint data.
+    /// Position among the run's islands.
     pub index: u32,
-    /// Number of islands that share the data.
-    pub islands: u32,
     /// Epoch of the plan.
     pub epoch: u64,
     /// H: inner steps of a round.
@@ -298,7 +322,7 @@ impl DeviceSpec {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const FILE: &str = r#"{
@@ -316,6 +340,7 @@ mod tests {
                 "learningRate": 0.0003, "minLearningRateRatio": 0.1, "warmupSteps": 10,
                 "weightDecay": 0.1, "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "gradClip": 1.0
             },
+            "schedule": {"warmupTokens": 640, "anchor": {"tokens": 700, "ratio": 0.1234567890123}},
             "sparse": {
                 "topK": 64, "valueBits": 2, "errorDecay": 0.95, "outerLearningRate": 1.0,
                 "rule": "counted", "retention": 0.5
@@ -323,7 +348,7 @@ mod tests {
             "checkpointEveryRounds": 10, "evaluation": {"everyRounds": 5, "sequences": 8}
         },
         "island": {
-            "name": "lab", "index": 1, "islands": 3, "epoch": 2, "innerSteps": 7,
+            "name": "lab", "index": 1, "epoch": 2, "innerSteps": 7,
             "tokensPerSecond": 1234.5,
             "sharding": {"tensor": 1, "stages": [
                 {"layers": 1, "recompute": true}, {"layers": 0, "recompute": false}
@@ -340,6 +365,11 @@ mod tests {
         "rank": 0, "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
         "collectiveListen": "127.0.0.1:0", "checkpointDir": "checkpoints/lab"
     }"#;
+
+    /// A run of nothing in particular.
+    pub(crate) fn run() -> RunSpec {
+        serde_json::from_str::<WorkerSpec>(FILE).expect("a spec").run
+    }
 
     #[test]
     fn a_spec_survives_its_file_unchanged() {

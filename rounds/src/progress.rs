@@ -335,7 +335,8 @@ impl State {
         for (island, member) in &saved.members {
             let held = saved.allotted.get(island);
             let count = held.map(|ranges| ranges.iter().map(SampleRange::count).sum::<u64>());
-            let offered = saved.offers.contains_key(island);
+            let offer = saved.offers.get(island);
+            let offered = offer.is_some_and(|offer| offer.epoch == member.epoch);
             let is_due = member.state == MemberState::Active && !offered;
             if !is_due || count == Some(member.round_samples) {
                 continue;

@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use plan::model::LlamaConfig;
+use rounds::types::Digest;
 use serde::{Deserialize, Serialize};
 use sparseloco::layout::Layout;
 
@@ -147,10 +148,16 @@ pub struct Manifest {
     pub island: String,
     /// Seed of the run.
     pub seed: u64,
-    /// The round that it resumes at: θ is its start. Samples follow from it.
+    /// The round that it resumes at: θ is its start.
     pub round: u64,
     /// Tokens of the run up to it.
     pub tokens: u64,
+    /// Samples of the run's order of text that were handed out up to it; 0 where it is not known.
+    #[serde(default)]
+    pub samples: u64,
+    /// The hash of θ that the islands agree on; older checkpoints have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub theta_hash: Option<Digest>,
     /// AdamW's step count.
     pub optimizer_steps: u64,
     /// The model.
@@ -375,6 +382,8 @@ pub fn manifest(
         seed: run.seed,
         round: 0,
         tokens: 0,
+        samples: 0,
+        theta_hash: None,
         optimizer_steps: 0,
         model: run.model.clone(),
         layout: Some(order_of(layout)),

@@ -1,6 +1,7 @@
 //! Why a rank ends, and with which exit code.
 
 use collective::CommError;
+use data::SamplerError;
 use member::MemberError;
 use plan::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
@@ -67,7 +68,7 @@ pub enum RunError {
     #[error("failed to read the training data")]
     Corpus(#[from] data::CorpusError),
     /// Samples cannot be assigned.
-    #[error("failed to share out the training data")]
+    #[error("failed to find the island's samples in the training data")]
     Sampler(#[from] data::SamplerError),
     /// The model to start from.
     #[error("failed to start from a model that is there (model.from)")]
@@ -140,7 +141,11 @@ impl RunError {
             | RunError::ValueBits { .. }
             | RunError::Codec(_)
             | RunError::Layout(_)
-            | RunError::Sampler(_) => EXIT_CONFIG,
+            | RunError::Sampler(SamplerError::NoSequence | SamplerError::TooFewTokens { .. }) => {
+                EXIT_CONFIG
+            }
+            // The island joins again and gets what it needs.
+            RunError::Sampler(SamplerError::NotAllotted { .. }) => EXIT_FAILED,
             RunError::Corpus(error) => of_own(error.is_final()),
             RunError::Import(error) => of_own(error.is_final()),
             RunError::Checkpoint(error) => of_own(error.is_final()),

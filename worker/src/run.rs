@@ -5,9 +5,10 @@ mod keep;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
+use data::{Allotment, HeldOut, Split};
 use member::{Member, MemberConfig, RoundReport, StepControl, Timeouts, Turn};
 use plan::event::{Ending, IslandState, WorkerEvent};
+use plan::schedule::{self, Schedule};
 use plan::shard::Position;
 use plan::spec::{BatchSpec, IslandSpec, RankSpec, Rule, WorkerSpec};
 use rounds::types::Digest;
@@ -22,16 +23,16 @@ use crate::memory::{self, Memory};
 use crate::metrics::Metrics;
 use crate::model::MicroBatches;
 use crate::parameters;
-use crate::schedule::learning_rate;
 use crate::skips::{Made, Skips};
 use crate::sums::Sums;
+use crate::text::{Text, TextOptions};
 use crate::unread::{ReadStep, Unread, only_device};
 
 /// Everything a rank works with.
 struct Rank<'a> {
     spec: &'a WorkerSpec,
-    corpus: Corpus,
-    sampler: Sampler,
+    text: Text,
+    schedule: Schedule,
     layout: Arc<Layout>,
     devices: Devices,
     member: Member,
@@ -41,6 +42,16 @@ struct Rank<'a> {
     saved: Option<u64>,
     memory: Memory,
     metrics: &'a Metrics,
+}
+
+/// The island's part of a round.
+struct Assignment {
+    /// What it trains on.
+    samples: Allotment,
+    /// Tokens of the run when the round began.
+    before: u64,
+    /// Tokens that the round is expected to give, over all islands.
+    expected: u64,
 }
 
 /// What the inner steps of a round came to.
@@ -73,7 +84,7 @@ impl<'a> Rank<'a> {
     ) -> Result<Rank<'a>, RunError> {
         let model = spec.run.model.validate().map_err(RunError::Config)?;
         devices::check(&model, &spec.island)?;
-        let (corpus, sampler) = open_data(spec)?;
+        let text = open_text(spec)?;
         let layout = Arc::new(parameters::Layout::new(model.tensors()).canonical()?);
         let mut member = Member::connect(member_config(spec)?, Arc::clone(&layout), stop)?;
         let setup = DevicesSetup {
@@ -87,8 +98,8 @@ impl<'a> Rank<'a> {
         let devices = Devices::connect(member.group(), &setup)?;
         let mut rank = Rank {
             spec,
-            corpus,
-            sampler,
+            text,
+            schedule: Schedule::of(&spec.run),
             layout,
             devices,
             member,
@@ -174,8 +185,9 @@ impl<'a> Rank<'a> {
         self.skips = Skips::default();
         let mut total = StepControl::default();
         let steps = self.spec.island.inner_steps;
+        let part = self.assignment();
         for step in 0..steps {
-            let control = self.train_step(round, step)?;
+            let control = self.train_step(&part, step)?;
             total.stop |= control.stop;
             let last = control.stop || control.closed || step + 1 == steps;
             if (last || self.unread.is_due()) && !self.read_steps(round, &mut total)? {
@@ -200,19 +212,17 @@ impl<'a> Rank<'a> {
 
     /// One inner step: gradients of this rank's micro-batches, their sum over the ranks, AdamW.
     /// What the ranks have said; loss and squares are still to be read.
-    fn train_step(&mut self, round: u64, step: u32) -> Result<StepControl, RunError> {
+    fn train_step(&mut self, part: &Assignment, step: u32) -> Result<StepControl, RunError> {
         self.unread.begin();
+        self.text.look()?;
         let length = self.spec.run.sequence_length as usize;
-        let work = self.read_samples(round, step)?;
+        let work = self.read_samples(part, step)?;
         let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
         let scale = 1.0 / (sequences as f64 * length as f64);
         let mine = self.devices.accumulate(&work, scale)?;
         let (control, sums) = self.agree(mine)?;
-        let rate = learning_rate(
-            &self.spec.run.optimizer,
-            self.schedule_position(round, step),
-            (self.spec.run.total_rounds * u64::from(self.spec.run.reference_steps)) as f64,
-        );
+        let of_round = (step, self.spec.island.inner_steps);
+        let rate = self.schedule.rate(schedule::position(part.before, part.expected, of_round));
         self.devices.optimizer_step(rate, &sums)?;
         self.unread.push(step, control, sums);
         Ok(control)
@@ -257,34 +267,36 @@ impl<'a> Rank<'a> {
         first.map(of).sum::<u64>() * u64::from(self.spec.run.sequence_length)
     }
 
-    /// Steps of the schedule done before this one: an island that makes fewer steps a round takes
-    /// longer ones, so that all islands are at the same point of the schedule.
-    fn schedule_position(&self, round: u64, step: u32) -> f64 {
-        let reference = f64::from(self.spec.run.reference_steps);
-        let share = f64::from(step) / f64::from(self.spec.island.inner_steps);
-        (round as f64 + share) * reference
+    /// What the island does in the round in progress, as it was last heard of.
+    fn assignment(&self) -> Assignment {
+        let ranges = self.member.samples();
+        let samples = Allotment::new(ranges.iter().map(|range| range.first..range.end));
+        let length = u64::from(self.spec.run.sequence_length);
+        let expected = self.member.expected_samples().saturating_mul(length);
+        Assignment { samples, before: self.member.run_tokens(), expected }
     }
 
     /// The micro-batches of a step, by replica; none of those that have no device here.
-    fn read_samples(&mut self, round: u64, step: u32) -> Result<Vec<MicroBatches>, RunError> {
+    fn read_samples(
+        &mut self,
+        part: &Assignment,
+        step: u32,
+    ) -> Result<Vec<MicroBatches>, RunError> {
         let batches = &self.spec.island.batches;
         let length = self.spec.run.sequence_length as usize;
-        let total: usize = batches.iter().map(sequences).sum();
-        let shape =
-            StepShape { inner_steps: self.spec.island.inner_steps, sequences: total as u32 };
-        let mut sample = shape.first_sample(round, step);
+        let total: u64 = batches.iter().map(|spec| sequences(spec) as u64).sum();
+        let mut sample = u64::from(step) * total;
         let mut work = Vec::new();
         for (data, spec) in (0..).zip(batches) {
             let first = sample;
-            sample = sample.wrapping_add(sequences(spec) as u64);
+            sample += sequences(spec) as u64;
             let here = self.devices.positions().iter().any(|at| at.data == data);
             let batch = spec.micro_batch_size as usize;
             let count = if here { spec.micro_batches as usize } else { 0 };
             let mut tokens = vec![vec![0; batch * (length + 1)]; count];
             let rows = tokens.iter_mut().flat_map(|tokens| tokens.chunks_exact_mut(length + 1));
-            for (row, nth) in rows.zip(0u64..) {
-                let sequence = self.sampler.sequence(first.wrapping_add(nth));
-                self.corpus.read(Split::Train, sequence, row)?;
+            for (row, nth) in rows.zip(first..) {
+                self.text.sample(part.samples.position(nth)?, row)?;
             }
             work.push(MicroBatches { tokens, batch, length });
         }
@@ -359,7 +371,7 @@ impl<'a> Rank<'a> {
     fn evaluate(&mut self) -> Result<(), RunError> {
         let run = &self.spec.run;
         let length = run.sequence_length;
-        let tokens = self.corpus.tokens(Split::Validation);
+        let tokens = self.text.tokens(Split::Validation);
         let Ok(held_out) = HeldOut::new(tokens, length, run.evaluation.sequences) else {
             tracing::info!("There is no held-out data: nothing is evaluated.");
             return Ok(());
@@ -371,7 +383,7 @@ impl<'a> Rank<'a> {
             let mut rows = Vec::new();
             for first in held_out.sequences().skip(data).step_by(replicas) {
                 let mut row = vec![0u32; length as usize + 1];
-                self.corpus.read(Split::Validation, first, &mut row)?;
+                self.text.read(Split::Validation, first, &mut row)?;
                 rows.push(row);
             }
             work.push(MicroBatches { tokens: rows, batch: 1, length: length as usize });
@@ -394,24 +406,18 @@ fn rank_spec(spec: &WorkerSpec) -> Result<&RankSpec, RunError> {
     spec.island.ranks.get(spec.rank as usize).ok_or(RunError::NoSuchRank { rank: spec.rank, ranks })
 }
 
-fn open_data(spec: &WorkerSpec) -> Result<(Corpus, Sampler), RunError> {
+fn open_text(spec: &WorkerSpec) -> Result<Text, RunError> {
     let run = &spec.run;
-    let corpus = Corpus::open(&run.data)?;
-    corpus.check_vocab(run.model.vocab_size)?;
-    if run.sequence_length > run.model.max_position_embeddings {
-        return Err(RunError::SequenceTooLong {
-            sequence: run.sequence_length,
-            positions: run.model.max_position_embeddings,
-        });
+    let (sequence, positions) = (run.sequence_length, run.model.max_position_embeddings);
+    if sequence > positions {
+        return Err(RunError::SequenceTooLong { sequence, positions });
     }
-    let sampler = Sampler::new(SamplerOptions {
-        tokens: corpus.tokens(Split::Train),
-        seed: run.seed,
-        sequence_length: run.sequence_length,
-        island: spec.island.index,
-        islands: spec.island.islands,
-    })?;
-    Ok((corpus, sampler))
+    let text = Text::open(&TextOptions::of(spec))?;
+    let (windows, round) = (text.windows(), round_samples(&spec.island));
+    if windows < round {
+        tracing::warn!(windows, round, "The island trains on some text twice in a round.");
+    }
+    Ok(text)
 }
 
 fn member_config(spec: &WorkerSpec) -> Result<MemberConfig, RunError> {

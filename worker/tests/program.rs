@@ -38,7 +38,7 @@ fn spec() -> Value {
             "checkpointEveryRounds": 10, "evaluation": {"everyRounds": 5, "sequences": 8}
         },
         "island": {
-            "name": "lab", "index": 0, "islands": 1, "epoch": 1, "innerSteps": 3,
+            "name": "lab", "index": 0, "epoch": 1, "innerSteps": 3,
             "tokensPerSecond": 1.0,
             "sharding": {"tensor": 2, "stages": [stage, stage]},
             "batches": [{"microBatches": 2, "microBatchSize": 1}],

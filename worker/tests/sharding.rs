@@ -89,7 +89,6 @@ impl Shape {
         IslandSpec {
             name: "island".into(),
             index: 0,
-            islands: 1,
             epoch: 1,
             inner_steps: 1,
             tokens_per_second: 1.0,

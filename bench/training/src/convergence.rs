@@ -6,12 +6,12 @@
 mod outer;
 
 use anyhow::Context;
-use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split, StepShape};
+use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split};
 use plan::model::LlamaConfig;
+use plan::schedule::Schedule;
 use plan::spec::{DeviceSpec, OptimizerSpec};
 use worker::model::Replica;
 use worker::parameters::Layout;
-use worker::schedule::learning_rate;
 
 pub use outer::{Arm, Outer};
 
@@ -73,14 +73,14 @@ struct Inner {
     first: Vec<f32>,
     second: Vec<f32>,
     steps: u64,
-    sampler: Sampler,
 }
 
 struct Bench<'a> {
     setting: &'a Setting,
     corpus: &'a Corpus,
+    sampler: Sampler,
     replica: Replica,
-    optimizer: OptimizerSpec,
+    schedule: Schedule,
     islands: Vec<Inner>,
 }
 
@@ -144,24 +144,21 @@ impl<'a> Bench<'a> {
         let device = DeviceSpec::Cpu { threads: 1, speed: 1.0 };
         let mut replica = Replica::new(model, trial.seed, &device, &optimizer)?;
         let values = replica.theta()?.len();
-        let islands = (0..setting.islands).map(|island| {
-            let sampler = Sampler::new(SamplerOptions {
-                tokens: corpus.tokens(Split::Train),
-                seed: trial.seed,
-                sequence_length: setting.sequence_length,
-                island,
-                islands: setting.islands,
-            })?;
-            Ok(Inner { first: vec![0.0; values], second: vec![0.0; values], steps: 0, sampler })
-        });
-        let islands = islands.collect::<anyhow::Result<_>>()?;
-        Ok(Bench { setting, corpus, replica, optimizer, islands })
+        let sampler = Sampler::new(SamplerOptions {
+            tokens: corpus.tokens(Split::Train),
+            seed: trial.seed,
+            sequence_length: setting.sequence_length,
+        })?;
+        let inner = Inner { first: vec![0.0; values], second: vec![0.0; values], steps: 0 };
+        let islands = vec![inner; setting.islands as usize];
+        let steps = setting.rounds * u64::from(setting.inner_steps);
+        let schedule = Schedule::new(&optimizer, optimizer.warmup_steps as f64, steps as f64);
+        Ok(Bench { setting, corpus, sampler, replica, schedule, islands })
     }
 
     fn rate(&self, round: u64, step: u32) -> f64 {
         let per_round = f64::from(self.setting.inner_steps);
-        let position = round as f64 * per_round + f64::from(step);
-        learning_rate(&self.optimizer, position, self.setting.rounds as f64 * per_round)
+        self.schedule.rate(round as f64 * per_round + f64::from(step))
     }
 
     /// Gradients of one island's batch of one step, added to what is there.
@@ -174,13 +171,13 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<()> {
         let (length, batch) =
             (self.setting.sequence_length as usize, self.setting.sequences as usize);
-        let shape =
-            StepShape { inner_steps: self.setting.inner_steps, sequences: self.setting.sequences };
-        let first = shape.first_sample(round, step);
+        // Every island has its own part of a round.
+        let part = round * u64::from(self.setting.islands) + island as u64;
+        let steps = part * u64::from(self.setting.inner_steps) + u64::from(step);
+        let first = steps * u64::from(self.setting.sequences);
         let mut tokens = vec![0u32; batch * (length + 1)];
         for (row, sample) in tokens.chunks_exact_mut(length + 1).zip(first..) {
-            let sequence = self.islands[island].sampler.sequence(sample);
-            self.corpus.read(Split::Train, sequence, row)?;
+            self.corpus.read(Split::Train, self.sampler.sequence(sample), row)?;
         }
         let scale = 1.0 / (batch as f64 * length as f64 * shares);
         self.replica.forward_backward(&tokens, batch, length, scale)?;

@@ -32,7 +32,6 @@ pub fn island(sharding: Sharding, batches: Vec<BatchSpec>, devices: usize) -> Is
     IslandSpec {
         name: "bench".into(),
         index: 0,
-        islands: 1,
         epoch: 1,
         inner_steps: 1,
         tokens_per_second: 1.0,

@@ -63,9 +63,10 @@ impl UpError {
 /// # Errors
 /// When it cannot be started.
 pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
-    let Planned { mut plan, emulated, notes } =
+    let Planned { mut plan, emulated, mut notes } =
         manifests::load(&args.files, &args.measured, args.data.as_deref())?;
     let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
+    notes.extend(corpus.note(plan.outer.round_tokens, plan.run.sequence_length));
     plan.run.data = corpus.folder;
     let programs =
         Programs { worker: Program::Worker.find()?, coordinator: Program::Coordinator.find()? };

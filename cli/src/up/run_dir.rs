@@ -16,11 +16,12 @@ const STATE: &str = "run.json";
 /// Parts of a [`RunSpec`] that may differ when a run goes on; everything else makes another run.
 /// Data is known by its hash, wherever it lies, and a run that goes on has θ in its checkpoint.
 /// What the plan derives is no setting of the user's: the steps of a round follow from which
-/// islands there are.
+/// islands there are, and the schedule is the run's own.
 const CHANGEABLE: &[&str] = &[
     "tokens",
     "totalRounds",
     "referenceSteps",
+    "schedule",
     "checkpointEveryRounds",
     "evaluation",
     "data",

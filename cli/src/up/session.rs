@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use plan::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
+use plan::schedule::extended;
 use plan::shard::Grid;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -158,10 +159,15 @@ impl Session {
     ///
     /// # Errors
     /// When a file or a process cannot be made, or the coordinator does not come up.
-    pub async fn start(setting: Setting) -> Result<Self, SessionError> {
+    pub async fn start(mut setting: Setting) -> Result<Self, SessionError> {
         let checkpoints = Checkpoints::new(&setting.dir, &setting.plan);
-        let saved = first_epochs(&setting, &checkpoints);
+        let mut saved = first_epochs(&setting, &checkpoints);
         let (state, events) = look_back(&setting, &checkpoints, &saved)?;
+        if let Some(earlier) = &setting.earlier {
+            let run = &mut setting.plan.run;
+            run.schedule = extended(&earlier.run, state.tokens, run.tokens);
+            saved.run.schedule = run.schedule;
+        }
         let islands = setting.plan.islands.iter().map(|island| {
             let (name, world) = (island.spec.name.clone(), island.spec.ranks.len() as u32);
             let epoch = saved.epochs.get(&name).copied().unwrap_or(1);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroU64;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -107,15 +107,89 @@ fn reading_beyond_the_end_is_refused() {
     corpus.read(Split::Train, corpus.tokens(Split::Train), &mut []).unwrap();
 }
 
+fn flip_a_bit(shard: &Path) {
+    let mut bytes = fs::read(shard).unwrap();
+    bytes[7] ^= 1;
+    fs::write(shard, bytes).unwrap();
+}
+
 #[test]
 fn a_changed_shard_is_found_by_its_hash() {
     let (_folder, out) = corpus(100);
-    let shard = out.join("train-00001.bin");
-    let mut bytes = fs::read(&shard).unwrap();
-    bytes[7] ^= 1;
-    fs::write(&shard, bytes).unwrap();
-    let error = Corpus::open(&out).unwrap().verify().unwrap_err();
+    for name in ["train-00001.bin", "validation-00000.bin"] {
+        let shard = out.join(name);
+        flip_a_bit(&shard);
+        let corpus = Corpus::open(&out).unwrap();
+        let bad: Vec<_> = corpus.shards().filter(|it| corpus.verify_shard(*it).is_err()).collect();
+        assert_eq!(bad.iter().map(ShardId::to_string).collect::<Vec<_>>(), [name]);
+        let error = corpus.verify().unwrap_err();
+        assert!(matches!(&error, CorpusError::Hash { path } if *path == shard), "{error:?}");
+        assert!(error.is_final());
+        flip_a_bit(&shard);
+        corpus.verify().unwrap();
+    }
+}
+
+fn wait_for(check: &Check) -> Result<(), CorpusError> {
+    while !check.result()? {
+        std::thread::yield_now();
+    }
+    check.result().map(drop)
+}
+
+#[test]
+fn a_check_beside_the_training_finds_the_shard_that_was_changed() {
+    let (_folder, out) = corpus(100);
+    let corpus = Arc::new(Corpus::open(&out).unwrap());
+    let never = |error: &CorpusError, _| panic!("{error}");
+    wait_for(&Check::start(Arc::clone(&corpus), never).unwrap()).unwrap();
+    let shard = out.join("train-00002.bin");
+    flip_a_bit(&shard);
+    let error = wait_for(&Check::start(corpus, never).unwrap()).unwrap_err();
     assert!(matches!(&error, CorpusError::Hash { path } if *path == shard), "{error:?}");
+}
+
+#[test]
+fn a_check_waits_for_a_shard_that_is_away() {
+    let (folder, out) = corpus(100);
+    let corpus = Arc::new(Corpus::open(&out).unwrap());
+    let (shard, away) = (out.join("train-00001.bin"), folder.path().join("away"));
+    fs::rename(&shard, &away).unwrap();
+    let back = move |_: &CorpusError, _| fs::rename(&away, &shard).unwrap();
+    wait_for(&Check::start(corpus, back).unwrap()).unwrap();
+}
+
+/// What a network folder does to the files that are open when it goes away.
+#[test]
+fn a_shard_that_cannot_be_read_for_a_while_is_read_when_it_is_back() {
+    let (_folder, out) = corpus(100);
+    let corpus = Corpus::open(&out).unwrap();
+    let tokens = all(&corpus, Split::Train);
+    let (shard, bytes) = (out.join("train-00001.bin"), fs::read(out.join("train-00001.bin")));
+    let bytes = bytes.unwrap();
+    File::create(&shard).unwrap();
+    fs::remove_file(&shard).unwrap();
+    let mut pauses = 0;
+    let mut again = vec![0; tokens.len()];
+    let pause = |error: &CorpusError, _| {
+        assert!(matches!(error, CorpusError::Read { path, .. } if *path == shard), "{error:?}");
+        pauses += 1;
+        if pauses == 2 {
+            fs::write(&shard, &bytes).unwrap();
+        }
+    };
+    patiently(pause, || corpus.read(Split::Train, 0, &mut again)).unwrap();
+    assert_eq!((again, pauses), (tokens, 2));
+    corpus.read(Split::Train, 100, &mut [0]).unwrap();
+}
+
+#[test]
+fn a_corpus_that_is_away_is_opened_when_it_is_back() {
+    let (folder, out) = corpus(100);
+    let away = folder.path().join("away");
+    fs::rename(&out, &away).unwrap();
+    let pause = |_: &CorpusError, _| fs::rename(&away, &out).unwrap();
+    patiently(pause, || Corpus::open(&out)).unwrap();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests of the assignment of samples.
+//! Tests of the order of text.
 
 use std::collections::BTreeSet;
 
@@ -6,78 +6,80 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn options(tokens: u64, islands: u32) -> SamplerOptions {
-    SamplerOptions { tokens, seed: 7, sequence_length: 16, island: 0, islands }
+fn sampler(tokens: u64, seed: u64) -> Sampler {
+    Sampler::new(SamplerOptions { tokens, seed, sequence_length: 16 }).unwrap()
 }
 
-/// `docs/data.md` shows these numbers; whoever recomputes the assignment may check against them.
+/// `docs/data.md` shows these numbers; whoever recomputes the order may check against them.
 #[test]
 fn the_documented_examples_hold() {
-    let sequences = |seed, island| -> Vec<u64> {
-        let options = SamplerOptions { seed, island, ..options(16 * 1000 + 1, 3) };
-        let sampler = Sampler::new(options).unwrap();
-        [0, 1, 2, 332, 333].map(|sample| sampler.sequence(sample)).to_vec()
+    let sequences = |seed| -> Vec<u64> {
+        let sampler = sampler(16 * 1000 + 1, seed);
+        [0, 1, 2, 999, 1000, 1001].map(|position| sampler.sequence(position)).to_vec()
     };
-    assert_eq!(sequences(7, 0), [6048, 13680, 11680, 4560, 13760]);
-    assert_eq!(sequences(7, 2), [4304, 7376, 15568, 8032, 4032]);
-    assert_eq!(sequences(8, 0), [14592, 14864, 7936, 5952, 3264]);
+    let rows = [7, 8].map(|seed| {
+        let firsts: Vec<_> = sequences(seed).iter().map(u64::to_string).collect();
+        format!("| {seed} | {} |", firsts.join(", "))
+    });
+    let page = include_str!("../../../docs/data.md");
+    for row in &rows {
+        assert!(page.contains(row), "docs/data.md lacks {row}");
+    }
+    assert_eq!(sequences(7)[0], 6048);
 }
 
 #[test]
 fn a_sample_ends_before_the_last_token() {
     for tokens in [17, 33, 34, 48, 49] {
-        let sampler = Sampler::new(options(tokens, 1)).unwrap();
-        for sample in 0..3 * sampler.samples_per_epoch() {
-            assert!(sampler.sequence(sample) + 16 < tokens, "{tokens} {sample}");
+        let sampler = sampler(tokens, 7);
+        for position in 0..3 * sampler.windows() {
+            assert!(sampler.sequence(position) + 16 < tokens, "{tokens} {position}");
         }
     }
 }
 
 #[test]
 fn the_order_differs_between_epochs() {
-    let sampler = Sampler::new(options(16 * 100 + 1, 2)).unwrap();
+    let sampler = sampler(16 * 100 + 1, 7);
     let epoch = |number: u64| -> Vec<u64> {
-        (number * 50..(number + 1) * 50).map(|sample| sampler.sequence(sample)).collect()
+        (number * 100..(number + 1) * 100).map(|position| sampler.sequence(position)).collect()
     };
     assert_ne!(epoch(0), epoch(1));
     assert_ne!(epoch(1), epoch(2));
 }
 
 #[test]
-fn impossible_assignments_are_refused() {
-    let sequence_length = 0;
-    let none = Sampler::new(SamplerOptions { sequence_length, ..options(100, 1) });
-    assert_eq!(none.unwrap_err(), SamplerError::NoSequence);
-    let island = Sampler::new(SamplerOptions { island: 2, ..options(100, 2) });
-    assert_eq!(island.unwrap_err(), SamplerError::NoSuchIsland { island: 2, islands: 2 });
-    for tokens in [0, 16, 48] {
-        let few = Sampler::new(options(tokens, 3)).unwrap_err();
-        assert!(matches!(few, SamplerError::TooFewTokens { .. }), "{few}");
+fn text_without_a_window_is_refused() {
+    let new = |tokens, sequence_length| {
+        Sampler::new(SamplerOptions { tokens, seed: 7, sequence_length }).map(|it| it.windows())
+    };
+    assert_eq!(new(100, 0), Err(SamplerError::NoSequence));
+    for tokens in [0, 1, 16] {
+        let few = SamplerError::TooFewTokens { tokens, sequence_length: 16 };
+        assert_eq!(new(tokens, 16), Err(few));
     }
-    assert!(Sampler::new(options(49, 3)).is_ok());
+    assert_eq!(new(17, 16), Ok(1));
 }
 
 #[test]
 fn the_largest_numbers_are_no_problem() {
-    let largest = SamplerOptions {
-        tokens: u64::MAX,
-        seed: u64::MAX,
-        sequence_length: 1,
-        island: u32::MAX - 1,
-        islands: u32::MAX,
-    };
+    let largest = SamplerOptions { tokens: u64::MAX, seed: u64::MAX, sequence_length: 1 };
     let sampler = Sampler::new(largest).unwrap();
     assert!(sampler.sequence(u64::MAX) < u64::MAX - 1);
-    let shape = StepShape { inner_steps: u32::MAX, sequences: u32::MAX };
-    let _wraps = sampler.sequence(shape.first_sample(u64::MAX, u32::MAX));
+    let all = Allotment::new([0..u64::MAX, 0..u64::MAX]);
+    assert_eq!(all.samples(), u64::MAX);
+    assert_eq!(all.position(u64::MAX), Ok(0));
 }
 
 #[test]
-fn steps_follow_each_other_across_rounds() {
-    let shape = StepShape { inner_steps: 5, sequences: 3 };
-    let firsts: Vec<u64> =
-        (0..4).flat_map(|round| (0..5).map(move |step| shape.first_sample(round, step))).collect();
-    assert_eq!(firsts, (0..20).map(|step| step * 3).collect::<Vec<_>>());
+fn an_island_goes_through_its_ranges_one_after_the_other() {
+    let allotted = Allotment::new([7..9, 40..40, 2..4, 100..101]);
+    let positions: Vec<_> = (0..5).map(|sample| allotted.position(sample).unwrap()).collect();
+    assert_eq!(positions, [7, 8, 2, 3, 100]);
+    let beyond = SamplerError::NotAllotted { sample: 5, samples: 5 };
+    assert_eq!(allotted.position(5), Err(beyond));
+    let nothing = SamplerError::NotAllotted { sample: 0, samples: 0 };
+    assert_eq!(Allotment::default().position(0), Err(nothing));
 }
 
 #[test]
@@ -99,21 +101,13 @@ proptest! {
     }
 
     #[test]
-    fn within_a_data_epoch_no_window_is_given_twice(
-        seed: u64, islands in 1u32..9, windows in 9u64..300, epoch in 0u64..5,
+    fn every_window_is_seen_before_any_comes_again(
+        seed: u64, windows in 1u64..300, epoch in 0u64..5,
     ) {
-        let mut given = BTreeSet::new();
-        for island in 0..islands {
-            let options = SamplerOptions { seed, island, ..options(windows * 16 + 1, islands) };
-            let sampler = Sampler::new(options).unwrap();
-            let samples = sampler.samples_per_epoch();
-            for sample in epoch * samples..(epoch + 1) * samples {
-                let first = sampler.sequence(sample);
-                prop_assert_eq!(first % 16, 0);
-                prop_assert!(given.insert(first));
-            }
-        }
-        let left_out = windows - given.len() as u64;
-        prop_assert!(left_out < u64::from(islands));
+        let sampler = sampler(windows * 16 + 1, seed);
+        prop_assert_eq!(sampler.windows(), windows);
+        let positions = epoch * windows..(epoch + 1) * windows;
+        let seen: BTreeSet<u64> = positions.map(|position| sampler.sequence(position)).collect();
+        prop_assert_eq!(seen, (0..windows).map(|window| window * 16).collect::<BTreeSet<_>>());
     }
 }

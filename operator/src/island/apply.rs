@@ -43,8 +43,7 @@ pub(super) async fn start(
     let inner_steps = begun.record.inner_steps(step_seconds);
     let spec = IslandSpec {
         epoch: plan.epoch.unsigned_abs(),
-        index: plan.index % begun.record.places.max(1),
-        islands: begun.record.places.max(1),
+        index: plan.index,
         inner_steps,
         ..planned::in_pods(spec.as_ref().clone(), context.args.emulate)
     };

@@ -40,7 +40,6 @@ pub(super) fn island(
     let spec = IslandSpec {
         name: layout.name.to_owned(),
         index: 0,
-        islands: 0,
         epoch: 1,
         inner_steps: 0,
         tokens_per_second,

@@ -663,6 +663,16 @@ mod committing {
     }
 
     #[test]
+    fn an_island_that_comes_back_after_its_offer_gets_samples_for_its_new_plan() {
+        let mut run = Run::training(&["a", "b"]);
+        run.yes(offering("a", 0));
+        run.yes(Event::Join(Join { round_samples: 14, ..joining("a", 2, 0) }));
+        let a = run.view().members.into_iter().find(|member| member.island == "a").unwrap();
+        assert_eq!((a.epoch, a.offered), (2, false));
+        assert_eq!(a.samples.iter().map(SampleRange::count).sum::<u64>(), 14);
+    }
+
+    #[test]
     fn text_of_an_island_that_went_without_a_contribution_is_handed_out_again() {
         let mut run = Run::training(&["a", "b"]);
         let samples = |run: &Run, island: &str| {

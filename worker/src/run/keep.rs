@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use member::OuterState;
 use plan::event::{IslandState, WorkerEvent};
+use rounds::types::Digest;
 
 use super::Rank;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Found, Part};
@@ -44,11 +45,11 @@ impl Rank<'_> {
         let moments = [&read(Part::Moment1)?[..], &read(Part::Moment2)?];
         let steps = found.manifest().optimizer_steps;
         self.devices.spread_moments(self.member.group(), moments, steps)?;
-        let tokens = found.manifest().tokens;
+        let (tokens, samples) = (found.manifest().tokens, found.manifest().samples);
         let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(Some(OuterState { round, tokens, samples: 0, anchor, error }))
+        Ok(Some(OuterState { round, tokens, samples, anchor, error }))
     }
 
     /// The run stands at `round`, before this island: it goes on from the newest checkpoint of that
@@ -111,6 +112,7 @@ impl Rank<'_> {
         if self.saved == Some(round) {
             return Ok(());
         }
+        let theta = self.member.theta_hash()?;
         let written = self.write_part(span);
         let message = match &written {
             Ok(entry) => serde_json::to_vec(entry).map_err(RunError::Manifest)?,
@@ -127,7 +129,7 @@ impl Rank<'_> {
         }
         let parts = all.iter().map(|bytes| serde_json::from_slice(bytes));
         let parts = parts.collect::<Result<Vec<_>, _>>().map_err(RunError::Manifest)?;
-        let completed = if self.leads() { self.complete(round, parts) } else { Ok(()) };
+        let completed = if self.leads() { self.complete((round, theta), parts) } else { Ok(()) };
         let mut told = vec![u8::from(completed.is_ok())];
         self.member.group().broadcast_bytes(&mut told, 0).map_err(RunError::Group)?;
         completed?;
@@ -158,17 +160,23 @@ impl Rank<'_> {
     }
 
     /// Makes a checkpoint of the ranks' parts.
-    fn complete(&self, round: u64, parts: Vec<checkpoint::PartEntry>) -> Result<(), RunError> {
+    fn complete(
+        &self,
+        (round, theta): (u64, Digest),
+        parts: Vec<checkpoint::PartEntry>,
+    ) -> Result<(), RunError> {
         let root = &self.spec.checkpoint_dir;
         let island = &self.spec.island.name;
         let mut manifest = checkpoint::manifest(&self.spec.run, island, &self.layout, parts);
         manifest.round = round;
-        manifest.tokens = self.member.run_tokens();
+        manifest.tokens = self.member.tokens_before();
+        manifest.samples = self.member.run_samples();
+        manifest.theta_hash = Some(theta);
         manifest.optimizer_steps = self.devices.optimizer_steps()?;
         crate::hugging_face::write_companions(
             &checkpoint::folder_of(root, round),
             &self.spec.run.model,
-            &self.corpus.tokenizer()?,
+            &self.text.tokenizer()?,
         )?;
         let folder = checkpoint::commit(root, &manifest)?;
         emit(&WorkerEvent::Checkpoint { round, path: folder.display().to_string() });

@@ -17,7 +17,7 @@ use plan::pipeline::in_flight;
 use plan::shard::Grid;
 use plan::spec::{
     BatchSpec, ENVIRONMENT, EvaluationSpec, IslandSpec, OptimizerSpec, PipelineCompression,
-    Precision, Rule, RunSpec, Sharding, SparseSpec, WorkerSpec,
+    Precision, Rule, RunSpec, ScheduleSpec, Sharding, SparseSpec, WorkerSpec,
 };
 use serde_json::{Value, json};
 
@@ -185,6 +185,7 @@ impl Shape {
             reference_steps: INNER_STEPS,
             total_rounds: ROUNDS,
             optimizer: OptimizerSpec::default(),
+            schedule: ScheduleSpec::default(),
             sparse: SparseSpec {
                 top_k: TOP_K,
                 value_bits: 2,

@@ -1,7 +1,7 @@
 //! Folders in every state that `up` may find them in.
 
 use plan::model::LlamaConfig;
-use plan::spec::{EvaluationSpec, OptimizerSpec, Rule, SparseSpec};
+use plan::spec::{EvaluationSpec, OptimizerSpec, Rule, ScheduleSpec, SparseSpec};
 
 use super::*;
 
@@ -39,6 +39,7 @@ fn run() -> RunSpec {
             epsilon: 1e-8,
             grad_clip: 1.0,
         },
+        schedule: ScheduleSpec { warmup_tokens: 20, anchor: None },
         sparse: SparseSpec {
             top_k: 64,
             value_bits: 2,
@@ -110,11 +111,14 @@ fn nothing_to_resume_and_a_damaged_state_are_said() {
 #[test]
 fn a_resumed_run_may_change_how_often_it_checks_but_not_what_it_is() {
     type Change = fn(&mut RunSpec);
-    let table: [(&str, Change); 12] = [
+    let table: [(&str, Change); 15] = [
         ("", |_| {}),
         ("", |run| run.checkpoint_every_rounds = 1),
         ("", |run| run.evaluation.sequences = 99),
         ("", |run| (run.tokens, run.total_rounds) = (2_000, 20)),
+        ("", |run| run.schedule.warmup_tokens = 30),
+        ("optimizer.warmupSteps (was 1, now 2)", |run| run.optimizer.warmup_steps = 2),
+        ("batch.sequenceLength (was 64, now 32)", |run| run.sequence_length = 32),
         ("seed (was 1, now 2)", |run| run.seed = 2),
         ("model.hidden_size (was 64, now 128)", |run| run.model.hidden_size = 128),
         ("model.head_dim (was null, now 16)", |run| run.model.head_dim = Some(16)),

@@ -7,10 +7,10 @@ use bench_training::island::{connect, island, stages};
 use collective::Group;
 use data::{Corpus, HeldOut, Sampler, SamplerOptions, Split};
 use plan::model::LlamaConfig;
+use plan::schedule::Schedule;
 use plan::spec::{BatchSpec, OptimizerSpec, PipelineCompression, Sharding};
 use worker::devices::Devices;
 use worker::model::MicroBatches;
-use worker::schedule::learning_rate;
 
 const WIDTH: u32 = 128;
 /// k: an eighth of the width.
@@ -58,15 +58,13 @@ fn train(corpus: &Corpus, compression: Option<PipelineCompression>, steps: u64) 
         tokens: corpus.tokens(Split::Train),
         seed: 1,
         sequence_length: LENGTH as u32,
-        island: 0,
-        islands: 1,
     })?;
     let scale = 1.0 / (MICRO_BATCHES * BATCH * LENGTH) as f64;
+    let schedule = Schedule::new(&optimizer, optimizer.warmup_steps as f64, steps as f64);
     for step in 0..steps {
         let work = [batches(corpus, &sampler, step)?];
         let sums = devices.accumulate(&work, scale)?;
-        let rate = learning_rate(&optimizer, step as f64, steps as f64);
-        devices.optimizer_step(rate, &sums)?;
+        devices.optimizer_step(schedule.rate(step as f64), &sums)?;
         if (step + 1).is_multiple_of(250) {
             let [loss, _] = sums.read()?;
             println!("step {}: {:.4}, {compression:?}", step + 1, loss * scale);
