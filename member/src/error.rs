@@ -2,6 +2,7 @@
 
 use collective::CommError;
 use sparseloco::codec::CompressError;
+use sparseloco::outer::ApplyError;
 
 use crate::session::SessionError;
 
@@ -41,6 +42,14 @@ pub enum MemberError {
         /// What is not finite.
         source: CompressError,
     },
+    /// A committed round cannot be applied.
+    #[error("failed to apply round {round}: its set is not what was verified; start again")]
+    Apply {
+        /// The round.
+        round: u64,
+        /// What is wrong with it.
+        source: ApplyError,
+    },
     /// The island could not make a contribution, try after try.
     #[error(
         "failed to train round {round} in {times} tries, the last for: {reason}; \
@@ -57,17 +66,6 @@ pub enum MemberError {
     /// The leader sent something else than a view.
     #[error("failed to read what the island's leader sent")]
     Leader(#[source] serde_json::Error),
-    /// The run stands before this island's round.
-    #[error(
-        "the run went back to round {run}, behind this island's round {island}: \
-         start the island again, it resumes from its checkpoint"
-    )]
-    Rewound {
-        /// Round of the run.
-        run: u64,
-        /// Round of the island.
-        island: u64,
-    },
 }
 
 impl MemberError {

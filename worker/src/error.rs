@@ -122,9 +122,7 @@ impl RunError {
         match self {
             RunError::OutOfMemory { .. } => EXIT_MEMORY,
             RunError::Member(error) if !error.is_retryable() => EXIT_CONFIG,
-            RunError::Member(
-                MemberError::Group { .. } | MemberError::Session(_) | MemberError::Rewound { .. },
-            ) => EXIT_LOST,
+            RunError::Member(MemberError::Group { .. } | MemberError::Session(_)) => EXIT_LOST,
             RunError::Member(MemberError::Theta(source)) => {
                 source.downcast_ref::<RunError>().map_or(1, RunError::exit_code)
             }
@@ -183,7 +181,6 @@ mod tests {
             (RunError::Sharding(plan::shard::ShardError::NoTensor), EXIT_CONFIG),
             (RunError::Group(lost()), EXIT_LOST),
             (MemberError::Group { operation: "", source: lost() }.into(), EXIT_LOST),
-            (MemberError::Rewound { run: 1, island: 2 }.into(), EXIT_LOST),
             (forgone.into(), 1),
             (MemberError::Theta(Box::new(RunError::PartMissing)).into(), EXIT_LOST),
             (MemberError::Theta("no RunError".into()).into(), 1),

@@ -120,6 +120,7 @@ impl<'a> Rank<'a> {
                 Turn::Train { round } => self.contribute(round)?,
                 Turn::Applied(report) => self.after_round(&report)?,
                 Turn::Synced { round } => self.tell(IslandState::Syncing, round, "θ was fetched"),
+                Turn::Rewound { .. } => self.member.want_snapshot(),
                 Turn::Finished => {
                     self.evaluate()?;
                     self.save()?;
@@ -213,6 +214,7 @@ impl<'a> Rank<'a> {
         let mut total = StepControl::default();
         let steps = self.spec.island.inner_steps;
         for step in 0..steps {
+            self.member.pace(steps - step - 1);
             let control = self.train_step(round, step)?;
             total.stop |= control.stop;
             let last = control.stop || control.closed || step + 1 == steps;
