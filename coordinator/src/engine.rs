@@ -6,11 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rounds::check::Unsound;
 use rounds::config::Config;
 use rounds::record::{Deed, Entry};
 use rounds::refusal::Refusal;
 use rounds::state::{Millis, OtherRun, State};
-use rounds::step::{Event, Step, Verdict, step};
+use rounds::step::{Event, Verdict};
+use rounds::turn::{Shown, Turn};
 use rounds::types::RunView;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -31,6 +33,9 @@ pub enum EngineError {
     /// The store cannot be read or written.
     #[error("failed to keep the run's state")]
     Store(#[from] StoreError),
+    /// The run's state contradicts itself; what is saved is the last that did not.
+    #[error("failed to go on")]
+    Unsound(#[from] Unsound),
     /// The task that writes ended without a result.
     #[error("failed to wait for the store")]
     Lost(#[from] tokio::task::JoinError),
@@ -125,12 +130,14 @@ impl Engine {
     }
 
     async fn take(&mut self, event: Event) -> Result<Result<Verdict, Refusal>, EngineError> {
-        let Step { state, reply, entries, changed } = step(self.state.clone(), event, self.now());
-        if changed {
-            let (store, saved) = (Arc::clone(&self.store), state.saved().clone());
-            let written = entries.clone();
-            tokio::task::spawn_blocking(move || store.save(&saved, &written)).await??;
-            let view = state.view();
+        let turn = Turn::take(&self.state, event, self.now())?;
+        if let Some((saved, entries)) = turn.to_save() {
+            let (store, saved, entries) =
+                (Arc::clone(&self.store), saved.clone(), entries.to_vec());
+            tokio::task::spawn_blocking(move || store.save(&saved, &entries)).await??;
+        }
+        let Shown { state, reply, view, entries } = turn.saved();
+        if let Some(view) = view {
             if view.reason != self.views.borrow().reason {
                 tracing::info!(round = view.round, phase = ?view.phase, "{}", view.reason);
             }
@@ -156,6 +163,9 @@ fn log_entry(entry: &Entry) {
         }
         Deed::Rewind { from, to, reason } => {
             tracing::warn!(from, to, record = %entry.hash, "went back: {reason}");
+        }
+        Deed::Adopt { round, tokens, reason, .. } => {
+            tracing::warn!(round, tokens, record = %entry.hash, "took the run over: {reason}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn malformed(error: &ProtoError) -> Status {
 
 pub(crate) fn refused(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::UnknownMember { .. } => Code::NotFound,
+        Refusal::UnknownMember { .. } | Refusal::NotReached { .. } => Code::NotFound,
         Refusal::Superseded { .. } => Code::PermissionDenied,
         Refusal::AlreadyMember { .. } => Code::AlreadyExists,
         Refusal::Full { .. } => Code::ResourceExhausted,
@@ -30,8 +30,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         | Refusal::LayoutDiffers
         | Refusal::Pieces { .. }
         | Refusal::ThetaDiffers { .. }
-        | Refusal::NotReached { .. }
-        | Refusal::NotHolding { .. }
         | Refusal::OfferChanged { .. } => Code::FailedPrecondition,
     };
     Status::new(code, refusal.to_string())

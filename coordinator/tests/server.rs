@@ -29,6 +29,8 @@ fn config(islands: u32) -> Config {
         deadline_ms: NEVER_MS,
         fetch_deadline_ms: NEVER_MS,
         lease_ms: NEVER_MS,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens: 1_000_000,
         max_members: 8,
     };
@@ -149,6 +151,7 @@ fn join(island: &str) -> v1::JoinRequest {
         theta_hash: vec![2; 32],
         tokens_per_second_milli: 1,
         inner_steps: 1,
+        ..v1::JoinRequest::default()
     }
 }
 

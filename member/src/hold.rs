@@ -115,11 +115,9 @@ impl Member {
     pub(crate) fn sync(
         &mut self,
         round: u64,
-        hash: Option<Digest>,
+        hash: Digest,
         theta: &mut dyn Theta,
     ) -> Result<bool, MemberError> {
-        // What nobody vouches for cannot be checked.
-        let Some(hash) = hash else { return Ok(false) };
         let (span, members) = (self.span_of_round("sync"), self.members());
         let means = Means { runtime: self.runtime.handle(), fetcher: &self.fetcher, span: &span };
         let running = self.snapshot.take().filter(|snapshot| snapshot.is_of(round, hash));

@@ -11,7 +11,6 @@
 
 mod config;
 mod control;
-pub mod decide;
 mod error;
 mod exchange;
 mod fetch;
@@ -28,6 +27,8 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod theta;
+
+pub use rounds::decide;
 
 pub use config::{MemberConfig, Timeouts};
 pub use control::StepControl;

@@ -292,6 +292,8 @@ impl Member {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
+                // The run is where this island is: its θ is the run's.
+                self.standing.needs_snapshot = false;
                 self.training = Training::new();
                 return Ok(Some(Turn::Train { round }));
             }
@@ -306,14 +308,13 @@ impl Member {
                 return Ok(self.apply(&commit, theta)?.map(Turn::Applied));
             }
             Directive::Sync { round, hash } => {
-                self.idle = hash.is_none();
                 let synced = self.sync(round, hash, theta)?;
                 return Ok(synced.then_some(Turn::Synced { round }));
             }
             Directive::Wait { .. } => self.idle = true,
             Directive::Finish => return Ok(Some(Turn::Finished)),
             Directive::Miss => return Ok(Some(Turn::Missed)),
-            Directive::Restart { round } => return Ok(Some(Turn::Rewound { round })),
+            Directive::Rewind { round } => return Ok(Some(Turn::Rewound { round })),
         }
         Ok(None)
     }
@@ -331,6 +332,12 @@ impl Member {
     /// Has [`Member::next`] take θ of the run's round from other members, whatever the island
     /// holds; all ranks call it together.
     pub fn want_snapshot(&mut self) {
+        let round = self.run_round();
+        if round < self.standing.round {
+            // What is held is of a round that the run went back behind.
+            self.store.with_anchor_mut(|anchor| anchor.round = None);
+            self.stand_at(round);
+        }
         self.standing.needs_snapshot = true;
     }
 

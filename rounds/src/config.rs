@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest accepted time of any rule: 30 days.
 const LONGEST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Members tell how far they are with a closed set once a second; a few of these may be late.
+const STALL_MIN_MS: u64 = 4_000;
 /// Most members that any run may have, and a view carries.
 pub const MEMBERS_MAX: u32 = 1024;
 /// Bytes of the run's name: Kubernetes' bound on an object's name.
@@ -34,6 +36,14 @@ pub struct RunConfig {
     /// A member that is not heard of for so long is no member any more, milliseconds.
     #[serde(default = "default_lease_ms")]
     pub lease_ms: u64,
+    /// Where all holders of a round are away, the run waits so long for them before it goes back to
+    /// a round that is still held, milliseconds.
+    #[serde(default = "default_go_back_after_ms")]
+    pub go_back_after_ms: u64,
+    /// A person's word that the run may go back behind checkpoints that are known, and begin
+    /// without islands that hold newer rounds.
+    #[serde(default)]
+    pub go_back: bool,
     /// Tokens after which the run is done.
     pub tokens: u64,
     /// Most members at a time.
@@ -49,6 +59,10 @@ fn default_fetch_deadline_ms() -> u64 {
 /// step.
 fn default_lease_ms() -> u64 {
     15_000
+}
+
+fn default_go_back_after_ms() -> u64 {
+    600_000
 }
 
 fn default_max_members() -> u32 {
@@ -98,6 +112,8 @@ impl Planned {
             deadline_ms: milliseconds(self.deadline),
             fetch_deadline_ms: milliseconds(exchange.unwrap_or(FETCH_DEADLINE).max(FETCH_DEADLINE)),
             lease_ms: default_lease_ms(),
+            go_back_after_ms: default_go_back_after_ms(),
+            go_back: false,
             tokens: self.tokens,
             max_members: MEMBERS_MAX,
         }
@@ -162,6 +178,7 @@ impl RunConfig {
             ("deadlineMs", self.deadline_ms),
             ("fetchDeadlineMs", self.fetch_deadline_ms),
             ("leaseMs", self.lease_ms),
+            ("goBackAfterMs", self.go_back_after_ms),
         ];
         for (field, value) in times {
             if value == 0 || value > LONGEST_MS {
@@ -173,6 +190,12 @@ impl RunConfig {
 }
 
 impl Config {
+    /// How long a closed set is waited for while nobody gets any further with it, milliseconds: the
+    /// grace, and at least the time in which members tell how far they are.
+    pub fn stall_ms(&self) -> u64 {
+        self.grace_ms.max(STALL_MIN_MS)
+    }
+
     /// How many of `members` are a quorum: their share rounded up, at least one.
     pub fn quorum(&self, members: usize) -> usize {
         (members * usize::from(self.quorum_percent)).div_ceil(100).max(1)
@@ -193,6 +216,8 @@ mod tests {
             deadline_ms: 1000,
             fetch_deadline_ms: 1000,
             lease_ms: 1000,
+            go_back_after_ms: 10_000,
+            go_back: false,
             tokens: 1,
             max_members: 256,
         }

@@ -4,7 +4,11 @@
 //! and what to append to the record. It does no I/O and reads no clock: whoever calls it saves the
 //! state before anybody sees it, and calls again at [`state::State::next_wakeup`].
 
+mod agreement;
+pub mod check;
 pub mod config;
+pub mod decide;
+mod fetching;
 mod membership;
 mod progress;
 pub mod record;
@@ -13,4 +17,6 @@ pub mod request;
 pub mod state;
 pub mod step;
 pub mod text;
+pub mod turn;
 pub mod types;
+pub mod whereabouts;

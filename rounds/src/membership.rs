@@ -2,9 +2,9 @@
 
 use crate::refusal::Refusal;
 use crate::request::{Applied, Identity, Join, Kept, Leave, Ready};
-use crate::state::{LayoutId, Member, NAMES_PER_MEMBER, Start, State, Vote};
+use crate::state::{LayoutId, Member, NAMES_PER_MEMBER, Start, State};
 use crate::step::Verdict;
-use crate::types::{Checkpoint, Digest, MemberState, Phase, RankAddress};
+use crate::types::{Digest, MemberState, Phase, RankAddress};
 
 impl State {
     pub(crate) fn heartbeat(&mut self, who: &Identity) -> Result<Verdict, Refusal> {
@@ -24,18 +24,18 @@ impl State {
             return Err(Refusal::AlreadyMember { island: island.clone(), epoch });
         }
         let layout = self.check_layout(&join)?;
-        self.check_round(&join)?;
+        self.check_beginning(&join)?;
         self.check_room(island)?;
 
         let stays = known.filter(|m| (m.round, m.theta) == (join.round, join.theta_hash));
         let state = stays.map_or(MemberState::Syncing, |member| member.state);
+        let missed = stays.map_or(0, |member| member.missed);
         self.saved.layout = Some(layout);
         self.saved.epochs.insert(island.clone(), join.who.epoch);
-        if join.round == 0 {
-            // Who comes first says what θ of round 0 is; `check_round` has compared the others'.
-            self.saved.starts.entry(0).or_default().theta = Some(join.theta_hash);
-        }
         let (round, theta) = (join.round, join.theta_hash);
+        // What it kept or held before it has no more, or it would say so.
+        self.saved.held.insert(island.clone(), round);
+        self.saved.kept.retain(|keeper, kept| keeper != island || *kept <= round);
         let member = Member {
             epoch: join.who.epoch,
             ranks: join.ranks,
@@ -45,6 +45,9 @@ impl State {
             leaving: false,
             round_samples: join.round_samples,
             inner_steps: join.inner_steps,
+            tokens: join.tokens,
+            samples: join.samples,
+            missed,
         };
         self.saved.members.insert(island.clone(), member);
         self.renew(island);
@@ -54,14 +57,13 @@ impl State {
     pub(crate) fn ready(&mut self, ready: &Ready) -> Result<Verdict, Refusal> {
         self.authorise(&ready.who)?;
         let round = ready.round;
-        self.check_reached(round)?;
+        self.check_reached(&ready.who, round)?;
         if round > self.saved.round {
             return Ok(Verdict::no(format!("round {round} was taken back")));
         }
         let recorded = self.saved.starts.get(&round).and_then(|start| start.theta);
-        let undecided = round == self.saved.round && recorded.is_none();
-        if !undecided && recorded != Some(ready.theta_hash) {
-            return Err(Refusal::ThetaDiffers { round });
+        if recorded != Some(ready.theta_hash) {
+            return Ok(Verdict::no(format!("θ of round {round} differs from the others'")));
         }
         let (island, theta) = (&ready.who.island, ready.theta_hash);
         Ok(Verdict::yes(self.take_in(island, round, theta, MemberState::Ready)))
@@ -71,35 +73,37 @@ impl State {
         self.authorise(&applied.who)?;
         let (island, theta) = (&applied.who.island, applied.theta_hash);
         let next = applied.round.saturating_add(1);
-        self.check_reached(next)?;
+        self.check_reached(&applied.who, next)?;
         if next > self.saved.round {
+            // It has left the round that the run went back to.
+            if let Some(member) = self.saved.members.get_mut(island) {
+                (member.round, member.theta) = (next, theta);
+            }
+            self.demote(island);
             return Ok(Verdict::no(format!("round {} was taken back", applied.round)));
         }
-        if next == self.saved.round {
-            self.vote(island, theta);
-        }
-        let agreed = self.saved.starts.get(&next).and_then(|start| start.theta);
         let held = self.saved.members.get(island).map_or(0, |member| member.round);
         if next >= held {
             self.take_in(island, next, theta, self.standing());
         }
-        if agreed == Some(theta) {
-            Ok(Verdict::yes("θ agrees"))
-        } else {
-            Ok(Verdict::no(format!("θ of round {next} differs from the others'")))
+        self.agree(false);
+        let agreed = self.saved.starts.get(&next).and_then(|start| start.theta);
+        match agreed {
+            Some(agreed) if agreed == theta => Ok(Verdict::yes("θ agrees")),
+            None if next == self.saved.round => Ok(Verdict::yes("the others are still to say")),
+            _ => Ok(Verdict::no(format!("θ of round {next} differs from the others'"))),
         }
     }
 
     pub(crate) fn kept(&mut self, kept: Kept) -> Result<Verdict, Refusal> {
         self.authorise(&kept.who)?;
         let round = kept.round;
-        self.check_reached(round)?;
+        self.check_reached(&kept.who, round)?;
         if round > self.saved.round {
             return Ok(Verdict::no(format!("round {round} was taken back")));
         }
-        if self.saved.checkpoint.as_ref().is_none_or(|last| last.round < round) {
-            self.saved.checkpoint = Some(Checkpoint { round, island: kept.who.island });
-        }
+        let newest = self.saved.kept.entry(kept.who.island).or_default();
+        *newest = round.max(*newest);
         Ok(Verdict::yes("noted"))
     }
 
@@ -145,8 +149,8 @@ impl State {
         }
     }
 
-    /// Notes that a member holds θ of `round`, and lets it take part as `standing` if it can. One
-    /// that agrees counts as a vote, so that a single other cannot turn the run away from it.
+    /// Notes that a member holds θ of `round`, and lets it take part as `standing` if it can. While
+    /// θ of the round in progress is not agreed, its word may count for it.
     fn take_in(
         &mut self,
         island: &str,
@@ -155,16 +159,21 @@ impl State {
         standing: MemberState,
     ) -> &'static str {
         let current = self.saved.round;
-        if let Some(member) = self.saved.members.get_mut(island) {
-            (member.round, member.theta) = (round, theta);
-        }
-        if round == current && self.start().theta.is_none_or(|agreed| agreed == theta) {
-            self.vote(island, theta);
-        }
-        let Some(member) = self.saved.members.get(island) else { return "unknown" };
-        let verified = self.is_verified(member);
+        let Some(member) = self.saved.members.get_mut(island) else { return "unknown" };
+        (member.round, member.theta) = (round, theta);
         let is_syncing = member.state == MemberState::Syncing;
+        self.saved.held.insert(island.to_string(), round);
+        if round > self.saved.highest {
+            self.demote(island);
+            return "ahead of all that the coordinator knows";
+        }
+        if round == current && self.start().theta.is_none() {
+            self.vote(island, theta);
+            return "holds θ of the round in progress, as far as it says";
+        }
+        let verified = self.saved.members.get(island).is_some_and(|m| self.is_verified(m));
         if !verified {
+            self.saved.held.remove(island);
             self.demote(island);
             return "θ differs from the run's; a snapshot is needed";
         }
@@ -178,31 +187,6 @@ impl State {
             member.state = standing;
         }
         "holds θ of the round in progress"
-    }
-
-    /// Counts a hash of θ at the start of the round in progress. Most votes win; of equals the one
-    /// that was there first. Members that hold another θ cannot take part.
-    fn vote(&mut self, island: &str, theta: Digest) {
-        let votes = &mut self.saved.votes;
-        match votes.iter_mut().find(|vote| vote.island == island) {
-            Some(vote) => vote.theta = theta,
-            None => votes.push(Vote { island: island.to_string(), theta }),
-        }
-        let count = |theta| votes.iter().filter(|vote| vote.theta == theta).count();
-        let mut agreed = (0, theta);
-        for vote in votes.iter() {
-            let votes = count(vote.theta);
-            if votes > agreed.0 {
-                agreed = (votes, vote.theta);
-            }
-        }
-        let round = self.saved.round;
-        self.saved.starts.entry(round).or_default().theta = Some(agreed.1);
-        let differs = |m: &Member| m.round == round && m.theta != agreed.1;
-        let members = self.saved.members.iter().filter(|(_, member)| differs(member));
-        for island in members.map(|(island, _)| island.clone()).collect::<Vec<_>>() {
-            self.demote(&island);
-        }
     }
 
     fn renew(&mut self, island: &str) {
@@ -245,16 +229,19 @@ impl State {
         Ok(layout)
     }
 
-    /// A round that the run was in once may be spoken of, even if it was taken back since.
-    pub(crate) fn check_reached(&self, round: u64) -> Result<(), Refusal> {
+    /// A round that the run was in once may be spoken of, even if it was taken back since. Of one
+    /// that the run was never in, as far as this coordinator's store goes, it has to hear in a join.
+    pub(crate) fn check_reached(&self, who: &Identity, round: u64) -> Result<(), Refusal> {
         if round > self.saved.highest {
-            return Err(Refusal::NotReached { round, current: self.saved.round });
+            let (island, current) = (who.island.clone(), self.saved.round);
+            return Err(Refusal::NotReached { island, round, current });
         }
         Ok(())
     }
 
-    fn check_round(&self, join: &Join) -> Result<(), Refusal> {
-        self.check_reached(join.round)?;
+    /// Islands of another seed or model are told so at once; whose beginning counts is agreed when
+    /// the run begins.
+    fn check_beginning(&self, join: &Join) -> Result<(), Refusal> {
         let first = self.saved.starts.get(&0).and_then(|start| start.theta);
         if join.round == 0 && first.is_some_and(|theta| theta != join.theta_hash) {
             return Err(Refusal::ThetaDiffers { round: 0 });

@@ -1,13 +1,14 @@
-//! How a round goes on: offers, the closed set, the commit, and going back when all is lost.
+//! How a round goes on: its beginning, offers, the closed set and the commit.
 
 use std::collections::BTreeSet;
 
+use crate::fetching::Enough;
 use crate::record::{Deed, Entry};
 use crate::refusal::Refusal;
-use crate::request::{Fetched, Offer};
-use crate::state::{COMMITS_KEPT, Member, Millis, Report, STARTS_KEPT, Start, State, Timers};
+use crate::request::Offer;
+use crate::state::{COMMITS_KEPT, Member, Millis, STARTS_KEPT, Start, State, Timers};
 use crate::step::Verdict;
-use crate::text::{Text, rest};
+use crate::text::rest;
 use crate::types::{Commit, Contribution, MemberState, Phase, SampleRange};
 
 /// Moves of the phase that one step may make; what is left follows with the next step.
@@ -20,7 +21,7 @@ impl State {
         self.authorise(&offer.who)?;
         let Offer { who, round, contribution, leaving } = offer;
         let current = self.saved.round;
-        self.check_reached(round)?;
+        self.check_reached(&who, round)?;
         if round != current || self.saved.phase == Phase::Done {
             return Ok(Verdict::no(format!("round {round} is over")));
         }
@@ -32,7 +33,8 @@ impl State {
             return Ok(if counts { Verdict::yes("offered before") } else { late });
         }
         let Some((_, member)) = self.holders().find(|(island, _)| **island == who.island) else {
-            return Err(Refusal::NotHolding { round });
+            // It was outvoted while it trained, or its lease ended: the view says how it goes on.
+            return Ok(Verdict::no(format!("the island does not hold θ of round {round}")));
         };
         if self.saved.phase == Phase::Training && member.state == MemberState::Ready {
             return Ok(Verdict::no(format!("the island takes part from round {} on", round + 1)));
@@ -43,40 +45,29 @@ impl State {
         self.saved.offers.insert(who.island.clone(), contribution);
         if let Some(member) = self.saved.members.get_mut(&who.island) {
             member.leaving |= leaving;
+            member.missed = 0;
         }
         Ok(Verdict::yes("offered"))
-    }
-
-    pub(crate) fn fetched(&mut self, fetched: Fetched) -> Result<Verdict, Refusal> {
-        self.authorise(&fetched.who)?;
-        let (round, current) = (fetched.round, self.saved.round);
-        self.check_reached(round)?;
-        if round != current || self.saved.phase != Phase::Fetching {
-            return Ok(Verdict::yes(format!("nothing of round {round} is to be fetched now")));
-        }
-        let epoch = fetched.who.epoch;
-        let closed = &self.saved.closed;
-        let have: BTreeSet<_> =
-            fetched.have.into_iter().filter(|island| closed.contains(island)).collect();
-        let reports = &mut self.saved.reports;
-        match reports.get_mut(&fetched.who.island).filter(|report| report.epoch == epoch) {
-            Some(report) => report.have.extend(have),
-            None => {
-                reports.insert(fetched.who.island, Report { epoch, have });
-            }
-        }
-        Ok(Verdict::yes("noted"))
     }
 
     /// Lets time and what has happened move the run on as far as it goes.
     pub(crate) fn advance(&mut self) {
         self.expire();
         for _ in 0..MOVES_MAX {
+            self.agree(false);
+            if self.catch_up() {
+                continue;
+            }
+            if let Some(reason) = self.ahead() {
+                self.saved.reason = reason;
+                break;
+            }
             let moved = match self.saved.phase {
                 Phase::Waiting => self.begin(),
                 Phase::Training => self.train(),
                 Phase::Fetching => self.fetch(),
-                Phase::Done => self.is_lost() && self.begin(),
+                // Whoever comes now takes the model; nobody takes the run back.
+                Phase::Done => false,
             };
             if !moved {
                 break;
@@ -88,32 +79,34 @@ impl State {
     /// When the phase may move on without an event.
     pub(crate) fn phase_wakeups(&self) -> impl Iterator<Item = Millis> {
         let (config, timers) = (&self.config, &self.timers);
+        let grace = |since: Option<Millis>| since.map(|since| since.plus(config.grace_ms));
         let wakeups = match self.saved.phase {
-            Phase::Waiting | Phase::Done => {
-                [timers.enough.map(|since| since.plus(config.grace_ms)), None]
+            Phase::Done => [None; 4],
+            Phase::Waiting => [grace(timers.enough), None, None, None],
+            Phase::Training => {
+                [Some(timers.phase.plus(config.deadline_ms)), self.closes_at(), None, None]
             }
-            Phase::Training => [Some(timers.phase.plus(config.deadline_ms)), self.closes_at()],
-            Phase::Fetching => [config.fetch_deadline_ms, config.grace_ms]
-                .map(|after| Some(timers.phase.plus(after))),
+            Phase::Fetching => [
+                Some(timers.phase.plus(config.fetch_deadline_ms)),
+                Some(timers.phase.plus(config.grace_ms)),
+                grace(timers.complete),
+                Some(timers.progress.unwrap_or(timers.phase).plus(config.stall_ms())),
+            ],
         };
-        wakeups.into_iter().flatten()
+        let waits = self.gives_up_at().chain(grace(timers.voted));
+        wakeups.into_iter().flatten().chain(waits)
     }
 
     fn has_no_followers(&self) -> bool {
         self.saved.members.values().all(|member| member.state == MemberState::Syncing)
     }
 
-    /// Members are there, and none of them can go on.
-    fn is_lost(&self) -> bool {
-        !self.saved.members.is_empty() && self.has_no_followers()
-    }
-
-    fn enter(&mut self, phase: Phase, reason: String) -> bool {
+    pub(crate) fn enter(&mut self, phase: Phase, reason: String) -> bool {
         self.saved.phase = phase;
         self.saved.reason = reason;
         let leases = std::mem::take(&mut self.timers.leases);
-        let now = self.timers.now;
-        self.timers = Timers { now, phase: now, leases, ..Timers::default() };
+        let Timers { now, ahead, .. } = self.timers;
+        self.timers = Timers { now, phase: now, leases, ahead, ..Timers::default() };
         true
     }
 
@@ -133,6 +126,7 @@ impl State {
             );
             return false;
         }
+        self.agree(true);
         if self.has_no_followers() {
             return self.go_back();
         }
@@ -146,45 +140,6 @@ impl State {
         self.enter(Phase::Training, format!("round {round} begins: {why}"))
     }
 
-    /// Nobody holds θ of the round in progress: on from the newest round that somebody does hold.
-    fn go_back(&mut self) -> bool {
-        let from = self.saved.round;
-        let members = self.saved.members.values();
-        let newest = members.filter(|member| self.is_verified(member)).map(|m| m.round).max();
-        let Some(to) = newest.filter(|to| *to <= from) else {
-            self.saved.reason = format!(
-                "round {from} is lost: none of {} islands holds θ of any round on record",
-                self.saved.members.len()
-            );
-            return false;
-        };
-        let holders = self.saved.members.iter().filter(|(_, m)| self.is_verified(m));
-        let holders = names(holders.filter(|(_, m)| m.round == to).map(|(island, _)| island));
-        let reason = format!("no member holds round {from} any more; {holders} held round {to}");
-        if to < from {
-            self.append(Deed::Rewind { from, to, reason: reason.clone() });
-            self.saved.round = to;
-            self.saved.starts.split_off(&(to + 1));
-            self.saved.commits.retain(|commit| commit.round < to);
-            // What θ of `to` never saw is handed out again.
-            self.saved.text = Text::from(self.start().samples);
-            // Those beyond hold what will never have been.
-            self.saved.checkpoint.take_if(|kept| kept.round > to);
-            self.clear_round();
-        }
-        let theta = self.start().theta;
-        let (phase, state) = if self.tokens() >= self.config.tokens {
-            (Phase::Done, MemberState::Ready)
-        } else {
-            (Phase::Training, MemberState::Active)
-        };
-        for member in self.saved.members.values_mut() {
-            let holds = member.round == to && Some(member.theta) == theta;
-            member.state = if holds { state } else { MemberState::Syncing };
-        }
-        self.enter(phase, reason)
-    }
-
     // Training
 
     fn train(&mut self) -> bool {
@@ -196,11 +151,10 @@ impl State {
         self.promote_if_nobody_is_active();
         let (offers, active) = (self.live_offers().len(), self.active().count());
         let now = self.timers.now;
-        let quorum = self.config.quorum(active);
         self.timers.offered = (offers > 0).then(|| self.timers.offered.unwrap_or(now));
-        self.timers.quorum = (offers >= quorum).then(|| self.timers.quorum.unwrap_or(now));
-        let missing = self.active().filter(|(island, m)| self.offer_of(island, m.epoch).is_none());
-        let missing: Vec<_> = missing.map(|(island, _)| island.clone()).collect();
+        self.saved.closing = offers >= self.config.quorum(active);
+        self.timers.quorum = self.saved.closing.then(|| self.timers.quorum.unwrap_or(now));
+        let missing: Vec<_> = self.missing().map(|(island, _)| island.clone()).collect();
         if offers > 0 && missing.is_empty() {
             return self.close(format!("round {round} closed: all {offers} islands offered"));
         }
@@ -218,6 +172,11 @@ impl State {
         overdue && offers == 0 && self.demote_laggards()
     }
 
+    /// Active members that have not offered in this round.
+    fn missing(&self) -> impl Iterator<Item = (&String, &Member)> {
+        self.active().filter(|(island, m)| self.offer_of(island, m.epoch).is_none())
+    }
+
     /// With an offer: the grace after a quorum, or the deadline. An offer that comes only after the
     /// deadline gives the others the grace, too.
     fn closes_at(&self) -> Option<Millis> {
@@ -225,8 +184,15 @@ impl State {
         let deadline = self.timers.phase.plus(self.config.deadline_ms);
         let offered = self.timers.offered?;
         let at_deadline = if offered < deadline { deadline } else { offered.plus(grace) };
-        let at_quorum = self.timers.quorum.map(|since| since.plus(grace));
+        let at_quorum = self.timers.quorum.map(|since| since.plus(self.grace_of_missing()));
         Some(at_quorum.map_or(at_deadline, |at| at.min(at_deadline)))
+    }
+
+    /// How long the missing are waited for after a quorum: who missed rounds before is waited for
+    /// half as long with each, so that one that hangs does not cost a grace in every round.
+    fn grace_of_missing(&self) -> u64 {
+        let halved = |member: &Member| self.config.grace_ms.checked_shr(member.missed).unwrap_or(0);
+        self.missing().map(|(_, member)| halved(member)).max().unwrap_or(0)
     }
 
     fn active(&self) -> impl Iterator<Item = (&String, &Member)> {
@@ -265,64 +231,27 @@ impl State {
     }
 
     fn close(&mut self, reason: String) -> bool {
-        self.saved.closed = self.live_offers();
+        // From here on it matters whose θ the contributions belong to.
+        self.agree(true);
+        let closed = self.live_offers();
+        if closed.is_empty() {
+            // Those that offered were outvoted.
+            return false;
+        }
+        let missing: Vec<_> = self.missing().map(|(island, _)| island.clone()).collect();
+        for island in missing {
+            if let Some(member) = self.saved.members.get_mut(&island) {
+                member.missed = member.missed.saturating_add(1);
+            }
+        }
+        self.saved.closed = closed;
+        self.saved.closing = false;
         self.enter(Phase::Fetching, reason)
     }
 
-    // Fetching
+    // Committing
 
-    fn fetch(&mut self) -> bool {
-        let round = self.saved.round;
-        if self.holders().next().is_none() {
-            self.saved.closed.clear();
-            let reason = format!("round {round}: no member holds θ any more");
-            return self.enter(Phase::Waiting, reason);
-        }
-        let complete = |member: &(&String, &Member)| {
-            self.saved.closed.iter().all(|owner| self.has(*member, owner) || self.is_gone(owner))
-        };
-        let all = self.holders().all(|member| complete(&member));
-        let overdue = self.timers.phase.plus(self.config.fetch_deadline_ms) <= self.timers.now;
-        if all || overdue {
-            return self.commit();
-        }
-        false
-    }
-
-    /// Whether a contribution went with its owner before anybody had it whole: after the grace, in
-    /// which members that were cut off come back, all who are there have said so. To wait for the
-    /// deadline would be in vain.
-    fn is_gone(&self, owner: &str) -> bool {
-        if self.timers.now < self.timers.phase.plus(self.config.grace_ms) {
-            return false;
-        }
-        let Some(offer) = self.saved.offers.get(owner) else { return true };
-        let lacks = |(island, member): (&String, &Member)| {
-            let report = self.saved.reports.get(island).filter(|r| r.epoch == member.epoch);
-            report.is_some_and(|report| !report.have.contains(owner))
-        };
-        !self.is_member(owner, offer.epoch) && self.holders().all(lacks)
-    }
-
-    /// Whether a member holds the contribution of `owner`: its own, or as it reported.
-    fn has(&self, (island, member): (&String, &Member), owner: &str) -> bool {
-        let own = island == owner && self.offer_of(owner, member.epoch).is_some();
-        let report = self.saved.reports.get(island).filter(|r| r.epoch == member.epoch);
-        own || report.is_some_and(|report| report.have.contains(owner))
-    }
-
-    /// Whether those that lack a contribution can still get it after the commit: a quorum holds it,
-    /// or its owner and one more.
-    fn is_obtainable(&self, contribution: &Contribution) -> bool {
-        let owner = contribution.island.as_str();
-        let live = self.holders().count();
-        let having: Vec<_> = self.holders().filter(|member| self.has(*member, owner)).collect();
-        let by_owner =
-            having.iter().any(|(island, m)| *island == owner && m.epoch == contribution.epoch);
-        having.len() >= self.config.quorum(live) || (by_owner && having.len() >= 2)
-    }
-
-    fn commit(&mut self) -> bool {
+    pub(crate) fn commit(&mut self, why: Enough) -> bool {
         let round = self.saved.round;
         let closed = self.closed_set();
         let (set, dropped): (Vec<_>, Vec<_>) =
@@ -334,9 +263,17 @@ impl State {
         }
         let mut reason = format!("round {round} committed with {} contributions", set.len());
         if !dropped.is_empty() {
-            let dropped = names(dropped.iter().map(|contribution| &contribution.island));
-            reason.push_str(&format!("; too few hold those of {dropped}"));
+            let said = |c: &Contribution| self.said_of(&c.island).unwrap_or(c.island.clone());
+            let dropped: Vec<_> = dropped.iter().map(said).collect();
+            reason.push_str(&format!("; too few hold those of {}", names(dropped.iter())));
         }
+        match why {
+            Enough::Settled => {}
+            Enough::Quorum => reason.push_str("; a quorum holds them"),
+            Enough::Stalled => reason.push_str("; nobody got any further"),
+            Enough::Deadline => reason.push_str("; the exchange took too long"),
+        }
+        self.saved.voters = self.voters_after(&set);
         let record_hash = self.append(Deed::Commit { round, set: set.clone() });
         self.return_samples(&set);
         let samples = self.saved.text.next;
@@ -379,12 +316,13 @@ impl State {
         }
     }
 
-    fn clear_round(&mut self) {
+    pub(crate) fn clear_round(&mut self) {
         self.saved.offers.clear();
         self.saved.closed.clear();
         self.saved.reports.clear();
         self.saved.votes.clear();
         self.saved.allotted.clear();
+        self.saved.closing = false;
     }
 
     /// Gives every member that trains in this round its samples.
@@ -423,7 +361,7 @@ impl State {
         }
     }
 
-    fn append(&mut self, deed: Deed) -> crate::types::Digest {
+    pub(crate) fn append(&mut self, deed: Deed) -> crate::types::Digest {
         let entry = Entry::new(self.saved.record_length, self.saved.record_hash, deed);
         self.saved.record_length += 1;
         self.saved.record_hash = entry.hash;
@@ -433,7 +371,7 @@ impl State {
 }
 
 /// A bounded list of names for people.
-fn names<'a>(islands: impl Iterator<Item = &'a String>) -> String {
+pub(crate) fn names<'a>(islands: impl Iterator<Item = &'a String>) -> String {
     let islands: Vec<&str> = islands.map(String::as_str).collect();
     let named = islands[..islands.len().min(NAMED_MAX)].join(", ");
     match islands.len().saturating_sub(NAMED_MAX) {

@@ -25,6 +25,19 @@ pub enum Deed {
         /// Why.
         reason: String,
     },
+    /// The run went on from what members or a checkpoint hold, which this record knows nothing of.
+    Adopt {
+        /// The round that it went on from.
+        round: u64,
+        /// Hash of θ at its start, where it was known.
+        theta: Option<Digest>,
+        /// Tokens of all rounds before.
+        tokens: u64,
+        /// Samples that were handed out before.
+        samples: u64,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// One entry of the record.
@@ -96,6 +109,16 @@ fn chain(previous: Digest, index: u64, deed: &Deed) -> Digest {
             hasher.update(&[2]);
             hasher.update(&from.to_le_bytes());
             hasher.update(&to.to_le_bytes());
+            hash_text(&mut hasher, reason);
+        }
+        Deed::Adopt { round, theta, tokens, samples, reason } => {
+            hasher.update(&[3]);
+            let known = theta.map(|theta| theta.0);
+            hasher.update(&[u8::from(known.is_some())]);
+            hasher.update(&known.unwrap_or_default());
+            [round, tokens, samples].iter().for_each(|n| {
+                hasher.update(&n.to_le_bytes());
+            });
             hash_text(&mut hasher, reason);
         }
     }

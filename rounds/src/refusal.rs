@@ -64,12 +64,14 @@ pub enum Refusal {
         /// The round.
         round: u64,
     },
-    /// The run never got so far.
+    /// The coordinator's store never got so far; not final: the island joins with what it holds.
     #[error(
-        "failed to accept round {round}: the run is at round {current}; this is another run's \
-         checkpoint, or the coordinator lost its store"
+        "failed to accept round {round} of island {island:?}: the coordinator's store ends at \
+         round {current}; the island has to join again"
     )]
     NotReached {
+        /// Who spoke of it.
+        island: String,
         /// The round that was named.
         round: u64,
         /// The round in progress.
@@ -80,12 +82,6 @@ pub enum Refusal {
     Full {
         /// Most members at a time.
         max: u32,
-    },
-    /// An offer for a round whose θ the island does not hold.
-    #[error("failed to offer: the island does not hold the agreed θ of round {round}")]
-    NotHolding {
-        /// The round.
-        round: u64,
     },
     /// A second, different offer.
     #[error("failed to offer: the island has committed to another contribution of round {round}")]

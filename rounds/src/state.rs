@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::Voter;
 use crate::config::Config;
 use crate::record::{Entry, genesis};
 use crate::text::Text;
 use crate::types::{
-    Checkpoint, Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView,
-    SampleRange,
+    Checkpoint, Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress,
+    Rejection, RunView, SampleRange,
 };
 
 /// Commits that a view carries.
@@ -41,9 +42,10 @@ pub struct State {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// All of a run that survives a restart of its coordinator.
+/// All of a run that survives a restart of its coordinator. Fields that an earlier version wrote
+/// and this one does not know are passed over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Saved {
     pub(crate) run: String,
     pub(crate) version: u64,
@@ -66,7 +68,13 @@ pub struct Saved {
     pub(crate) closed: BTreeSet<String>,
     /// Who holds which contributions of the round in progress.
     pub(crate) reports: BTreeMap<String, Report>,
-    /// Hashes of θ at the start of the round in progress, in the order they were reported.
+    /// A quorum has offered in the round in progress.
+    #[serde(default)]
+    pub(crate) closing: bool,
+    /// Those that held θ of the round before, when it was committed.
+    #[serde(default)]
+    pub(crate) voters: Vec<Voter>,
+    /// What they came to: hashes of θ at the start of the round in progress, while none is agreed.
     pub(crate) votes: Vec<Vote>,
     pub(crate) starts: BTreeMap<u64, Start>,
     /// How far the run's order of text was handed out.
@@ -79,9 +87,12 @@ pub struct Saved {
     #[serde(default)]
     pub(crate) rejected: BTreeMap<String, u32>,
     pub(crate) commits: Vec<Commit>,
-    /// The newest that an island told of.
+    /// The newest round whose θ each island is known to hold, be it here or away.
     #[serde(default)]
-    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) held: BTreeMap<String, u64>,
+    /// The newest checkpoint that each island told of.
+    #[serde(default)]
+    pub(crate) kept: BTreeMap<String, u64>,
     /// Index of the next entry of the record.
     pub(crate) record_length: u64,
     /// Hash of the last entry of the record.
@@ -114,6 +125,15 @@ pub(crate) struct Member {
     /// in so many inner steps.
     #[serde(default)]
     pub(crate) inner_steps: u32,
+    /// Tokens of the run at the start of its round, as it said when it joined,
+    #[serde(default)]
+    pub(crate) tokens: u64,
+    /// and samples that were handed out by then.
+    #[serde(default)]
+    pub(crate) samples: u64,
+    /// Rounds in a row that closed without its offer.
+    #[serde(default)]
+    pub(crate) missed: u32,
 }
 
 impl Member {
@@ -124,11 +144,13 @@ impl Member {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Report {
     pub(crate) epoch: u64,
     pub(crate) have: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) rejected: BTreeMap<String, Rejection>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +185,18 @@ pub(crate) struct Timers {
     pub(crate) quorum: Option<Millis>,
     /// Since when somebody has offered.
     pub(crate) offered: Option<Millis>,
+    /// When the first vote on θ came.
+    pub(crate) voted: Option<Millis>,
+    /// Since when enough members hold all of the closed set.
+    pub(crate) complete: Option<Millis>,
+    /// When a member last got further with the closed set.
+    pub(crate) progress: Option<Millis>,
+    /// Pieces of the closed set that each member has verified.
+    pub(crate) pieces: BTreeMap<String, u64>,
+    /// Since when nobody holds the round in progress.
+    pub(crate) lost: Option<Millis>,
+    /// Since when members hold rounds that the coordinator never saw.
+    pub(crate) ahead: Option<Millis>,
     /// When each member's lease ends.
     pub(crate) leases: BTreeMap<String, Millis>,
 }
@@ -212,13 +246,16 @@ impl State {
             offers: BTreeMap::new(),
             closed: BTreeSet::new(),
             reports: BTreeMap::new(),
+            closing: false,
+            voters: Vec::new(),
             votes: Vec::new(),
             starts: BTreeMap::from([(0, Start::default())]),
             text: Text::default(),
             allotted: BTreeMap::new(),
             rejected: BTreeMap::new(),
             commits: Vec::new(),
-            checkpoint: None,
+            held: BTreeMap::new(),
+            kept: BTreeMap::new(),
             record_length: 0,
             record_hash: genesis(&config.name),
         };
@@ -285,10 +322,10 @@ impl State {
             commits: saved.commits.clone(),
             traceparent: traceparent(&saved.run, saved.round),
             reason: saved.reason.clone(),
-            checkpoint: saved.checkpoint.clone(),
+            checkpoint: self.checkpoint(),
             highest: saved.highest,
             samples: saved.text.next,
-            closing: false,
+            closing: saved.closing,
             grace_ms: self.config.grace_ms,
         }
     }
@@ -305,6 +342,13 @@ impl State {
             samples: self.saved.allotted.get(island).cloned().unwrap_or_default(),
             rejected: self.saved.rejected.get(island).copied().unwrap_or(0),
         }
+    }
+
+    /// The newest checkpoint that an island told of, the first by name of equals.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let kept = self.saved.kept.iter();
+        let newest = kept.max_by(|(a, x), (b, y)| x.cmp(y).then_with(|| b.cmp(a)));
+        newest.map(|(island, round)| Checkpoint { round: *round, island: island.clone() })
     }
 
     /// Start of the round in progress.

@@ -12,7 +12,7 @@ use crate::types::SampleRange;
 /// Ranges that one member gets for a round.
 pub const RANGES_MAX: usize = 16;
 /// Ranges that wait to be handed out again; of more, the smallest are dropped.
-const RETURNED_MAX: usize = 1024;
+pub(crate) const RETURNED_MAX: usize = 1024;
 
 /// How far the order was handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

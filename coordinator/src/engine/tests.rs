@@ -18,6 +18,8 @@ fn config() -> Config {
         deadline_ms: 100_000,
         fetch_deadline_ms: 2_000,
         lease_ms: 10_000,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens: 1_000_000,
         max_members: 4,
     };

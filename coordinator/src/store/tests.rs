@@ -17,6 +17,8 @@ fn state(run: &str) -> State {
         deadline_ms: 1000,
         fetch_deadline_ms: 1000,
         lease_ms: 1000,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens: 1,
         max_members: 4,
     };

@@ -22,6 +22,8 @@ async fn coordinate(folder: &TempDir) -> (String, oneshot::Sender<()>) {
         lease_ms: LEASE.as_millis() as u64,
         tokens: 1_000_000,
         max_members: 16,
+        go_back_after_ms: 10_000,
+        go_back: false,
     };
     let config = config.validate().expect("valid rules");
     let store = coordinator::store::Store::open(&folder.path().join("store")).expect("a store");

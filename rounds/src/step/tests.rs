@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::RunConfig;
 use crate::record::{self, Deed};
-use crate::types::{Contribution, Digest, MemberState, Phase, RankAddress, RunView};
+use crate::types::{
+    Contribution, Digest, MemberState, Phase, RankAddress, Rejection, RejectionCause, RunView,
+    SampleRange,
+};
+use crate::whereabouts::Adopted;
 
 const GRACE: u64 = 100;
 const DEADLINE: u64 = 1_000;
 const FETCH_DEADLINE: u64 = 500;
 const LEASE: u64 = 10_000;
+const GO_BACK: u64 = 3_000;
 
 struct Run {
     state: State,
@@ -28,6 +33,8 @@ fn config(islands: u32, minimum: u32) -> RunConfig {
         deadline_ms: DEADLINE,
         fetch_deadline_ms: FETCH_DEADLINE,
         lease_ms: LEASE,
+        go_back_after_ms: GO_BACK,
+        go_back: false,
         tokens: 1_000_000,
         max_members: 8,
     }
@@ -55,7 +62,7 @@ fn joining(island: &str, epoch: u64, round: u64) -> Join {
         round,
         theta_hash: theta(round),
         tokens_per_second_milli: 1,
-        inner_steps: 1,
+        inner_steps: 5,
         round_samples: 10,
         tokens: 0,
         samples: 0,
@@ -94,6 +101,7 @@ impl Run {
         let step = step(self.state.clone(), event, self.now);
         assert_eq!(step.state.view().version > version, step.changed);
         self.record.extend(step.entries);
+        step.state.check().unwrap();
         self.state = step.state;
         step.reply
     }
@@ -216,7 +224,7 @@ mod joining_a_run {
         let mut run = Run::new(config(2, 1));
         run.yes(Event::Join(joining("b", 1, 0)));
         assert_eq!(run.view().phase, Phase::Waiting);
-        assert_eq!(run.member("b"), MemberState::Ready);
+        assert_eq!(run.member("b"), MemberState::Syncing, "nobody has said more");
         run.yes(Event::Join(joining("a", 1, 0)));
         let view = run.view();
         assert_eq!((view.phase, view.round), (Phase::Training, 0));
@@ -328,7 +336,19 @@ mod joining_a_run {
     }
 
     #[test]
-    fn the_first_theta_is_that_of_the_first_who_joined() {
+    fn a_run_begins_with_the_theta_of_most_whoever_came_first() {
+        let mut run = Run::new(config(3, 1));
+        run.yes(Event::Join(Join { theta_hash: digest(9), ..joining("a", 1, 0) }));
+        run.yes(Event::Join(joining("b", 1, 0)));
+        assert_eq!(run.view().theta_hash, None);
+        run.yes(Event::Join(joining("c", 1, 0)));
+        assert_eq!((run.view().phase, run.view().theta_hash), (Phase::Training, Some(theta(0))));
+        let states = ["a", "b", "c"].map(|island| run.member(island));
+        assert_eq!(states, [MemberState::Syncing, MemberState::Active, MemberState::Active]);
+    }
+
+    #[test]
+    fn an_island_of_another_seed_is_told_so_once_the_run_has_begun() {
         let mut run = Run::training(&["a"]);
         let other = Join { theta_hash: digest(9), ..joining("b", 1, 0) };
         let refusal = run.refused(Event::Join(other));
@@ -342,13 +362,6 @@ mod joining_a_run {
         run.yes(going("a"));
         let other = Join { theta_hash: digest(9), layout_hash: digest(8), ..joining("b", 1, 0) };
         run.yes(Event::Join(other));
-    }
-
-    #[test]
-    fn a_checkpoint_of_a_round_that_the_run_never_reached_is_refused() {
-        let mut run = Run::training(&["a"]);
-        let refusal = run.refused(Event::Join(joining("b", 1, 7)));
-        assert_eq!(refusal, Refusal::NotReached { round: 7, current: 0 });
     }
 
     #[test]
@@ -511,15 +524,16 @@ mod closing {
     fn an_offer_for_a_round_to_come_is_refused() {
         let mut run = Run::training(&["a", "b"]);
         let refusal = run.refused(offering("a", 1));
-        assert_eq!(refusal, Refusal::NotReached { round: 1, current: 0 });
+        let island = "a".into();
+        assert_eq!(refusal, Refusal::NotReached { island, round: 1, current: 0 });
     }
 
     #[test]
-    fn an_offer_before_the_last_commit_was_applied_is_refused() {
+    fn an_offer_before_the_last_commit_was_applied_counts_for_nothing() {
         let mut run = Run::training(&["a"]);
         run.offer("a");
         assert_eq!(run.view().round, 1);
-        assert_eq!(run.refused(offering("a", 1)), Refusal::NotHolding { round: 1 });
+        run.no(offering("a", 1));
         run.applied("a");
         run.offer("a");
     }
@@ -553,8 +567,115 @@ mod committing {
         assert_eq!(run.last_set(), ["b"], "a and c are held by their owners alone");
         assert_eq!(
             run.view().reason,
-            "round 0 committed with 1 contributions; too few hold those of a, c"
+            "round 0 committed with 1 contributions; too few hold those of a, c; \
+             the exchange took too long"
         );
+    }
+
+    #[test]
+    fn one_that_hangs_after_its_offer_costs_a_stall_and_its_own_contribution() {
+        let mut run = Run::new(RunConfig { fetch_deadline_ms: 120_000, ..config(4, 1) });
+        for island in ["a", "b", "c", "hangs"] {
+            run.yes(Event::Join(joining(island, 1, 0)));
+        }
+        ["a", "b", "c", "hangs"].iter().for_each(|island| run.offer(island));
+        for island in ["a", "b", "c"] {
+            run.fetched(island, &["a", "b", "c"]);
+        }
+        run.wait(run.state.config().stall_ms());
+        assert_eq!(run.last_set(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_slow_exchange_is_waited_for_while_it_gets_on() {
+        let mut run = Run::new(RunConfig { fetch_deadline_ms: 120_000, ..config(2, 1) });
+        run.yes(Event::Join(joining("a", 1, 0)));
+        run.yes(Event::Join(joining("b", 1, 0)));
+        run.offer("a");
+        run.offer("b");
+        let stall = run.state.config().stall_ms();
+        for pieces in 1..20 {
+            run.wait_with(stall - 1, &["a", "b"]);
+            let version = run.view().version;
+            let (who, have, rejected) = (who("a", 1), [].into(), [].into());
+            run.yes(Event::Fetched(Fetched { who, round: 0, have, pieces, rejected }));
+            assert!(pieces == 1 || run.view().version == version, "progress is no news to others");
+        }
+        assert_eq!(run.view().phase, Phase::Fetching);
+        run.wait_with(stall, &["a", "b"]);
+        assert_eq!(run.view().round, 1);
+    }
+
+    #[test]
+    fn what_a_quorum_refuses_is_dropped_at_once_and_its_owner_remembered() {
+        let mut run = Run::training(&["a", "b", "liar"]);
+        ["a", "b", "liar"].iter().for_each(|island| run.offer(island));
+        let refusing = |island: &str, other: &str| {
+            let (who, have) = (who(island, 1), [other.to_string()].into());
+            let detail = "piece 3 is noise".to_string();
+            let rejection = Rejection { cause: RejectionCause::Invalid, detail };
+            let rejected = [("liar".to_string(), rejection)].into();
+            Event::Fetched(Fetched { who, round: 0, have, pieces: 9, rejected })
+        };
+        run.yes(refusing("a", "b"));
+        assert_eq!(run.view().closed.len(), 3, "one may be wrong");
+        run.yes(refusing("b", "a"));
+        assert_eq!(run.view().closed.len(), 2);
+        run.fetched("liar", &["a", "b"]);
+        assert_eq!(run.last_set(), ["a", "b"]);
+        let liar = run.view().members.pop().unwrap();
+        assert_eq!((liar.island.as_str(), liar.rejected), ("liar", 1));
+    }
+
+    #[test]
+    fn one_slow_link_holds_the_others_up_for_no_longer_than_the_grace() {
+        let mut run = Run::training(&["a", "b", "c"]);
+        ["a", "b", "c"].iter().for_each(|island| run.offer(island));
+        run.fetched("a", &["b", "c"]);
+        run.fetched("b", &["a", "c"]);
+        run.wait(GRACE - 1);
+        assert_eq!(run.view().phase, Phase::Fetching);
+        run.wait(1);
+        assert_eq!(run.last_set(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn one_that_misses_round_after_round_is_waited_for_less_and_less() {
+        let mut run = Run::training(&["a", "b", "slow"]);
+        for wait in [GRACE, GRACE / 2, GRACE / 4] {
+            run.offer("a");
+            run.offer("b");
+            assert!(run.view().closing, "the slow one is told that it is time");
+            run.wait(wait - 1);
+            assert_eq!(run.view().phase, Phase::Training);
+            run.wait(1);
+            assert_eq!(run.view().phase, Phase::Fetching);
+            for island in ["a", "b", "slow"] {
+                run.fetched(island, &["a", "b"]);
+            }
+            ["a", "b", "slow"].iter().for_each(|island| run.applied(island));
+        }
+        ["a", "b", "slow"].iter().for_each(|island| run.offer(island));
+        for island in ["a", "b", "slow"] {
+            run.fetched(island, &["a", "b", "slow"]);
+        }
+        assert_eq!(run.last_set(), ["a", "b", "slow"]);
+    }
+
+    #[test]
+    fn text_of_an_island_that_went_without_a_contribution_is_handed_out_again() {
+        let mut run = Run::training(&["a", "b"]);
+        let samples = |run: &Run, island: &str| {
+            let members = run.view().members;
+            members.into_iter().find(|m| m.island == island).unwrap().samples
+        };
+        let of_b = samples(&run, "b");
+        assert_eq!(of_b, [SampleRange { first: 10, end: 20 }]);
+        run.yes(going("b"));
+        run.round(&["a"]);
+        assert_eq!(samples(&run, "a"), of_b);
+        run.round(&["a"]);
+        assert_eq!(samples(&run, "a"), [SampleRange { first: 20, end: 30 }]);
     }
 
     #[test]
@@ -691,31 +812,73 @@ mod agreement {
 
     #[test]
     fn a_member_whose_theta_differs_is_told_and_has_to_sync() {
-        let mut run = committed(&["a", "b"]);
+        let mut run = committed(&["a", "b", "c"]);
         run.applied("a");
+        run.applied("c");
         run.no(applying("b", 0, digest(9)));
         assert_eq!(run.view().theta_hash, Some(theta(1)));
         assert_eq!(run.member("b"), MemberState::Syncing);
-        assert_eq!(run.refused(offering("b", 1)), Refusal::NotHolding { round: 1 });
-        let refusal = run.refused(being_ready("b", 1, digest(9)));
-        assert_eq!(refusal, Refusal::ThetaDiffers { round: 1 });
+        run.no(offering("b", 1));
+        run.no(being_ready("b", 1, digest(9)));
         run.yes(being_ready("b", 1, theta(1)));
         assert_eq!(run.member("b"), MemberState::Ready);
     }
 
     #[test]
-    fn the_majority_outvotes_the_first_and_its_offer_is_void() {
+    fn who_comes_first_wins_nothing_and_its_offer_is_void_when_it_is_outvoted() {
         let mut run = committed(&["a", "b", "c"]);
         run.yes(applying("a", 0, digest(9)));
         run.offer("a");
-        run.no(applying("b", 0, theta(1)));
+        assert_eq!(run.view().theta_hash, None);
+        run.yes(applying("b", 0, theta(1)));
+        assert_eq!(run.view().theta_hash, None, "one against one");
         run.yes(applying("c", 0, theta(1)));
         let view = run.view();
         assert_eq!(view.theta_hash, Some(theta(1)));
         assert_eq!(run.member("a"), MemberState::Syncing);
         assert!(!view.members[0].offered);
-        run.yes(applying("b", 0, theta(1)));
         assert_eq!(run.member("b"), MemberState::Active);
+        run.no(offering("a", 1));
+    }
+
+    #[test]
+    fn only_those_that_held_the_round_before_say_what_came_of_it() {
+        let mut run = committed(&["a", "b", "c"]);
+        for liar in ["x", "y", "z", "w"] {
+            let forged = Join { theta_hash: digest(9), ..joining(liar, 1, 1) };
+            run.yes(Event::Join(forged));
+        }
+        assert_eq!(run.view().theta_hash, None);
+        run.applied("b");
+        run.applied("c");
+        assert_eq!(run.view().theta_hash, Some(theta(1)));
+        assert_eq!(run.member("x"), MemberState::Syncing);
+    }
+
+    #[test]
+    fn what_a_member_gave_is_the_weight_of_its_word() {
+        let mut run = Run::training(&["a", "b", "c"]);
+        let heavy = Contribution { tokens: 1000, ..contribution("a", 1) };
+        let heavy = Offer { who: who("a", 1), round: 0, contribution: heavy, leaving: false };
+        run.yes(Event::Offer(heavy));
+        run.offer("b");
+        run.offer("c");
+        ["a", "b", "c"].iter().for_each(|island| run.fetched(island, &["a", "b", "c"]));
+        run.yes(applying("b", 0, digest(9)));
+        run.yes(applying("c", 0, digest(9)));
+        assert_eq!(run.view().theta_hash, None);
+        run.applied("a");
+        assert_eq!(run.view().theta_hash, Some(theta(1)));
+    }
+
+    #[test]
+    fn one_that_does_not_say_is_waited_for_only_the_grace() {
+        let mut run = committed(&["a", "b", "c"]);
+        run.yes(applying("a", 0, theta(1)));
+        run.wait(GRACE - 1);
+        assert_eq!(run.view().theta_hash, None);
+        run.wait(1);
+        assert_eq!(run.view().theta_hash, Some(theta(1)));
     }
 
     #[test]
@@ -734,6 +897,8 @@ mod agreement {
         run.yes(applying("c", 0, theta(1)));
         assert_eq!(run.member("c"), MemberState::Syncing);
         run.yes(applying("c", 1, theta(2)));
+        assert_eq!(run.member("c"), MemberState::Syncing, "b is still to say what θ is");
+        run.applied("b");
         assert_eq!(run.member("c"), MemberState::Active);
     }
 
@@ -779,6 +944,122 @@ mod going_back {
     use super::*;
 
     #[test]
+    fn nothing_is_taken_back_while_an_island_that_is_away_may_hold_the_newer_round() {
+        let mut run = Run::training(&["a", "b"]);
+        (0..5).for_each(|_| run.round(&["a", "b"]));
+        run.cut_off(&["a", "b"]);
+        run.yes(Event::Join(joining("c", 1, 0)));
+        run.yes(Event::Join(joining("d", 1, 0)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 5));
+        let reason = run.view().reason;
+        assert!(reason.contains("b held round 5") && reason.contains("goes back to round 0"));
+        run.wait_with(GO_BACK - 1, &["c", "d"]);
+        assert_eq!((run.view().round, run.view().tokens), (5, 1000));
+        run.yes(Event::Join(joining("a", 2, 5)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 5));
+        assert!(run.record.iter().all(|entry| matches!(entry.deed, Deed::Commit { .. })));
+    }
+
+    #[test]
+    fn holders_that_do_not_come_back_are_waited_for_only_so_long() {
+        let mut run = Run::training(&["a", "b"]);
+        (0..5).for_each(|_| run.round(&["a", "b"]));
+        run.cut_off(&["a", "b"]);
+        run.yes(Event::Join(joining("c", 1, 0)));
+        run.yes(Event::Join(joining("d", 1, 0)));
+        let at = run.now.plus(GO_BACK);
+        while run.view().round == 5 {
+            run.now = run.state.next_wakeup().unwrap();
+            run.wait(0);
+        }
+        assert_eq!((run.view().phase, run.now), (Phase::Training, at));
+    }
+
+    #[test]
+    fn a_newer_checkpoint_that_is_known_is_given_up_only_by_a_persons_word() {
+        let mut run = Run::training(&["a", "b"]);
+        (0..5).for_each(|_| run.round(&["a", "b"]));
+        run.yes(keeping("a", 4));
+        run.cut_off(&["a", "b"]);
+        run.yes(Event::Join(joining("b", 2, 0)));
+        run.yes(Event::Join(joining("c", 1, 0)));
+        run.now = run.now.plus(20 * GO_BACK);
+        run.yes(Event::Join(joining("b", 2, 0)));
+        run.yes(Event::Join(joining("c", 1, 0)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 5));
+        let reason = run.view().reason;
+        assert!(reason.contains("a, which is away, keeps a checkpoint of round 4"), "{reason}");
+        let word = RunConfig { go_back: true, ..config(2, 1) }.validate().unwrap();
+        run.state = State::resume(word, run.state.saved().clone(), run.now).unwrap();
+        run.wait(0);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 0));
+    }
+
+    #[test]
+    fn a_run_that_is_done_stays_done() {
+        let mut run = Run::new(RunConfig { tokens: 150, ..config(2, 1) });
+        run.yes(Event::Join(joining("a", 1, 0)));
+        run.wait(GRACE);
+        run.round(&["a"]);
+        run.offer("a");
+        run.applied("a");
+        assert_eq!((run.view().phase, run.view().round), (Phase::Done, 2));
+        run.cut_off(&["a"]);
+        run.yes(Event::Join(joining("c", 1, 0)));
+        run.yes(Event::Join(joining("d", 1, 0)));
+        run.wait_with(2 * GO_BACK, &["c", "d"]);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Done, 2));
+    }
+
+    #[test]
+    fn an_older_store_takes_the_run_over_from_those_that_hold_it() {
+        let mut run = Run::training(&["a", "b", "c"]);
+        (0..2).for_each(|_| run.round(&["a", "b", "c"]));
+        let older = run.state.saved().clone();
+        (0..3).for_each(|_| run.round(&["a", "b", "c"]));
+        run.state = State::resume(run.state.config().clone(), older, run.now).unwrap();
+        let refusal = run.refused(offering("a", 5));
+        assert!(matches!(refusal, Refusal::NotReached { round: 5, .. }));
+        let knowing = |island| Join { tokens: 1500, samples: 7, ..joining(island, 1, 5) };
+        run.yes(Event::Join(knowing("a")));
+        assert_eq!((run.view().round, run.member("a")), (2, MemberState::Syncing));
+        run.yes(Event::Join(knowing("b")));
+        let view = run.view();
+        assert_eq!((view.phase, view.round, view.tokens), (Phase::Training, 5, 1500));
+        assert_eq!((view.theta_hash, view.samples), (Some(theta(5)), 7 + 20));
+        assert!(matches!(run.record.last().unwrap().deed, Deed::Adopt { round: 5, .. }));
+        run.yes(Event::Join(knowing("c")));
+        assert_eq!(run.member("c"), MemberState::Active);
+    }
+
+    #[test]
+    fn an_empty_store_does_not_begin_while_an_island_holds_a_round() {
+        let mut run = Run::new(config(3, 2));
+        run.yes(Event::Join(joining("a", 1, 7)));
+        run.yes(Event::Join(joining("b", 1, 0)));
+        run.yes(Event::Join(joining("c", 1, 0)));
+        run.wait(GRACE);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 0));
+        assert!(run.view().reason.contains("a hold rounds up to 7"), "{}", run.view().reason);
+        run.yes(Event::Join(joining("b", 2, 7)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 7));
+    }
+
+    #[test]
+    fn a_checkpoint_is_taken_over_with_its_tokens_and_text() {
+        let adopted = Adopted { round: 4, theta_hash: Some(theta(4)), tokens: 400, samples: 90 };
+        let state = State::adopt(config(1, 1).validate().unwrap(), &adopted, Millis(0));
+        let mut run = Run { state, now: Millis(0), record: Vec::new() };
+        run.yes(Event::Join(joining("a", 1, 4)));
+        let view = run.view();
+        assert_eq!((view.phase, view.round, view.tokens), (Phase::Training, 4, 400));
+        assert_eq!(view.members[0].samples, [SampleRange { first: 90, end: 100 }]);
+        assert_eq!(run.record.len(), 1);
+        run.round(&["a"]);
+        assert_eq!(run.view().tokens, 500);
+    }
+
+    #[test]
     fn a_run_whose_members_are_all_lost_goes_on_from_the_newest_checkpoint_on_record() {
         let mut run = Run::training(&["a", "b"]);
         (0..4).for_each(|_| run.round(&["a", "b"]));
@@ -818,13 +1099,15 @@ mod going_back {
     }
 
     #[test]
-    fn with_the_minimum_it_goes_back_after_the_grace() {
+    fn with_the_minimum_it_goes_back_after_the_grace_and_the_wait_for_those_away() {
         let mut run = Run::training(&["a", "b"]);
         (0..3).for_each(|_| run.round(&["a", "b"]));
         run.wait(LEASE);
         run.yes(Event::Join(joining("a", 2, 0)));
         assert_eq!(run.view().phase, Phase::Waiting);
         run.wait(GRACE);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 3));
+        run.wait(GO_BACK);
         assert_eq!((run.view().phase, run.view().round), (Phase::Training, 0));
     }
 
@@ -846,6 +1129,7 @@ mod going_back {
         run.wait(LEASE);
         run.yes(Event::Join(joining("a", 2, 1)));
         run.wait(GRACE);
+        run.wait(GO_BACK);
         assert_eq!(run.view().round, 1);
         run.yes(Event::Join(joining("b", 2, 3)));
         assert_eq!(run.member("b"), MemberState::Syncing);

@@ -19,6 +19,8 @@ fn rules(tokens: u64) -> RunConfig {
         deadline_ms: 20_000,
         fetch_deadline_ms: 3_000,
         lease_ms: 1_500,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens,
         max_members: 16,
     }

@@ -16,6 +16,8 @@ fn rules(islands: u32) -> RunConfig {
         deadline_ms: 20_000,
         fetch_deadline_ms: 5_000,
         lease_ms: 1_500,
+        go_back_after_ms: 10_000,
+        go_back: false,
         tokens: 1_200,
         max_members: 16,
     }

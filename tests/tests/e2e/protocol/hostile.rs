@@ -166,6 +166,8 @@ fn no_lie_of_a_member_stops_the_others_or_reaches_their_parameters() {
             deadline_ms: 10_000,
             fetch_deadline_ms: 1_500,
             lease_ms: 2_000,
+            go_back_after_ms: 10_000,
+            go_back: false,
             tokens: 360,
             max_members: 16,
         });

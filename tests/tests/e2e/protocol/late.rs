@@ -22,6 +22,8 @@ fn rules(grace: Duration) -> RunConfig {
         lease_ms: 5_000,
         tokens: 400,
         max_members: 16,
+        go_back_after_ms: 10_000,
+        go_back: false,
     }
 }
 

@@ -3,7 +3,7 @@
 //! The view is a level, not an edge: a member that slept through several of them decides from the
 //! newest alone, and deciding twice from the same one gives the same directive.
 
-use rounds::types::{Commit, Contribution, Digest, MemberState, MemberView, Phase, RunView};
+use crate::types::{Commit, Contribution, Digest, MemberState, MemberView, Phase, RunView};
 
 /// Where an island stands by its own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub enum Directive {
     Sync {
         /// The round.
         round: u64,
-        /// Its hash, where the run knows it.
-        hash: Option<Digest>,
+        /// Its hash.
+        hash: Digest,
     },
     /// The coordinator does not know the island: join (again).
     Join,
@@ -62,8 +62,9 @@ pub enum Directive {
     Finish,
     /// The run is complete, and nobody is left to take its θ from.
     Miss,
-    /// The run went back behind this island's round: start again from a checkpoint.
-    Restart {
+    /// The run went back behind this island's round: go on from an older checkpoint, or from the
+    /// model's start, and catch up from there.
+    Rewind {
         /// The run's round.
         round: u64,
     },
@@ -73,10 +74,13 @@ pub enum Directive {
 pub fn decide(view: &RunView, me: &Standing) -> Directive {
     let known = view.members.iter().find(|m| m.island == me.island && m.epoch == me.epoch);
     let Some(member) = known else { return Directive::Join };
-    if view.round < me.round {
-        return Directive::Restart { round: view.round };
+    if me.round > view.highest {
+        return tell_of_round(view, member, me);
     }
-    if me.needs_snapshot {
+    if me.round > view.round {
+        return Directive::Rewind { round: view.round };
+    }
+    if me.needs_snapshot && !is_confirmed(view, member, me) {
         return catch_up(view, me);
     }
     if view.round > me.round {
@@ -104,6 +108,19 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
     }
 }
 
+/// Whether the run has come back to just what the island holds: a snapshot of it is not needed.
+fn is_confirmed(view: &RunView, member: &MemberView, me: &Standing) -> bool {
+    view.round == me.round && member.round == me.round && member.state != MemberState::Syncing
+}
+
+/// The coordinator has lost rounds that this island holds: it has to hear of them, once.
+fn tell_of_round(view: &RunView, member: &MemberView, me: &Standing) -> Directive {
+    if member.round == me.round {
+        return Directive::Wait { reason: view.reason.clone() };
+    }
+    Directive::Join
+}
+
 /// Whether another island can bring the round to its end; without an offer it has none.
 fn may_be_offered(view: &RunView, me: &Standing) -> bool {
     view.members.iter().any(|m| m.island != me.island && m.state == MemberState::Active)
@@ -120,10 +137,13 @@ fn catch_up(view: &RunView, me: &Standing) -> Directive {
     let holds = |m: &MemberView| {
         m.island != me.island && m.round == view.round && m.state != MemberState::Syncing
     };
-    if view.phase == Phase::Done && !view.members.iter().any(holds) {
-        return Directive::Miss;
+    let somebody = view.members.iter().any(holds);
+    match view.theta_hash {
+        _ if view.phase == Phase::Done && !somebody => Directive::Miss,
+        Some(hash) if somebody => Directive::Sync { round: view.round, hash },
+        Some(_) => Directive::Wait { reason: format!("nobody serves θ of round {}", view.round) },
+        None => Directive::Wait { reason: format!("θ of round {} is not agreed", view.round) },
     }
-    Directive::Sync { round: view.round, hash: view.theta_hash }
 }
 
 /// Whether further inner steps of `round` are in vain: the round closed, or the run moved on.
@@ -175,7 +195,7 @@ mod tests {
             traceparent: String::new(),
             reason: "because".into(),
             checkpoint: None,
-            highest: 0,
+            highest: round,
             samples: 0,
             closing: false,
             grace_ms: 0,
@@ -252,18 +272,46 @@ mod tests {
     fn a_member_too_far_behind_takes_a_snapshot() {
         let mut view = view(Phase::Training, 5, MemberState::Active);
         view.commits = vec![commit(4)];
-        let expected = Directive::Sync { round: 5, hash: None };
+        view.members.push(MemberView { island: "b".into(), ..view.members[0].clone() });
+        let waits = |reason: &str| Directive::Wait { reason: reason.into() };
+        assert_eq!(decide(&view, &standing(3)), waits("θ of round 5 is not agreed"));
+        view.theta_hash = Some(Digest([5; 32]));
+        let expected = Directive::Sync { round: 5, hash: Digest([5; 32]) };
         assert_eq!(decide(&view, &standing(3)), expected);
         let differs = Standing { needs_snapshot: true, ..standing(4) };
         assert_eq!(decide(&view, &differs), expected);
+        view.members.pop();
+        assert_eq!(decide(&view, &standing(3)), waits("nobody serves θ of round 5"));
     }
 
     #[test]
-    fn an_unknown_epoch_joins_and_a_rewound_run_restarts() {
-        let view = view(Phase::Training, 5, MemberState::Active);
+    fn what_the_run_came_back_to_needs_no_snapshot() {
+        let lacked = Standing { needs_snapshot: true, ..standing(3) };
+        let confirmed = view(Phase::Training, 3, MemberState::Active);
+        assert_eq!(decide(&confirmed, &lacked), Directive::Train { round: 3 });
+        let differs = view(Phase::Training, 3, MemberState::Syncing);
+        assert_eq!(decide(&differs, &lacked), waiting_for("θ of round 3 is not agreed"));
+    }
+
+    fn waiting_for(reason: &str) -> Directive {
+        Directive::Wait { reason: reason.into() }
+    }
+
+    #[test]
+    fn a_coordinator_that_lost_rounds_is_told_once_of_what_the_island_holds() {
+        let mut view = view(Phase::Training, 5, MemberState::Active);
+        assert_eq!(decide(&view, &standing(7)), Directive::Join);
+        view.members[0].round = 7;
+        assert_eq!(decide(&view, &standing(7)), waiting_for("because"));
+    }
+
+    #[test]
+    fn an_unknown_epoch_joins_and_a_run_that_went_back_is_followed() {
+        let mut view = view(Phase::Training, 5, MemberState::Active);
+        view.highest = 6;
         let newer = Standing { epoch: 2, ..standing(5) };
         assert_eq!(decide(&view, &newer), Directive::Join);
-        assert_eq!(decide(&view, &standing(6)), Directive::Restart { round: 5 });
+        assert_eq!(decide(&view, &standing(6)), Directive::Rewind { round: 5 });
     }
 
     #[test]
@@ -281,7 +329,9 @@ mod tests {
         view.members.push(MemberView { island: "b".into(), ..view.members[0].clone() });
         assert_eq!(decide(&view, &standing(3)), Directive::Miss, "its θ may be wrong");
         view.members[1].state = MemberState::Ready;
-        assert_eq!(decide(&view, &standing(3)), Directive::Sync { round: 40, hash: None });
+        let hash = Digest([4; 32]);
+        view.theta_hash = Some(hash);
+        assert_eq!(decide(&view, &standing(3)), Directive::Sync { round: 40, hash });
     }
 
     #[test]

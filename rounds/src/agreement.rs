@@ -1,0 +1,230 @@
+//! Agreement on θ at the start of a round: those that held θ of the round before say what they came
+//! to, and what they gave in it is the weight of their word.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Member, State, Vote};
+use crate::types::{Contribution, Digest, MemberState};
+
+/// Whose word counts on θ of the round in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Voter {
+    pub(crate) island: String,
+    /// Tokens in the committed set; 0 of those that held θ and gave nothing.
+    pub(crate) weight: u64,
+}
+
+/// What the votes come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nobody has voted, or the votes that are missing may still turn it.
+    Open,
+    /// More than half of all weight says the same.
+    Majority(Digest),
+    /// The heaviest of what was said by those that are there, or in time.
+    Heaviest(Digest),
+}
+
+/// How long a voter that has not voted is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is waited for.
+    Waits,
+    /// It is not, unless only it can tell which of two is heavier.
+    ForATie,
+    /// It is not.
+    Gone,
+}
+
+/// The outcome of `votes` by `voters`, of whom those that have not voted are waited for with some
+/// `patience`. Of equals the one that more islands say wins, and then the smaller digest: not the
+/// one that came first.
+pub(crate) fn outcome(
+    voters: &[Voter],
+    votes: &[Vote],
+    patience: impl Fn(&str) -> Patience,
+) -> Outcome {
+    let weight_of = |island: &str| {
+        let voter = voters.iter().find(|voter| voter.island == island);
+        voter.map(|voter| voter.weight)
+    };
+    let said = |theta: Digest| {
+        let weights = votes.iter().filter(|vote| vote.theta == theta);
+        let weights = weights.filter_map(|vote| weight_of(&vote.island));
+        weights.fold((0, 0), |(sum, count), weight| (sum + u128::from(weight), count + 1))
+    };
+    let counted = votes.iter().filter(|vote| weight_of(&vote.island).is_some());
+    let best = counted
+        .map(|vote| (said(vote.theta), vote.theta))
+        .max_by(|(a, x), (b, y)| a.cmp(b).then_with(|| y.cmp(x)));
+    let Some(((weight, _), theta)) = best else { return Outcome::Open };
+    let total: u128 = voters.iter().map(|voter| u128::from(voter.weight)).sum();
+    if 2 * weight > total {
+        return Outcome::Majority(theta);
+    }
+    let is_tie = votes.iter().any(|vote| vote.theta != theta && said(vote.theta).0 == weight);
+    let has_voted = |island: &str| votes.iter().any(|vote| vote.island == island);
+    let waited_for = |voter: &Voter| match patience(&voter.island) {
+        _ if has_voted(&voter.island) => false,
+        Patience::Waits => true,
+        Patience::ForATie => is_tie,
+        Patience::Gone => false,
+    };
+    if voters.iter().any(waited_for) {
+        return Outcome::Open;
+    }
+    Outcome::Heaviest(theta)
+}
+
+impl State {
+    /// Who may say what θ after the round that is committed with `set` is.
+    pub(crate) fn voters_after(&self, set: &[Contribution]) -> Vec<Voter> {
+        let weight = |island: &str, epoch| {
+            let own = set.iter().find(|c| c.island == island && c.epoch == epoch);
+            own.map_or(0, |contribution| contribution.tokens)
+        };
+        let held = self.holders();
+        held.map(|(island, m)| Voter { island: island.clone(), weight: weight(island, m.epoch) })
+            .collect()
+    }
+
+    /// Notes what an island came to, if its word counts and nothing is agreed yet.
+    pub(crate) fn vote(&mut self, island: &str, theta: Digest) {
+        let counts = self.saved.voters.iter().any(|voter| voter.island == island);
+        if !counts || self.start().theta.is_some() {
+            return;
+        }
+        let votes = &mut self.saved.votes;
+        match votes.iter_mut().find(|vote| vote.island == island) {
+            Some(vote) => vote.theta = theta,
+            None => votes.push(Vote { island: island.to_string(), theta }),
+        }
+    }
+
+    /// Agrees on θ of the round in progress as soon as the votes say it. After the grace since the
+    /// first vote, or where the round cannot wait (`now`), those that are missing are not heard.
+    pub(crate) fn agree(&mut self, now: bool) {
+        if self.start().theta.is_some() {
+            return;
+        }
+        let voters = &self.saved.voters;
+        let here = |voter: &Voter| self.saved.members.contains_key(&voter.island);
+        if self.saved.votes.is_empty() && !voters.iter().any(here) {
+            if now {
+                self.agree_without_voters();
+            }
+            return;
+        }
+        let voted = !self.saved.votes.is_empty();
+        let since = self.timers.voted.unwrap_or(self.timers.now);
+        let in_time = self.timers.now < since.plus(self.config.grace_ms);
+        let patience = |island: &str| match self.saved.members.contains_key(island) {
+            true if !now && in_time => Patience::Waits,
+            true if !now => Patience::ForATie,
+            _ => Patience::Gone,
+        };
+        let outcome = outcome(voters, &self.saved.votes, patience);
+        self.timers.voted = voted.then_some(since);
+        self.take(outcome);
+    }
+
+    /// Nobody is there that held the round before, or there was none: what most members hold that
+    /// are there.
+    fn agree_without_voters(&mut self) {
+        let round = self.saved.round;
+        let here = self.saved.members.iter().filter(|(_, member)| member.round == round);
+        let (voters, votes): (Vec<_>, Vec<_>) = here
+            .map(|(island, member)| {
+                let island = island.clone();
+                (Voter { island: island.clone(), weight: 1 }, Vote { island, theta: member.theta })
+            })
+            .unzip();
+        self.take(outcome(&voters, &votes, |_| Patience::Gone));
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Open => {}
+            Outcome::Majority(theta) | Outcome::Heaviest(theta) => self.set_theta(theta),
+        }
+    }
+
+    /// θ of the round in progress is `theta`: whoever holds another cannot take part.
+    fn set_theta(&mut self, theta: Digest) {
+        let round = self.saved.round;
+        self.saved.starts.entry(round).or_default().theta = Some(theta);
+        self.timers.voted = None;
+        let differs = |m: &Member| m.round == round && m.theta != theta;
+        let agrees = |m: &Member| m.round == round && m.theta == theta;
+        let members = self.saved.members.iter();
+        let (mut others, mut holders) = (Vec::new(), Vec::new());
+        for (island, member) in members {
+            if differs(member) {
+                others.push(island.clone());
+            } else if agrees(member) && member.state == MemberState::Syncing {
+                holders.push(island.clone());
+            }
+        }
+        others.iter().for_each(|island| self.demote(island));
+        let standing = self.standing();
+        for island in holders {
+            self.saved.held.insert(island.clone(), round);
+            if let Some(member) = self.saved.members.get_mut(&island) {
+                member.state = standing;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(byte: u8) -> Digest {
+        Digest([byte; 32])
+    }
+
+    fn votes(votes: &[(&str, u8)]) -> Vec<Vote> {
+        let vote =
+            |(island, byte): &(&str, u8)| Vote { island: (*island).into(), theta: digest(*byte) };
+        votes.iter().map(vote).collect()
+    }
+
+    #[test]
+    fn weight_decides_and_neither_who_came_first_nor_who_gave_nothing() {
+        let voters = [("a", 10), ("b", 30), ("c", 20), ("idle", 0)];
+        let voters: Vec<_> = voters
+            .iter()
+            .map(|(island, weight)| Voter { island: (*island).into(), weight: *weight })
+            .collect();
+        let table: [(&[(&str, u8)], Outcome, &str); 9] = [
+            (&[], Outcome::Open, "nobody has voted"),
+            (&[("a", 9)], Outcome::Open, "the first is not the last"),
+            (&[("stranger", 9)], Outcome::Open, "others do not count"),
+            (&[("a", 1), ("b", 1)], Outcome::Majority(digest(1)), "more than half"),
+            (&[("a", 9), ("b", 1)], Outcome::Open, "c may turn it"),
+            (&[("a", 9), ("c", 9), ("b", 1)], Outcome::Open, "half is not more than half"),
+            (
+                &[("a", 9), ("c", 9), ("b", 1), ("idle", 1)],
+                Outcome::Heaviest(digest(1)),
+                "equal in weight and number: the smaller digest",
+            ),
+            (&[("a", 9), ("b", 1), ("c", 9), ("idle", 9)], Outcome::Heaviest(digest(9)), "3 to 1"),
+            (&[("idle", 9), ("b", 1), ("a", 1)], Outcome::Majority(digest(1)), "0 weighs nothing"),
+        ];
+        for (said, expected, why) in table {
+            assert_eq!(outcome(&voters, &votes(said), |_| Patience::Waits), expected, "{why}");
+        }
+        let said = votes(&[("a", 9), ("b", 1)]);
+        for patience in [Patience::Gone, Patience::ForATie] {
+            let heard = outcome(&voters, &said, |_| patience);
+            assert_eq!(heard, Outcome::Heaviest(digest(1)), "c does not say in time");
+        }
+        let tie = votes(&[("a", 9), ("c", 9), ("b", 1)]);
+        let open = outcome(&voters, &tie, |_| Patience::ForATie);
+        assert_eq!(open, Outcome::Open, "only the last can tell");
+        let forced = outcome(&voters, &tie, |_| Patience::Gone);
+        assert_eq!(forced, Outcome::Heaviest(digest(9)));
+    }
+}
