@@ -42,8 +42,8 @@ pub struct MemberConfig {
     pub timeouts: Timeouts,
 }
 
-/// Bounds on a member's waits. `group` has to exceed `coordinator`, because the island's other ranks
-/// wait in a collective while the leader speaks with others.
+/// Bounds on a member's waits. `group` has to exceed `coordinator`, because the island's other
+/// ranks wait in a collective while the leader speaks with others.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// For a peer rank in a collective.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use collective::Group;
 use member::{
-    Member, MemberConfig, MemberError, OuterState, StepControl, Theta, ThetaError, Timeouts, Turn,
-    span_of,
+    Member, MemberConfig, MemberError, OuterState, RoundReport, StepControl, Theta, ThetaError,
+    Timeouts, Turn, span_of,
 };
 use rounds::config::RunConfig;
 use rounds::types::Digest;
@@ -145,6 +145,19 @@ pub(super) struct Island {
     pub(super) vain: BTreeMap<u64, f32>,
     /// Steps of each round that it offered.
     pub(super) steps: BTreeMap<u64, u32>,
+}
+
+impl Island {
+    /// Takes note of a round whose residual is `error`; `due` is what there was to send, if it
+    /// trained.
+    fn note(&mut self, report: &RoundReport, error: &[f32], due: &[f32]) {
+        self.hashes.insert(report.round, report.theta_hash.expect("a hash"));
+        self.sets.insert(report.round, report.islands);
+        if !report.contributed && !due.is_empty() {
+            let differences = error.iter().zip(due).map(|(a, b)| (a - b).abs());
+            self.vain.insert(report.round, differences.fold(0.0, f32::max));
+        }
+    }
 }
 
 /// An island at work.
@@ -425,14 +438,7 @@ fn follow(
                 }
             }
             Turn::Applied(report) => {
-                island.hashes.insert(report.round, report.theta_hash.expect("a hash"));
-                island.sets.insert(report.round, report.islands);
-                if !report.contributed && !due.is_empty() {
-                    let pairs = member.error().iter().zip(&due);
-                    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    island.vain.insert(report.round, most);
-                }
-                due.clear();
+                island.note(&report, member.error(), &std::mem::take(&mut due));
                 reached(report.round + 1);
                 if config.rank == 0 {
                     *progress.0.lock().expect("no panic") += 1;
