@@ -266,7 +266,10 @@ impl Member {
         loop {
             self.consult()?;
             let directive = match &self.view {
-                Some(view) => decide(view, &self.standing),
+                Some(view) => {
+                    self.standing.heed(view);
+                    decide(view, &self.standing)
+                }
                 None => Directive::Join,
             };
             let out_of_time =
@@ -292,8 +295,6 @@ impl Member {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
-                // The run is where this island is: its θ is the run's.
-                self.standing.needs_snapshot = false;
                 self.training = Training::new();
                 return Ok(Some(Turn::Train { round }));
             }

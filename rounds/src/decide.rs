@@ -24,6 +24,18 @@ pub struct Standing {
     pub needs_snapshot: bool,
 }
 
+impl Standing {
+    /// Takes note of what a view says of the island, before it decides: a snapshot is not needed
+    /// any more where the run has come back to just what the island holds.
+    pub fn heed(&mut self, view: &RunView) {
+        let known = view.members.iter().find(|m| m.island == self.island && m.epoch == self.epoch);
+        let confirmed = |m: &MemberView| {
+            view.round == self.round && m.round == self.round && m.state != MemberState::Syncing
+        };
+        self.needs_snapshot &= !known.is_some_and(confirmed);
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Directive {
@@ -80,7 +92,7 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
     if me.round > view.round {
         return Directive::Rewind { round: view.round };
     }
-    if me.needs_snapshot && !is_confirmed(view, member, me) {
+    if me.needs_snapshot {
         return catch_up(view, me);
     }
     if view.round > me.round {
@@ -106,11 +118,6 @@ pub fn decide(view: &RunView, me: &Standing) -> Directive {
         (Phase::Training, MemberState::Active) if !member.offered => Directive::OfferAgain,
         _ => Directive::Wait { reason: view.reason.clone() },
     }
-}
-
-/// Whether the run has come back to just what the island holds: a snapshot of it is not needed.
-fn is_confirmed(view: &RunView, member: &MemberView, me: &Standing) -> bool {
-    view.round == me.round && member.round == me.round && member.state != MemberState::Syncing
 }
 
 /// The coordinator has lost rounds that this island holds: it has to hear of them, once.
@@ -286,11 +293,14 @@ mod tests {
 
     #[test]
     fn what_the_run_came_back_to_needs_no_snapshot() {
-        let lacked = Standing { needs_snapshot: true, ..standing(3) };
-        let confirmed = view(Phase::Training, 3, MemberState::Active);
-        assert_eq!(decide(&confirmed, &lacked), Directive::Train { round: 3 });
+        let mut lacked = Standing { needs_snapshot: true, ..standing(3) };
         let differs = view(Phase::Training, 3, MemberState::Syncing);
+        lacked.heed(&differs);
         assert_eq!(decide(&differs, &lacked), waiting_for("θ of round 3 is not agreed"));
+        let confirmed = view(Phase::Training, 3, MemberState::Active);
+        lacked.heed(&confirmed);
+        assert_eq!(decide(&confirmed, &lacked), Directive::Train { round: 3 });
+        assert!(!lacked.needs_snapshot);
     }
 
     fn waiting_for(reason: &str) -> Directive {

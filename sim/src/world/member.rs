@@ -84,7 +84,8 @@ impl World {
         if let Some(thaws) = self.thaws(island) {
             return self.look_in(island, thaws - self.now);
         }
-        let Island { view, standing, .. } = &self.islands[island];
+        let Island { view, standing, .. } = &mut self.islands[island];
+        view.iter().for_each(|view| standing.heed(view));
         let directive = match view {
             Some(view) => decide(view, standing),
             None => Directive::Join,
@@ -123,7 +124,6 @@ impl World {
         let ms = self.step_ms(island);
         let me = &mut self.islands[island];
         me.standing.forgone = false;
-        me.standing.needs_snapshot = false;
         me.busy = Busy::Training;
         let (life, name, epoch) = (me.life, me.name.clone(), me.epoch);
         let members = me.view.iter().flat_map(|view| &view.members);
