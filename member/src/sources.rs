@@ -56,7 +56,12 @@ impl Progress {
     }
 
     fn reject(&self, cause: RejectionCause, detail: String) {
-        self.lock().1 = Some(Rejection { cause, detail });
+        let rejection = Some(Rejection { cause, detail });
+        let mut inner = self.lock();
+        if inner.1 != rejection {
+            tracing::info!(?rejection, "What is wanted cannot be had, or not yet.");
+            inner.1 = rejection;
+        }
     }
 
     /// Why it cannot be had, as far as is known; one that nobody serves may yet be served.
