@@ -167,9 +167,11 @@ impl Member {
                 self.report.exchange_seconds += started.elapsed().as_secs_f64();
                 return Ok(None);
             }
-            Hold::Lost(reason) => {
-                let round = commit.round;
-                tracing::warn!(round, reason, "A commit is out of reach; taking a snapshot.");
+            Hold::Lost => {
+                tracing::warn!(
+                    round = commit.round,
+                    "A commit is out of reach; taking a snapshot."
+                );
                 self.standing.needs_snapshot = true;
                 return Ok(None);
             }

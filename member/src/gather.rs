@@ -168,19 +168,22 @@ impl Gather {
     }
 
     /// Whether something that is missing here of `set` gets no further: nothing of it came for
-    /// `stall` of the time for which it was `waited`, or it can never be had.
+    /// `stall` of the time for which it was `waited`, or it can never be had. Where others drop it
+    /// by and by, who does not serve it never will.
     pub(crate) fn is_stalled(
         &self,
         store: &Store,
         set: &[Contribution],
         (stall, waited): (Duration, Duration),
+        is_dropped: bool,
     ) -> bool {
         let is_missing =
             |c: &&Contribution| !store.missing(self.round, &c.island, c.digest).is_empty();
         let mut missing = set.iter().filter(is_missing).filter_map(|c| self.progress(c));
         missing.any(|progress| {
             let rejection = progress.rejection();
-            let is_final = rejection.is_some_and(|r| r.cause == RejectionCause::Invalid);
+            let is_final =
+                rejection.is_some_and(|r| is_dropped || r.cause == RejectionCause::Invalid);
             is_final || progress.silent_for().min(waited) >= stall
         })
     }

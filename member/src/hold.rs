@@ -10,11 +10,8 @@ use tracing::Span;
 
 use crate::gather::{FETCH_EVERY, Gather, Holding, Means, Snapshot};
 use crate::member::{Member, during};
+use crate::store::ROUNDS_KEPT;
 use crate::{MemberError, Theta};
-
-/// Rounds by which the run may be ahead of a committed one whose contributions are still fetched:
-/// members keep them no longer.
-const AHEAD_MAX: u64 = crate::store::ROUNDS_KEPT;
 
 /// What the leader told the coordinator last of a closed set.
 pub(crate) struct Told {
@@ -29,8 +26,8 @@ pub(crate) enum Hold {
     Whole,
     /// More of it is on its way.
     Partly,
-    /// It is out of reach, and why.
-    Lost(&'static str),
+    /// It is out of reach.
+    Lost,
 }
 
 impl Member {
@@ -83,8 +80,8 @@ impl Member {
     }
 
     /// Sees to it that every rank holds its span of every contribution of a commit. Members that
-    /// committed it serve it, so that it is given up only when none gives anything for long, or the
-    /// run has gone on.
+    /// committed it serve it, so that it is given up only when none gives anything for long, or
+    /// none has it any more because the run has gone on.
     pub(crate) fn hold_commit(&mut self, commit: &Commit) -> Result<Hold, MemberError> {
         let (round, set) = (self.standing.round, &commit.set);
         let is_here = |c: &Contribution| self.store.missing(round, &c.island, c.digest).is_empty();
@@ -94,7 +91,10 @@ impl Member {
             whole = self.gather(set).have.len() == set.len();
             let stall = self.config.timeouts.stall;
             let gather = self.gather.as_ref();
-            stalled = gather.is_some_and(|g| g.is_stalled(&self.store, set, (stall, waited)));
+            let is_dropped = self.run_round() >= round + ROUNDS_KEPT;
+            let is_stalled =
+                |g: &Gather| g.is_stalled(&self.store, set, (stall, waited), is_dropped);
+            stalled = gather.is_some_and(is_stalled);
         }
         let mine = [u8::from(whole), u8::from(stalled)];
         let all = self.group.all_gather_bytes(&mine).map_err(during("compare fetches"))?;
@@ -103,10 +103,7 @@ impl Member {
             return Ok(Hold::Whole);
         }
         if flag(1).any(|stalled| stalled) {
-            return Ok(Hold::Lost("no member gives any more of it"));
-        }
-        if self.run_round() >= round + AHEAD_MAX {
-            return Ok(Hold::Lost("the run is rounds ahead"));
+            return Ok(Hold::Lost);
         }
         Ok(Hold::Partly)
     }
