@@ -135,6 +135,9 @@ impl State {
     /// unless something newer may come back.
     pub(crate) fn go_back(&mut self) -> bool {
         let from = self.saved.round;
+        if self.members_at(from).next().is_some() {
+            return self.agree_again();
+        }
         let members = self.saved.members.values();
         let newest = members.filter(|member| self.is_verified(member)).map(|m| m.round).max();
         let Some(to) = newest.filter(|to| *to <= from) else {
@@ -161,6 +164,29 @@ impl State {
         };
         self.settle_holders(to, state);
         self.enter(phase, reason)
+    }
+
+    fn members_at(&self, round: u64) -> impl Iterator<Item = &Member> {
+        self.saved.members.values().filter(move |member| member.round == round)
+    }
+
+    /// Those that are here hold the round in progress, but none of them the θ that was agreed: who
+    /// had that is gone. If it does not come back, what they hold is θ.
+    fn agree_again(&mut self) -> bool {
+        let round = self.saved.round;
+        if !self.is_given_up(round.saturating_sub(1)) {
+            return false;
+        }
+        let Start { tokens, samples, .. } = self.start();
+        self.saved.starts.insert(round, Start { theta: None, tokens, samples });
+        self.saved.voters.clear();
+        self.saved.votes.clear();
+        self.agree(true);
+        let reason = format!("nobody holds the θ of round {round} that was agreed any more");
+        let theta = self.start().theta;
+        self.append(Deed::Adopt { round, theta, tokens, samples, reason: reason.clone() });
+        self.settle_holders(round, MemberState::Active);
+        self.enter(Phase::Training, reason)
     }
 
     /// Whether what is newer than `to` is given up; where it is not, the reason says what is waited

@@ -80,8 +80,8 @@ impl Plan {
         plan
     }
 
-    /// A run whose coordinator loses its store needs islands that keep theirs, and the other way
-    /// round: what both lose is lost.
+    /// A run whose coordinator loses its store needs islands that keep theirs, and tell the truth:
+    /// what both lose is lost.
     fn mishap(&self, rng: &mut Rng, stores: bool) -> Mishap {
         let island = rng.index(self.islands);
         let (away, ms) = (rng.between(10, 5_000), rng.between(100, 8_000));
@@ -93,7 +93,7 @@ impl Plan {
             9 if stores => Mishap::OlderStore { away: away.min(2_000) },
             10 if stores => Mishap::LoseStore { away: away.min(2_000) },
             9 if self.islands > 1 => Mishap::LoseDisk { island, away },
-            _ if self.islands > 2 => Mishap::FlipBit { island },
+            _ if self.islands > 2 && !stores => Mishap::FlipBit { island },
             _ => Mishap::Crash { island, away },
         }
     }

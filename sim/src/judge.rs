@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rounds::record::{Deed, Entry};
+use rounds::request::Identity;
 use rounds::types::{Commit, Contribution, Digest, MemberState, Phase, RunView, SampleRange};
 
 use crate::island::{Island, first_theta, theta_after};
@@ -64,7 +65,7 @@ pub(crate) struct Judge {
     offered: BTreeMap<(u64, String, Digest), Vec<SampleRange>>,
     /// Who said what θ of a round is, and when the first did.
     said: BTreeMap<u64, (u64, BTreeMap<String, Digest>)>,
-    pieces: BTreeMap<String, u64>,
+    pieces: BTreeMap<(String, u64), u64>,
     phase_since: u64,
     progress: u64,
     lost_since: Option<u64>,
@@ -111,8 +112,8 @@ impl Judge {
         said.1.insert(island.to_string(), theta);
     }
 
-    pub(crate) fn got_further(&mut self, now: u64, island: &str, pieces: u64) {
-        let known = self.pieces.entry(island.to_string()).or_default();
+    pub(crate) fn got_further(&mut self, now: u64, who: &Identity, pieces: u64) {
+        let known = self.pieces.entry((who.island.clone(), who.epoch)).or_default();
         if pieces > *known {
             *known = pieces;
             self.progress = now;
@@ -164,7 +165,9 @@ impl Judge {
         if !closes || now >= self.phase_since + self.rules.deadline {
             return Ok(());
         }
-        let active = after.members.iter().filter(|m| m.state == MemberState::Active).count();
+        let was = |island: &str| before.members.iter().any(|m| m.island == island);
+        let active = after.members.iter().filter(|m| m.state == MemberState::Active);
+        let active = active.filter(|member| was(&member.island)).count();
         let offers = after.closed.len();
         let enough = offers * 100 >= self.rules.quorum_percent * active;
         if enough { Ok(()) } else { Err(Fault::BelowQuorum { offers, active }) }
@@ -181,14 +184,13 @@ impl Judge {
             Deed::Commit { round, set } => self.commit(*round, set),
             Deed::Rewind { to, .. } => self.go_back(now, *to, islands),
             Deed::Adopt { round, theta, .. } => {
-                let known = self.thetas.get(round).copied();
-                if theta.is_some() && known.is_some() && *theta != known {
-                    return Err(Fault::WrongTheta(*round));
-                }
                 if *round < before.round {
                     return Err(Fault::Forgotten(format!("round {}", before.round)));
                 }
-                self.go_back(now, *round, islands)
+                self.go_back(now, *round, islands)?;
+                // What those that are there hold counts, even if it is not what the commits lead to.
+                self.thetas.extend(theta.map(|theta| (*round, theta)));
+                Ok(())
             }
         }
     }

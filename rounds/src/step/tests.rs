@@ -996,6 +996,25 @@ mod going_back {
     }
 
     #[test]
+    fn where_only_a_member_that_is_gone_held_what_was_agreed_the_others_agree_again() {
+        let mut run = Run::training(&["a", "b", "c"]);
+        ["a", "b", "c"].iter().for_each(|island| run.offer(island));
+        ["a", "b", "c"].iter().for_each(|island| run.fetched(island, &["a", "b", "c"]));
+        run.cut_off(&["b", "c"]);
+        run.yes(applying("a", 0, digest(9)));
+        assert_eq!(run.view().theta_hash, Some(digest(9)), "it was alone");
+        run.cut_off(&["a"]);
+        for island in ["b", "c"] {
+            run.yes(Event::Join(joining(island, 1, 1)));
+        }
+        run.wait(GRACE);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 1));
+        run.wait_with(GO_BACK, &["b", "c"]);
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 1));
+        assert_eq!(run.view().theta_hash, Some(theta(1)));
+    }
+
+    #[test]
     fn a_run_that_is_done_stays_done() {
         let mut run = Run::new(RunConfig { tokens: 150, ..config(2, 1) });
         run.yes(Event::Join(joining("a", 1, 0)));

@@ -161,7 +161,7 @@ impl World {
                 self.judge.says(self.now, applied.round + 1, &who, applied.theta_hash);
             }
             Event::Fetched(fetched) => {
-                self.judge.got_further(self.now, &fetched.who.island, fetched.pieces);
+                self.judge.got_further(self.now, &fetched.who, fetched.pieces);
             }
             _ => {}
         }
