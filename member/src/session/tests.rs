@@ -1,3 +1,5 @@
+//! A session with a real coordinator, over a line that goes dead.
+
 use rounds::config::RunConfig;
 use rounds::types::RankAddress;
 use tempfile::TempDir;

@@ -1,3 +1,5 @@
+//! Sources that are slow, hang, lie or have nothing, over loopback.
+
 use proto::Keepalive;
 use rounds::types::{Phase, RunView};
 use sparseloco::layout::Layout;

@@ -1,3 +1,5 @@
+//! What is kept, and who gets it when.
+
 use rounds::types::Commit;
 
 use super::*;

@@ -89,6 +89,13 @@ pub(super) struct Script {
     pub(super) slow: Option<(u64, Duration)>,
 }
 
+impl Script {
+    /// What a step of a round takes.
+    fn pause(&self, round: u64) -> Duration {
+        self.slow.filter(|(at, _)| *at == round).map_or(Duration::ZERO, |(_, pause)| pause)
+    }
+}
+
 /// A quadratic bowl, of which every rank holds all in canonical order.
 struct Toy {
     layout: Arc<Layout>,
@@ -416,8 +423,7 @@ fn follow(
                 }
                 script.waits.iter().for_each(|gate| gate.pass(round));
                 let dies_at = dies(round, Point::WhileTraining).then_some(2);
-                let pause = script.slow.filter(|(at, _)| *at == round).map(|(_, pause)| pause);
-                let manner = (dies_at, pause.unwrap_or_default());
+                let manner = (dies_at, script.pause(round));
                 let Some((total, steps)) = train(&mut member, toy, config, manner)? else {
                     return Ok("killed");
                 };
@@ -489,7 +495,8 @@ fn train(
         if dies_at == Some(step) {
             return Ok(None);
         }
-        std::thread::sleep(pause);
+        // It works for so long.
+        std::thread::park_timeout(pause);
         member.pace(STEPS - step - 1);
         let control = train_step(member, toy, config)?;
         total.loss_sum += control.loss_sum;
