@@ -15,8 +15,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::MESSAGE_BYTES_MAX;
 use proto::v1::coordinator_server::CoordinatorServer;
+use proto::{Keepalive, MESSAGE_BYTES_MAX};
 use rounds::config::Config;
 use telemetry::metrics::{CoordinatorMetrics, Registry};
 use tokio::net::TcpListener;
@@ -33,10 +33,6 @@ use store::Store;
 const STREAMS_PER_CONNECTION: u32 = 256;
 /// The largest call: a join of an island with many ranks.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
-/// A peer that is silent for so long is asked for a sign of life,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// and its connection is closed when there is none for so long.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the engine's end, connections that do not close are dropped.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -79,11 +75,11 @@ pub async fn run(
     let service = CoordinatorServer::new(Service::new(handle, name, lease_ms))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = TcpIncoming::from(listeners.members).with_nodelay(Some(true));
-    let server = Server::builder()
+    let keepalive = Keepalive::default();
+    let incoming = keepalive.incoming(TcpIncoming::from(listeners.members));
+    let server = keepalive
+        .server(Server::builder())
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async {
             // An engine that fails drops the sender, which is the end as well.

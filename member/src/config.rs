@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::Keepalive;
 use rounds::types::Digest;
 use sparseloco::CodecParams;
 use sparseloco::outer::OuterParams;
@@ -41,21 +42,26 @@ pub struct MemberConfig {
     pub timeouts: Timeouts,
 }
 
-/// Bounds on a member's waits. `group` has to exceed `coordinator` and `transfer`, because the
-/// island's other ranks wait in a collective while the leader speaks with others.
+/// Bounds on a member's waits. `group` has to exceed `coordinator`, because the island's other
+/// ranks wait in a collective while the leader speaks with others.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// For a peer rank in a collective.
     pub group: Duration,
     /// For a silent coordinator.
     pub coordinator: Duration,
-    /// For one transfer from one peer of another island.
+    /// For the next piece from a rank of another island, until the rest is asked of another.
     pub transfer: Duration,
+    /// For any piece of what a committed round lacks here, until the island takes θ from others
+    /// instead, which drops its residual.
+    pub stall: Duration,
     /// From the request to stop until the island leaves even if its last round is not committed.
     pub stop: Duration,
     /// For the others' offers in a round that this island forwent, until it tries again. It has to
     /// cover a round's training.
     pub forgone: Duration,
+    /// For a sign of life on the connections to the coordinator and to other islands.
+    pub keepalive: Keepalive,
 }
 
 impl Default for Timeouts {
@@ -63,9 +69,11 @@ impl Default for Timeouts {
         Timeouts {
             group: Duration::from_secs(180),
             coordinator: Duration::from_secs(90),
-            transfer: Duration::from_secs(60),
+            transfer: Duration::from_secs(5),
+            stall: Duration::from_secs(30),
             stop: Duration::from_secs(45),
             forgone: Duration::from_secs(3600),
+            keepalive: Keepalive::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct StepControl {
     pub tokens: u64,
     /// Some rank was asked to stop.
     pub stop: bool,
-    /// The round closed without this island: further steps are in vain.
+    /// The round closed, or closes before the rest of the steps: they would be in vain.
     pub closed: bool,
 }
 

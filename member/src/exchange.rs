@@ -1,18 +1,18 @@
-//! The exchange of a round: offer, fetch, apply; and θ from others when the island fell behind.
+//! The exchange of a round: what the island offers, and how it applies what was committed.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rounds::types::{Commit, Contribution, Digest};
 use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
 use sparseloco::outer::{ApplyError, PieceState, Weighted, apply_piece, local_start};
 use tonic::codegen::Bytes;
-use tracing::{Instrument as _, Span};
 
+use crate::hold::Hold;
 use crate::member::{Known, Member, during};
 use crate::outer::theta_piece_digest;
-use crate::store::{contribution_digest, piece_digest};
+use crate::store::{piece_digest, root_digest};
 use crate::{MemberError, StepControl, Theta};
 
 /// Tries to train a round before the island gives up.
@@ -21,9 +21,6 @@ const ROUND_TRIES: u32 = 3;
 const NOT_FINITE: &str = "the update is not finite: no contribution";
 /// What is sent is less than this; see `sparseloco`'s codec.
 const SENT_MAX: f32 = 7.9e28;
-/// Tries to fetch what a commit needs before the island gives up and takes a snapshot.
-const COMMIT_FETCH_ATTEMPTS: u32 = 4;
-const COMMIT_FETCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a round was, seen from this island. Bytes are summed over its ranks; seconds are the
 /// leader's.
@@ -88,8 +85,10 @@ impl Member {
             let listed = message.get(16..).unwrap_or_default().as_chunks::<32>().0;
             digests.extend(listed.iter().map(|bytes| Digest(*bytes)));
         }
-        let digest = contribution_digest(&digests);
-        self.store.insert(round, &self.config.island, digests, pieces);
+        let digests: Arc<[Digest]> = digests.into();
+        let digest = root_digest(&digests);
+        self.store.insert(round, &self.config.island, &digests, pieces.iter().cloned());
+        self.sent = pieces;
         self.report.contribution_bytes = bytes;
         self.report.contribution_values = values;
         let contribution = Contribution {
@@ -140,8 +139,8 @@ impl Member {
         let round = self.standing.round;
         if let (Some(session), Some((contribution, leaving))) = (&self.session, &self.offer) {
             let offer = session.offer(round, contribution.clone(), *leaving);
-            if !self.runtime.block_on(offer)?.unwrap_or(false) {
-                tracing::info!(round, "This island's offer came too late for its round.");
+            if self.runtime.block_on(offer)? == Some(false) {
+                tracing::info!(round, "This island's offer came too late: it counts in the next.");
             }
         }
         Ok(())
@@ -171,58 +170,33 @@ impl Member {
         Ok((pieces, values))
     }
 
-    /// Fetches a closed set and reports what the whole island holds; true when that is all of it.
-    pub(crate) fn fetch(&mut self, set: &[Contribution]) -> Result<bool, MemberError> {
-        let started = Instant::now();
-        let held = self.fetch_here(set);
-        let mine = serde_json::to_vec(&held).map_err(MemberError::Leader)?;
-        let all = self.group.all_gather_bytes(&mine).map_err(during("compare fetches"))?;
-        let mut common: BTreeSet<String> = set.iter().map(|c| c.island.clone()).collect();
-        for bytes in all {
-            let held: BTreeSet<String> =
-                serde_json::from_slice(&bytes).map_err(MemberError::Leader)?;
-            common.retain(|island| held.contains(island));
-        }
-        let complete = common.len() == set.len();
-        self.standing.fetched = complete.then(|| set.iter().map(|c| c.digest).collect());
-        if let Some(session) = &self.session {
-            let report = session.fetched(self.standing.round, common.into_iter().collect());
-            self.runtime.block_on(report)?;
-        }
-        self.report.exchange_seconds += started.elapsed().as_secs_f64();
-        Ok(complete)
-    }
-
-    /// A span of what is done in the round, under the round's trace.
-    fn span_of_round(&self, step: &str) -> Span {
-        let span = tracing::info_span!("exchange", otel.name = step, round = self.standing.round);
-        telemetry::set_parent(&span, self.traceparent());
-        span
-    }
-
-    fn fetch_here(&self, set: &[Contribution]) -> Vec<String> {
-        let (id, members) = (self.frame_id(&self.config.island), self.members());
-        self.fetcher.retain(&members);
-        let fetch = self.fetcher.contributions(&id, set, &members, &self.config.island);
-        self.runtime.block_on(fetch.instrument(self.span_of_round("fetch")))
-    }
-
-    /// Applies a commit; `None` when it cannot be had any more and only a snapshot helps.
+    /// Applies a commit; `None` when it is not here yet, or only a snapshot helps any more.
     pub(crate) fn apply(
         &mut self,
         commit: &Commit,
         theta: &mut dyn Theta,
     ) -> Result<Option<RoundReport>, MemberError> {
         let started = Instant::now();
-        if !self.hold_commit(commit)? {
-            tracing::warn!(round = commit.round, "A commit is out of reach; taking a snapshot.");
-            self.standing.needs_snapshot = true;
-            return Ok(None);
+        match self.hold_commit(commit)? {
+            Hold::Whole => {}
+            Hold::Partly => {
+                self.report.exchange_seconds += started.elapsed().as_secs_f64();
+                return Ok(None);
+            }
+            Hold::Lost => {
+                tracing::warn!(
+                    round = commit.round,
+                    "A commit is out of reach; taking a snapshot."
+                );
+                self.standing.needs_snapshot = true;
+                return Ok(None);
+            }
         }
-        self.apply_span(commit)?;
+        let own = self.own(commit);
+        self.apply_span(commit, own)?;
         self.stand_at(commit.round + 1);
         self.known = Known { tokens: commit.tokens, samples: commit.samples };
-        let hash = self.theta_hash()?;
+        let hash = self.theta_hash(self.standing.round)?;
         self.load_local_start(theta)?;
         if let Some(session) = &self.session {
             let applied = self.runtime.block_on(session.applied(commit.round, hash))?;
@@ -234,7 +208,7 @@ impl Member {
             self.standing.needs_snapshot = !agrees;
         }
         self.report.exchange_seconds += started.elapsed().as_secs_f64();
-        self.finish_report(commit, hash).map(Some)
+        self.finish_report(commit, hash, own.is_some()).map(Some)
     }
 
     /// Begins a round, in which nothing has happened yet.
@@ -244,51 +218,44 @@ impl Member {
         self.standing.forgone = false;
         self.standing.fetched = None;
         self.offer = None;
+        self.sent.clear();
         self.forgone = None;
+        self.told = None;
+        self.gather = None;
+        self.snapshot = None;
+        self.holding_since = None;
     }
 
-    /// Makes sure that every rank holds its span of every contribution of the commit.
-    fn hold_commit(&mut self, commit: &Commit) -> Result<bool, MemberError> {
-        for attempt in 0..COMMIT_FETCH_ATTEMPTS {
-            if attempt > 0 {
-                std::thread::sleep(COMMIT_FETCH_PAUSE);
-            }
-            let complete = self.fetch_here(&commit.set).len() == commit.set.len();
-            if self.all_agree(complete)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Where in a commit this island's contribution is: the one that it made itself, not one that
+    /// an earlier epoch of it offered.
+    fn own(&self, commit: &Commit) -> Option<usize> {
+        let (mine, _) = self.offer.as_ref()?;
+        let is_mine = |c: &Contribution| (&c.island, c.digest) == (&mine.island, mine.digest);
+        commit.set.iter().position(is_mine)
     }
 
-    fn apply_span(&mut self, commit: &Commit) -> Result<(), MemberError> {
+    /// Aggregates a commit and steps. `own` is where this island's contribution is in it; one that
+    /// is not in it goes back into the error feedback, and counts in a later round.
+    fn apply_span(&mut self, commit: &Commit, own: Option<usize>) -> Result<(), MemberError> {
         let round = commit.round;
         let failed = |source| MemberError::Apply { round, source };
         let start = self.span_values().start;
-        let island = self.config.island.clone();
-        let own = commit.set.iter().position(|c| c.island == island);
-        let id = self.frame_id(&island);
+        let id = self.frame_id(&self.config.island);
+        if own.is_none() {
+            self.take_back()?;
+        }
         for piece in self.span() {
             let range = self.layout.piece(piece).values;
             let range = range.start - start..range.end - start;
             let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
             let error = &mut self.error[range.clone()];
-            // What an earlier epoch of the island offered never left this residual.
-            if own.is_none()
-                && self.standing.offered
-                && let Some(bytes) = self.store.piece(round, &island, piece)
-            {
-                restore_piece(at, &id, &bytes, error)
-                    .map_err(|source| failed(ApplyError::Frame { index: 0, source }))?;
-            }
             let pieces = commit.set.iter().map(|c| self.store.piece(round, &c.island, piece));
             // What is not there is as good as a frame without a byte.
             let held: Vec<Bytes> = pieces.map(Option::unwrap_or_default).collect();
             let weighted = commit.set.iter().zip(&held);
-            let set: Vec<Weighted<'_>> = weighted
-                .map(|(c, bytes)| (c, id.for_island(&c.island), bytes))
-                .map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes })
-                .collect();
+            let weighted = weighted.map(|(c, bytes)| (c, id.for_island(&c.island), bytes));
+            let set: Vec<Weighted<'_>> =
+                weighted.map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes }).collect();
             self.store.with_anchor_mut(|anchor| {
                 anchor.round = None;
                 let state = PieceState { anchor: &mut anchor.values[range], error };
@@ -299,7 +266,28 @@ impl Member {
         Ok(())
     }
 
-    fn finish_report(&mut self, commit: &Commit, hash: Digest) -> Result<RoundReport, MemberError> {
+    /// What was compressed in this round was sent in vain.
+    fn take_back(&mut self) -> Result<(), MemberError> {
+        let (round, start) = (self.standing.round, self.span_values().start);
+        let id = self.frame_id(&self.config.island);
+        for (piece, bytes) in std::mem::take(&mut self.sent) {
+            let range = self.layout.piece(piece).values;
+            let error = &mut self.error[range.start - start..range.end - start];
+            let at = PieceAt { layout: &self.layout, params: &self.config.codec, piece };
+            restore_piece(at, &id, &bytes, error).map_err(|source| MemberError::Apply {
+                round,
+                source: ApplyError::Frame { index: 0, source },
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finish_report(
+        &mut self,
+        commit: &Commit,
+        hash: Digest,
+        contributed: bool,
+    ) -> Result<RoundReport, MemberError> {
         let mut report = std::mem::take(&mut self.report);
         let sent = self.traffic.sent.swap(0, Ordering::Relaxed);
         let received = self.traffic.received.swap(0, Ordering::Relaxed);
@@ -315,52 +303,14 @@ impl Member {
         report.islands = u32::try_from(commit.set.len()).unwrap_or(u32::MAX);
         let weighted: f64 = commit.set.iter().map(|c| f64::from(c.loss) * c.tokens as f64).sum();
         report.loss = (weighted / report.set_tokens.max(1) as f64) as f32;
-        report.contributed = commit.set.iter().any(|c| c.island == self.config.island);
+        report.contributed = contributed;
         report.theta_hash = Some(hash);
         Ok(report)
     }
 
-    /// Takes θ of `round` from other members; false when that has to be tried again.
-    pub(crate) fn sync(
-        &mut self,
-        round: u64,
-        hash: Digest,
-        theta: &mut dyn Theta,
-    ) -> Result<bool, MemberError> {
-        let members = self.members();
-        let fetch = self.fetcher.snapshot(round, &members, &self.config.island);
-        let fetched = self.runtime.block_on(fetch.instrument(self.span_of_round("sync")));
-        if let Err(error) = &fetched {
-            tracing::info!(%error, round, "θ could not be fetched yet.");
-        }
-        if !self.all_agree(fetched.is_ok())? {
-            return Ok(false);
-        }
-        let values = fetched.unwrap_or_default();
-        self.error = vec![0.0; values.len()];
-        self.store.set_anchor(None, values);
-        let mine = self.theta_hash()?;
-        if hash != mine {
-            tracing::warn!(round, "The θ that was fetched is not the run's; fetching again.");
-            return Ok(false);
-        }
-        self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
-        self.stand_at(round);
-        self.known = self.known_of_view();
-        self.standing.needs_snapshot = false;
-        self.load_local_start(theta)?;
-        if let Some(session) = &self.session
-            && let Err(error) = self.runtime.block_on(session.ready(round, mine))
-        {
-            // The run moved on meanwhile: the next view says where to.
-            tracing::info!(%error, round, "Readiness was not accepted.");
-        }
-        Ok(true)
-    }
-
-    /// blake3 over the digests of all pieces of θ; the same on every rank, whatever the spans. All
-    /// ranks call it together.
-    pub fn theta_hash(&mut self) -> Result<Digest, MemberError> {
+    /// blake3 over the digests of all pieces of θ at the start of `round`; the same on every rank,
+    /// whatever the spans. The digests are kept for others. All ranks call it together.
+    pub fn theta_hash(&mut self, round: u64) -> Result<Digest, MemberError> {
         let start = self.span_values().start;
         let mine: Vec<u8> = self.store.with_anchor(|anchor| {
             let digest = |piece| {
@@ -370,11 +320,11 @@ impl Member {
             self.store.span().flat_map(digest).collect()
         });
         let all = self.group.all_gather_bytes(&mine).map_err(during("hash parameters"))?;
-        let mut hasher = blake3::Hasher::new();
-        for digests in &all {
-            hasher.update(digests);
-        }
-        Ok(Digest(*hasher.finalize().as_bytes()))
+        let digests = all.iter().flat_map(|bytes| bytes.as_chunks::<32>().0);
+        let digests: Vec<Digest> = digests.map(|bytes| Digest(*bytes)).collect();
+        let hash = root_digest(&digests);
+        self.store.set_theta_digests(round, digests);
+        Ok(hash)
     }
 
     /// Puts θ itself into the replica, for evaluation; undo it with [`Member::load_local_start`].
@@ -390,11 +340,6 @@ impl Member {
             local_start(&self.config.codec, &anchor.values, &self.error, &mut mine);
         });
         Ok(theta.spread(&mut self.group, &mine)?)
-    }
-
-    fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
-        let all = self.group.all_gather_bytes(&[u8::from(mine)]).map_err(during("agree"))?;
-        Ok(all.iter().all(|answer| answer == &[1]))
     }
 }
 

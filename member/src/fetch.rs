@@ -1,33 +1,31 @@
-//! Fetching from other islands: contributions piece by piece, and θ from several members at once.
+//! What is fetched from other islands, piece by piece: a contribution, or θ.
 //!
-//! A contribution may come from any rank that holds the wanted pieces of it: its owner first, then
-//! every other member that may have fetched it. Each source is asked once per call, with a bound on
-//! the time; what arrives is checked against the offered digest before it counts.
+//! Either is content-addressed: the digest of the whole is known from the view, stands for the list
+//! of its pieces' digests (the manifest), and that for the pieces. So it does not matter who serves
+//! it, each piece is checked on its own when it arrives, and is kept from then on. Whom to ask for
+//! what is `sources`' to decide.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use proto::v1::exchange_client::ExchangeClient;
-use proto::v1::{ManifestRequest, ManifestResponse, Piece, PullRequest, SnapshotRequest};
-use rounds::types::{Contribution, Digest, MemberState, MemberView, RankAddress};
+use proto::v1::{ManifestRequest, Piece, PullRequest, SnapshotRequest, ThetaManifestRequest};
+use rounds::types::{Contribution, Digest, MemberState, MemberView};
 use sparseloco::codec::verify_piece;
 use sparseloco::layout::Layout;
 use sparseloco::{CodecParams, FrameId, PieceAt};
+use tokio::sync::Semaphore;
 use tonic::codegen::Bytes;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
+use crate::Timeouts;
+use crate::peers::{Client, Peers};
 use crate::server::Traffic;
-use crate::store::{Store, contribution_digest, piece_digest};
+use crate::store::{Store, piece_digest, root_digest};
 
-/// Contributions fetched at the same time.
-const CONTRIBUTIONS_AT_ONCE: usize = 8;
-/// Time to connect to a peer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams of pieces that come to this rank at a time; more wait for their turn.
+const PULLS_MAX: usize = 32;
 /// Room for protobuf around a piece or a manifest.
 const MESSAGE_SLACK_BYTES: usize = 64 << 10;
 
@@ -50,15 +48,15 @@ pub(crate) enum FetchError {
         /// The answer.
         status: Box<Status>,
     },
-    /// The peer took too long.
-    #[error("failed to fetch from {address} within {seconds} s")]
-    Timeout {
+    /// The peer gave nothing for too long.
+    #[error("failed to fetch from {address}: it gave nothing for {} s", wait.as_secs_f32())]
+    Silent {
         /// Who was asked.
         address: String,
         /// The bound.
-        seconds: u64,
+        wait: Duration,
     },
-    /// What arrived is not what was offered.
+    /// What a source sent is not what was asked of it.
     #[error("failed to accept what {address} sent: {reason}")]
     Content {
         /// Who sent it.
@@ -66,54 +64,72 @@ pub(crate) enum FetchError {
         /// What is wrong.
         reason: String,
     },
-    /// Nobody serves some pieces.
-    #[error("failed to find a member that serves pieces {first}..{end}")]
-    NoSource {
-        /// First piece.
-        first: u32,
-        /// One past the last.
-        end: u32,
+    /// What was offered cannot be used, whoever serves it.
+    #[error("failed to accept what island {island} offered: {reason}")]
+    Offered {
+        /// Who offered it.
+        island: String,
+        /// What is wrong.
+        reason: String,
     },
+    /// No member serves it.
+    #[error("failed to find a member that serves it")]
+    NoSource,
 }
 
-/// A client whose calls carry the current span's trace context.
-type Client = ExchangeClient<InterceptedService<Channel, Propagate>>;
-type Propagate = fn(Request<()>) -> Result<Request<()>, Status>;
+impl FetchError {
+    /// How much it says of why something cannot be had: the one that says most is told.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            FetchError::Offered { .. } => 5,
+            FetchError::Content { .. } => 4,
+            FetchError::Silent { .. } => 3,
+            FetchError::Peer { status, .. } => match status.code() {
+                Code::NotFound | Code::FailedPrecondition => 1,
+                _ => 2,
+            },
+            FetchError::Address { .. } => 2,
+            FetchError::NoSource => 0,
+        }
+    }
 
-/// Fetches for one rank.
+    /// The source says that it has it, or will have it, but may not give it yet.
+    pub(crate) fn is_early(&self) -> bool {
+        let code = |status: &Status| status.code() == Code::FailedPrecondition;
+        matches!(self, FetchError::Peer { status, .. } if code(status))
+    }
+
+    /// The connection may be dead.
+    pub(crate) fn is_of_the_line(&self) -> bool {
+        let answers = [Code::NotFound, Code::FailedPrecondition, Code::OutOfRange];
+        match self {
+            FetchError::Peer { status, .. } => !answers.contains(&status.code()),
+            FetchError::Silent { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn peer(address: &str, status: Status) -> FetchError {
+        FetchError::Peer { address: address.to_string(), status: Box::new(status) }
+    }
+
+    pub(crate) fn content(address: &str, reason: String) -> FetchError {
+        FetchError::Content { address: address.to_string(), reason }
+    }
+}
+
+/// What a rank needs to fetch.
 pub(crate) struct Fetcher {
     pub(crate) layout: Arc<Layout>,
     pub(crate) params: CodecParams,
     pub(crate) store: Arc<Store>,
     pub(crate) traffic: Arc<Traffic>,
-    pub(crate) timeout: Duration,
-    channels: Mutex<HashMap<String, Channel>>,
-    message_bytes_max: usize,
-}
-
-/// The overlap of a rank's pieces with the wanted ones.
-fn overlap(rank: &RankAddress, wanted: &Range<u32>) -> Option<Range<u32>> {
-    let range = rank.first_piece.max(wanted.start)..rank.end_piece.min(wanted.end);
-    (range.start < range.end).then_some(range)
-}
-
-/// Members in the order in which they are asked for a contribution: its owner, then the others.
-fn sources<'a>(members: &'a [MemberView], owner: &str, me: &str) -> Vec<&'a MemberView> {
-    let mut order: Vec<&MemberView> = members.iter().filter(|m| m.island != me).collect();
-    order.sort_by_key(|member| member.island != owner);
-    order
-}
-
-/// Runs of consecutive indices.
-fn runs(indices: &[u32]) -> Vec<Range<u32>> {
-    let mut runs: Vec<Range<u32>> = Vec::new();
-    for &index in indices {
-        match runs.last_mut() {
-            Some(run) if run.end == index => run.end += 1,
-            _ => runs.push(index..index + 1),
-        }
-    }
-    runs
+    pub(crate) peers: Peers,
+    pub(crate) pulls: Semaphore,
+    /// Name of this island.
+    pub(crate) island: String,
+    /// The longest that a source may give nothing.
+    pub(crate) silence: Duration,
 }
 
 impl Fetcher {
@@ -123,306 +139,205 @@ impl Fetcher {
         params: CodecParams,
         store: Arc<Store>,
         traffic: Arc<Traffic>,
-        timeout: Duration,
+        (island, timeouts): (String, &Timeouts),
     ) -> Fetcher {
-        let channels = Mutex::new(HashMap::new());
         let piece_bytes_max = (0..layout.pieces())
             .map(|piece| layout.piece(piece).values.len() * size_of::<f32>())
             .max()
             .unwrap_or(0);
         let manifest_bytes = layout.pieces() as usize * 32;
         let message_bytes_max = piece_bytes_max.max(manifest_bytes) + MESSAGE_SLACK_BYTES;
-        Fetcher { layout, params, store, traffic, timeout, channels, message_bytes_max }
+        let peers = Peers::new(timeouts.keepalive, message_bytes_max);
+        let (pulls, silence) = (Semaphore::new(PULLS_MAX), timeouts.transfer);
+        Fetcher { layout, params, store, traffic, peers, pulls, island, silence }
+    }
+}
+
+/// θ at the start of a round, as far as it has arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    arrived: Mutex<Arrived>,
+}
+
+#[derive(Debug, Default)]
+struct Arrived {
+    digests: Option<Arc<[Digest]>>,
+    pieces: BTreeMap<u32, Bytes>,
+}
+
+impl Parts {
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self, address: &str) -> Result<Client, FetchError> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match channels.get(address) {
-            Some(channel) => channel.clone(),
-            None => {
-                let endpoint = Endpoint::from_shared(format!("http://{address}"))
-                    .map_err(|source| FetchError::Address { address: address.into(), source })?;
-                let channel =
-                    endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
-                channels.insert(address.to_string(), channel.clone());
-                channel
-            }
-        };
-        let client = ExchangeClient::with_interceptor(channel, telemetry::propagate as Propagate);
-        Ok(client.max_decoding_message_size(self.message_bytes_max))
+    /// The values of all pieces, in order, which were checked when they arrived.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        let arrived = self.lock();
+        let words = arrived.pieces.values().flat_map(|data| data.as_chunks::<4>().0);
+        words.map(|word| f32::from_le_bytes(*word)).collect()
     }
+}
 
-    /// Forgets connections to ranks that are no members any more.
-    pub(crate) fn retain(&self, members: &[MemberView]) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|address, _| {
-            members.iter().any(|m| m.ranks.iter().any(|rank| rank.address == *address))
-        });
-    }
-
-    /// Fetches what this rank lacks of `set`; returns the islands whose contribution it holds.
-    pub(crate) async fn contributions(
-        &self,
-        id: &FrameId,
-        set: &[Contribution],
-        members: &[MemberView],
-        me: &str,
-    ) -> Vec<String> {
-        let wanted = set.iter().map(|contribution| async move {
-            match self
-                .contribution(id, contribution, sources(members, &contribution.island, me))
-                .await
-            {
-                Ok(()) => Some(contribution.island.clone()),
-                Err(error) => {
-                    let island = contribution.island.as_str();
-                    tracing::warn!(%error, island, "A contribution could not be fetched yet.");
-                    None
-                }
-            }
-        });
-        futures::stream::iter(wanted)
-            .buffer_unordered(CONTRIBUTIONS_AT_ONCE)
-            .filter_map(|held| async { held })
-            .collect()
-            .await
-    }
-
-    async fn contribution(
-        &self,
-        id: &FrameId,
-        offered: &Contribution,
-        sources: Vec<&MemberView>,
-    ) -> Result<(), FetchError> {
-        let span = self.store.span();
-        let mut last = FetchError::NoSource { first: span.start, end: span.end };
-        for rank in sources.iter().flat_map(|member| &member.ranks) {
-            let missing =
-                self.store.missing(id.round, &offered.island, offered.digest, span.clone());
-            if missing.is_empty() {
-                return Ok(());
-            }
-            for range in runs(&missing).iter().filter_map(|run| overlap(rank, run)) {
-                let pull = self.pull(id, offered, &rank.address, range);
-                let result = tokio::time::timeout(self.timeout, pull).await;
-                match result {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => last = error,
-                    Err(_) => {
-                        let seconds = self.timeout.as_secs();
-                        last = FetchError::Timeout { address: rank.address.clone(), seconds };
-                    }
-                }
-            }
-        }
-        let missing = self.store.missing(id.round, &offered.island, offered.digest, span);
-        if missing.is_empty() { Ok(()) } else { Err(last) }
-    }
-
-    async fn pull(
-        &self,
-        id: &FrameId,
-        offered: &Contribution,
-        address: &str,
-        range: Range<u32>,
-    ) -> Result<(), FetchError> {
-        let digests = self.manifest(id.round, offered, address).await?;
-        let request = PullRequest {
-            run: self.store.run().to_string(),
-            round: id.round,
-            island: offered.island.clone(),
-            first_piece: range.start,
-            end_piece: range.end,
-        };
-        let stream = self.client(address)?.pull(request).await;
-        let stream = stream.map_err(|status| peer(address, status))?.into_inner();
-        let id = id.for_island(&offered.island);
-        let accept = |piece: &Piece| {
-            if piece_digest(&piece.data) != digests[piece.index as usize] {
-                return Err("a piece does not have the digest of the manifest".to_string());
-            }
-            let at = PieceAt { layout: &self.layout, params: &self.params, piece: piece.index };
-            verify_piece(at, &id, &piece.data)
-                .map(|_| ())
-                .map_err(|error| format!("piece {}: {error}", piece.index))
-        };
-        let pieces = self.collect(stream, address, range, accept).await?;
-        self.store.insert(id.round, &offered.island, digests, pieces);
-        Ok(())
-    }
-
-    async fn manifest(
-        &self,
+/// What is wanted of other islands.
+#[derive(Clone)]
+pub(crate) enum Wanted {
+    /// The rank's span of a contribution; it goes to the store.
+    Contribution {
+        /// What its frames belong to.
+        id: FrameId,
+        /// What was offered.
+        offered: Contribution,
+    },
+    /// The rank's span of θ.
+    Theta {
+        /// At the start of this round,
         round: u64,
-        offered: &Contribution,
-        address: &str,
-    ) -> Result<Vec<Digest>, FetchError> {
-        if let Some(known) = self.store.digests(round, &offered.island)
-            && contribution_digest(&known) == offered.digest
-        {
-            return Ok(known);
+        /// with this hash.
+        hash: Digest,
+        /// What has arrived.
+        parts: Arc<Parts>,
+    },
+}
+
+impl Wanted {
+    /// Pieces of the rank's span that are not here yet.
+    pub(crate) fn missing(&self, fetcher: &Fetcher) -> Vec<u32> {
+        match self {
+            Wanted::Contribution { id, offered } => {
+                fetcher.store.missing(id.round, &offered.island, offered.digest)
+            }
+            Wanted::Theta { parts, .. } => {
+                let arrived = parts.lock();
+                fetcher.store.span().filter(|piece| !arrived.pieces.contains_key(piece)).collect()
+            }
         }
-        let request = ManifestRequest {
-            run: self.store.run().to_string(),
-            round,
-            island: offered.island.clone(),
+    }
+
+    /// Whether a member may have it.
+    pub(crate) fn may_be_at(&self, member: &MemberView) -> bool {
+        match self {
+            Wanted::Contribution { .. } => true,
+            Wanted::Theta { round, .. } => {
+                member.round == *round && member.state != MemberState::Syncing
+            }
+        }
+    }
+
+    /// Whether a member is the one who offered it.
+    pub(crate) fn is_of(&self, member: &MemberView) -> bool {
+        match self {
+            Wanted::Contribution { offered, .. } => {
+                (&member.island, member.epoch) == (&offered.island, offered.epoch)
+            }
+            Wanted::Theta { .. } => false,
+        }
+    }
+
+    /// The digests of all pieces: those that are known, or those of the rank at `address`, whose
+    /// lie is the offer's where it `owns` it.
+    pub(crate) async fn manifest(
+        &self,
+        fetcher: &Fetcher,
+        (address, owns): (&str, bool),
+        mut client: Client,
+    ) -> Result<Arc<[Digest]>, FetchError> {
+        let run = fetcher.store.run().to_string();
+        let (root, response) = match self {
+            Wanted::Contribution { id, offered } => {
+                let Contribution { island, digest, .. } = offered;
+                if let Some(known) = fetcher.store.digests(id.round, island, *digest) {
+                    return Ok(known);
+                }
+                let request = ManifestRequest { run, round: id.round, island: island.clone() };
+                (*digest, client.manifest(request).await)
+            }
+            Wanted::Theta { round, hash, parts } => {
+                if let Some(known) = parts.lock().digests.clone() {
+                    return Ok(known);
+                }
+                let request = ThetaManifestRequest { run, round: *round };
+                (*hash, client.theta_manifest(request).await)
+            }
         };
-        let response = self.client(address)?.manifest(request).await;
-        let response: ManifestResponse =
-            response.map_err(|status| peer(address, status))?.into_inner();
-        self.traffic.count_received(&response);
+        let response = response.map_err(|status| FetchError::peer(address, status))?.into_inner();
+        fetcher.traffic.count_received(&response);
         let (digests, rest) = response.digests.as_chunks::<32>();
-        let digests: Vec<Digest> = digests.iter().map(|bytes| Digest(*bytes)).collect();
-        let whole = rest.is_empty() && digests.len() == self.layout.pieces() as usize;
-        if !whole || contribution_digest(&digests) != offered.digest {
-            return Err(content(address, "the manifest is not what was offered".into()));
+        let digests: Arc<[Digest]> = digests.iter().map(|bytes| Digest(*bytes)).collect();
+        let whole = rest.is_empty() && digests.len() == fetcher.layout.pieces() as usize;
+        if !whole || root_digest(&digests) != root {
+            let reason = "its manifest is not that of the digest".to_string();
+            return Err(match self {
+                Wanted::Contribution { offered, .. } if owns => {
+                    FetchError::Offered { island: offered.island.clone(), reason }
+                }
+                _ => FetchError::content(address, reason),
+            });
+        }
+        match self {
+            Wanted::Contribution { id, offered } => {
+                fetcher.store.insert(id.round, &offered.island, &digests, []);
+            }
+            Wanted::Theta { parts, .. } => parts.lock().digests = Some(Arc::clone(&digests)),
         }
         Ok(digests)
     }
 
-    /// Takes exactly the pieces `range`, in order, each accepted by `accept`.
-    async fn collect(
+    /// A stream of the pieces `range`.
+    pub(crate) async fn open(
         &self,
-        mut stream: Streaming<Piece>,
-        address: &str,
+        fetcher: &Fetcher,
+        mut client: Client,
         range: Range<u32>,
-        accept: impl Fn(&Piece) -> Result<(), String>,
-    ) -> Result<Vec<(u32, Bytes)>, FetchError> {
-        let mut pieces = Vec::with_capacity(range.len());
-        for index in range {
-            let piece = stream.message().await.map_err(|status| peer(address, status))?;
-            let piece = piece.ok_or_else(|| {
-                content(address, format!("the stream ended before piece {index}"))
-            })?;
-            self.traffic.count_received(&piece);
-            if piece.index != index {
-                let reason = format!("piece {} came where {index} was due", piece.index);
-                return Err(content(address, reason));
+    ) -> Result<Streaming<Piece>, Status> {
+        let run = fetcher.store.run().to_string();
+        let (first_piece, end_piece) = (range.start, range.end);
+        let response = match self {
+            Wanted::Contribution { id, offered } => {
+                let (round, island) = (id.round, offered.island.clone());
+                client.pull(PullRequest { run, round, island, first_piece, end_piece }).await
             }
-            accept(&piece).map_err(|reason| content(address, reason))?;
-            pieces.push((index, piece.data));
-        }
-        Ok(pieces)
+            Wanted::Theta { round, .. } => {
+                let round = *round;
+                client.snapshot(SnapshotRequest { run, round, first_piece, end_piece }).await
+            }
+        };
+        response.map(tonic::Response::into_inner)
     }
 
-    /// θ at the start of `round` for this rank's span, spread over all members that hold it.
-    pub(crate) async fn snapshot(
+    /// Checks a piece and keeps it.
+    pub(crate) fn accept(
         &self,
-        round: u64,
-        members: &[MemberView],
-        me: &str,
-    ) -> Result<Vec<f32>, FetchError> {
-        let span = self.store.span();
-        let holders: Vec<&MemberView> = members
-            .iter()
-            .filter(|m| m.island != me && m.round == round && m.state != MemberState::Syncing)
-            .collect();
-        let pieces = span.clone().enumerate().map(|(turn, index)| {
-            let holders = &holders;
-            async move { self.snapshot_piece(round, index, holders, turn).await }
-        });
-        let parts: Vec<Result<Vec<f32>, FetchError>> =
-            futures::stream::iter(pieces).buffered(CONTRIBUTIONS_AT_ONCE).collect().await;
-        let mut values = Vec::with_capacity(self.layout.span(span).len());
-        for part in parts {
-            values.extend(part?);
+        fetcher: &Fetcher,
+        digests: &Arc<[Digest]>,
+        (address, piece): (&str, Piece),
+    ) -> Result<(), FetchError> {
+        let Piece { index, data } = piece;
+        let wrong = |reason| Err(FetchError::content(address, reason));
+        if digests.get(index as usize) != Some(&piece_digest(&data)) {
+            return wrong(format!("piece {index} does not have the digest of the manifest"));
         }
-        Ok(values)
-    }
-
-    /// One piece of θ, from the holder whose turn it is, or else from the next.
-    async fn snapshot_piece(
-        &self,
-        round: u64,
-        index: u32,
-        holders: &[&MemberView],
-        turn: usize,
-    ) -> Result<Vec<f32>, FetchError> {
-        let range = index..index + 1;
-        let mut last = FetchError::NoSource { first: index, end: index + 1 };
-        for holder in holders.iter().cycle().skip(turn).take(holders.len()) {
-            for rank in holder.ranks.iter().filter(|rank| overlap(rank, &range).is_some()) {
-                match self.snapshot_from(round, index, &rank.address).await {
-                    Ok(values) => return Ok(values),
-                    Err(error) => last = error,
+        match self {
+            Wanted::Contribution { id, offered } => {
+                let Fetcher { layout, params, .. } = fetcher;
+                if let Err(error) =
+                    verify_piece(PieceAt { layout, params, piece: index }, id, &data)
+                {
+                    let (island, reason) =
+                        (offered.island.clone(), format!("piece {index}: {error}"));
+                    return Err(FetchError::Offered { island, reason });
                 }
+                fetcher.store.insert(id.round, &offered.island, digests, [(index, data)]);
+            }
+            Wanted::Theta { parts, .. } => {
+                let expected = fetcher.layout.piece(index).values.len();
+                let (words, rest) = data.as_chunks::<4>();
+                let finite = words.iter().all(|word| f32::from_le_bytes(*word).is_finite());
+                if !rest.is_empty() || words.len() != expected || !finite {
+                    return wrong(format!("piece {index} is not {expected} finite values"));
+                }
+                parts.lock().pieces.insert(index, data);
             }
         }
-        Err(last)
-    }
-
-    async fn snapshot_from(
-        &self,
-        round: u64,
-        index: u32,
-        address: &str,
-    ) -> Result<Vec<f32>, FetchError> {
-        let request = SnapshotRequest {
-            run: self.store.run().to_string(),
-            round,
-            first_piece: index,
-            end_piece: index + 1,
-        };
-        let mut client = self.client(address)?;
-        let fetch = async {
-            let stream = client.snapshot(request).await.map_err(|status| peer(address, status))?;
-            self.collect(stream.into_inner(), address, index..index + 1, |_| Ok(())).await
-        };
-        let pieces = tokio::time::timeout(self.timeout, fetch).await.map_err(|_| {
-            FetchError::Timeout { address: address.into(), seconds: self.timeout.as_secs() }
-        })??;
-        let bytes: Vec<u8> = pieces.into_iter().flat_map(|(_, data)| data).collect();
-        let (words, rest) = bytes.as_chunks::<4>();
-        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        let expected = self.layout.piece(index).values.len();
-        if !rest.is_empty() || values.len() != expected || values.iter().any(|v| !v.is_finite()) {
-            return Err(content(address, format!("piece {index} is not {expected} finite values")));
-        }
-        Ok(values)
-    }
-}
-
-fn peer(address: &str, status: Status) -> FetchError {
-    FetchError::Peer { address: address.to_string(), status: Box::new(status) }
-}
-
-fn content(address: &str, reason: String) -> FetchError {
-    FetchError::Content { address: address.to_string(), reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn missing_pieces_are_asked_for_in_runs() {
-        assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), vec![1..4, 7..8, 9..11]);
-        assert!(runs(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_rank_is_asked_only_for_what_it_holds() {
-        let rank = RankAddress { address: "a:1".into(), first_piece: 4, end_piece: 8 };
-        assert_eq!(overlap(&rank, &(0..6)), Some(4..6));
-        assert_eq!(overlap(&rank, &(8..9)), None);
-    }
-
-    #[test]
-    fn the_owner_is_asked_first_and_oneself_never() {
-        let member = |island: &str| MemberView {
-            island: island.into(),
-            epoch: 1,
-            state: MemberState::Active,
-            ranks: vec![],
-            round: 0,
-            offered: true,
-            tokens: 0,
-            samples: vec![],
-            rejected: 0,
-        };
-        let members = [member("a"), member("b"), member("c")];
-        let order: Vec<&str> =
-            sources(&members, "c", "a").iter().map(|m| m.island.as_str()).collect();
-        assert_eq!(order, vec!["c", "b"]);
+        Ok(())
     }
 }

@@ -14,11 +14,18 @@ mod control;
 mod error;
 mod exchange;
 mod fetch;
+mod gather;
+pub mod hand_in;
+mod hold;
 mod member;
 mod outer;
+mod peers;
 mod server;
 mod session;
+mod sources;
 mod store;
+#[cfg(test)]
+mod testing;
 mod theta;
 
 pub use rounds::decide;

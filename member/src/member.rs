@@ -13,16 +13,20 @@ use sparseloco::codec::FrameId;
 use sparseloco::layout::Layout;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tonic::codegen::Bytes;
 
 use crate::control::StepControl;
-use crate::decide::{Directive, Standing, decide, is_closed, leads_run};
+use crate::decide::{Directive, Standing, decide, leads_run};
 use crate::fetch::Fetcher;
+use crate::gather::{Gather, Snapshot};
+use crate::hand_in::Training;
+use crate::hold::Told;
 use crate::outer::span_of;
 use crate::server::{ExchangeHandle, Traffic, serve};
 use crate::session::Session;
 use crate::store::Store;
 use crate::theta::Theta;
-use crate::{MemberConfig, MemberError, OuterState, RoundReport};
+use crate::{MemberConfig, MemberError, OuterState, RoundReport, Timeouts};
 
 /// The longest that a leader keeps its ranks waiting before it lets them know that it lives.
 const CONSULT_EVERY: Duration = Duration::from_secs(1);
@@ -60,6 +64,7 @@ pub enum Turn {
 /// What the leader lets its ranks know.
 #[derive(Serialize, Deserialize)]
 struct Word {
+    /// The newest view, where it is not the one that they have.
     view: Option<RunView>,
     needs_snapshot: bool,
     forgone: bool,
@@ -80,7 +85,7 @@ pub struct Member {
     pub(crate) layout_hash: Digest,
     pub(crate) group: Group,
     pub(crate) store: Arc<Store>,
-    pub(crate) fetcher: Fetcher,
+    pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) traffic: Arc<Traffic>,
     /// Only the leader has one.
     pub(crate) session: Option<Session>,
@@ -90,12 +95,23 @@ pub struct Member {
     pub(crate) report: RoundReport,
     /// The leader's offer of this round, and whether the island leaves after it.
     pub(crate) offer: Option<(Contribution, bool)>,
+    /// This rank's pieces of it.
+    pub(crate) sent: Vec<(u32, Bytes)>,
+    /// The set that is being fetched.
+    pub(crate) gather: Option<Gather>,
+    /// What the leader said of it last.
+    pub(crate) told: Option<Told>,
+    /// Since when a commit is known that is not all here.
+    pub(crate) holding_since: Option<Instant>,
+    /// θ that is being fetched.
+    pub(crate) snapshot: Option<Snapshot>,
     /// How often this round was forgone, and when last.
     pub(crate) forgone: Option<(u32, Instant)>,
     ranks: Vec<RankAddress>,
     stop: Arc<AtomicBool>,
     stop_since: Option<Instant>,
     view: Option<RunView>,
+    training: Training,
     idle: bool,
     _exchange: ExchangeHandle,
     // Last: what the fields above run on.
@@ -124,13 +140,13 @@ impl Member {
         let session = session(&runtime, &config)?;
         let mut group = meet(&runtime, &config, &session)?;
         let ranks = addresses(&mut group, &layout, &exchange)?;
-        let fetcher = Fetcher::new(
+        let fetcher = Arc::new(Fetcher::new(
             Arc::clone(&layout),
             config.codec,
             Arc::clone(&store),
             Arc::clone(&traffic),
-            config.timeouts.transfer,
-        );
+            (config.island.clone(), &config.timeouts),
+        ));
         let standing = Standing {
             island: config.island.clone(),
             epoch: config.epoch,
@@ -146,7 +162,13 @@ impl Member {
             error: Vec::new(),
             report: RoundReport::default(),
             offer: None,
+            sent: Vec::new(),
+            gather: None,
+            told: None,
+            holding_since: None,
+            snapshot: None,
             forgone: None,
+            training: Training::new(),
             stop_since: None,
             view: None,
             idle: false,
@@ -296,23 +318,26 @@ impl Member {
     ) -> Result<Option<Turn>, MemberError> {
         tracing::debug!(?directive, round = self.standing.round, "Decided.");
         self.idle = false;
+        self.drop_what_is_not_wanted(&directive);
         match directive {
             Directive::Join => self.join()?,
             Directive::Train { round } => {
                 self.standing.forgone = false;
+                self.training = Training::new();
                 return Ok(Some(Turn::Train { round }));
             }
             Directive::OfferAgain => {
                 self.make_offer()?;
                 self.idle = true;
             }
-            Directive::Fetch { set } => self.idle = !self.fetch(&set)?,
+            Directive::Fetch { set } => {
+                self.fetch(&set)?;
+            }
             Directive::Apply { commit } => {
                 return Ok(self.apply(&commit, theta)?.map(Turn::Applied));
             }
             Directive::Sync { round, hash } => {
                 let synced = self.sync(round, hash, theta)?;
-                self.idle = !synced;
                 return Ok(synced.then_some(Turn::Synced { round }));
             }
             Directive::Wait { .. } => self.idle = true,
@@ -326,6 +351,28 @@ impl Member {
         Ok(None)
     }
 
+    /// Cancels what is fetched when the view has moved to something else.
+    fn drop_what_is_not_wanted(&mut self, directive: &Directive) {
+        if !matches!(directive, Directive::Fetch { .. } | Directive::Apply { .. }) {
+            self.gather = None;
+        }
+        if !matches!(directive, Directive::Sync { .. }) {
+            self.snapshot.iter_mut().for_each(Snapshot::pause);
+        }
+    }
+
+    /// Has [`Member::next`] take θ of the run's round from other members, whatever the island
+    /// holds; all ranks call it together.
+    pub fn want_snapshot(&mut self) {
+        let round = self.run_round();
+        if round < self.standing.round {
+            // What is held is of a round that the run went back behind.
+            self.store.with_anchor_mut(|anchor| anchor.round = None);
+            self.stand_at(round);
+        }
+        self.standing.needs_snapshot = true;
+    }
+
     /// Whether an island that is to stop gains nothing by following `directive`.
     fn may_stop(&self, directive: &Directive) -> bool {
         match directive {
@@ -335,13 +382,15 @@ impl Member {
         }
     }
 
-    /// Sums and flags over the island's ranks, and whether the round is still open.
+    /// Tells how many steps of the round are left after the one that is made next: the work is
+    /// handed in early where they would be in vain.
+    pub fn pace(&mut self, steps_left: u32) {
+        self.training.expect(steps_left);
+    }
+
+    /// Sums and flags over the island's ranks, and whether further steps of the round can count.
     pub fn step_control(&mut self, mine: StepControl) -> Result<StepControl, MemberError> {
-        let closed = self
-            .session
-            .as_ref()
-            .and_then(Session::latest)
-            .is_some_and(|view| is_closed(&view, self.standing.round));
+        let closed = self.is_hand_in_due();
         let stop = mine.stop || self.stop.load(Ordering::Relaxed);
         let mine = StepControl { stop, closed: mine.closed || closed, ..mine };
         let all = self.group.all_gather_bytes(&mine.encode()).map_err(during("make a step"))?;
@@ -350,6 +399,16 @@ impl Member {
             self.stop_since = Some(Instant::now());
         }
         Ok(sum)
+    }
+
+    fn is_hand_in_due(&mut self) -> bool {
+        let round = self.standing.round;
+        let Some(view) = self.session.as_ref().and_then(Session::latest) else { return false };
+        let verdict = self.training.step(&view, round);
+        if verdict.is_due() {
+            tracing::info!(round, ?verdict, "The island hands in the steps that it has made.");
+        }
+        verdict.is_due()
     }
 
     /// Has the leader tell the coordinator that the island keeps a whole checkpoint of `round`.
@@ -378,6 +437,7 @@ impl Member {
             let Standing { needs_snapshot, forgone, .. } = self.standing;
             let patience = self.config.timeouts.forgone;
             let waited = self.forgone.is_some_and(|(_, since)| since.elapsed() > patience);
+            let view = view.filter(|view| Some(view.version) != seen);
             let word = Word { view, needs_snapshot, forgone: forgone && !waited };
             serde_json::to_writer(&mut message, &word).map_err(MemberError::Leader)?;
         }
@@ -389,10 +449,13 @@ impl Member {
         let word: Word = serde_json::from_slice(word).map_err(MemberError::Leader)?;
         self.standing.needs_snapshot = word.needs_snapshot;
         self.standing.forgone = word.forgone;
-        if let (Some(session), Some(view)) = (&mut self.session, &word.view) {
-            session.set_traceparent(&view.traceparent);
+        if let Some(view) = word.view {
+            self.store.publish(&view);
+            if let Some(session) = &mut self.session {
+                session.set_traceparent(&view.traceparent);
+            }
+            self.view = Some(view);
         }
-        self.view = word.view;
         let stop = all.iter().any(|bytes| bytes.first().is_some_and(|flag| *flag != 0));
         if stop && self.stop_since.is_none() {
             self.stop_since = Some(Instant::now());
@@ -402,8 +465,10 @@ impl Member {
 
     /// The leader joins and waits for a view that shows it.
     fn join(&mut self) -> Result<(), MemberError> {
-        let theta_hash = self.theta_hash()?;
-        let who = who(&self.config);
+        // Whoever joins anew has said nothing of what it holds.
+        (self.told, self.standing.fetched) = (None, None);
+        let theta_hash = self.theta_hash(self.standing.round)?;
+        let who = self.who();
         let Some(session) = &mut self.session else { return Ok(()) };
         let join = Join {
             who,
@@ -426,6 +491,15 @@ impl Member {
             session.view(self.config.timeouts.transfer, shown).await
         })?;
         Ok(())
+    }
+
+    pub(crate) fn who(&self) -> Identity {
+        who(&self.config)
+    }
+
+    /// The run's round, as last heard.
+    pub(crate) fn run_round(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.round)
     }
 
     /// What the frames of an island's contribution to this round belong to.
@@ -459,7 +533,8 @@ fn listen(
 ) -> Result<ExchangeHandle, MemberError> {
     let bind = async {
         let listener = TcpListener::bind(&config.listen).await?;
-        serve(listener, Arc::clone(store), Arc::clone(layout), Arc::clone(traffic))
+        let keepalive = config.timeouts.keepalive;
+        serve(listener, Arc::clone(store), Arc::clone(layout), Arc::clone(traffic), keepalive)
     };
     let address = config.listen.clone();
     runtime.block_on(bind).map_err(|source| MemberError::Listen { address, source })
@@ -472,7 +547,8 @@ fn who(config: &MemberConfig) -> Identity {
 fn session(runtime: &Runtime, config: &MemberConfig) -> Result<Session, MemberError> {
     // A channel is bound to the runtime that it is made in.
     let _guard = runtime.enter();
-    Ok(Session::new(&config.coordinator, who(config).into(), config.timeouts.coordinator)?)
+    let Timeouts { coordinator, keepalive, .. } = config.timeouts;
+    Ok(Session::new(&config.coordinator, who(config).into(), (coordinator, keepalive))?)
 }
 
 fn meet(runtime: &Runtime, config: &MemberConfig, session: &Session) -> Result<Group, MemberError> {

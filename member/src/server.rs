@@ -6,17 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::Message;
+use proto::Keepalive;
 use proto::v1::exchange_server::{Exchange, ExchangeServer};
-use proto::v1::{ManifestRequest, ManifestResponse, Piece, PullRequest, SnapshotRequest};
+use proto::v1::{
+    ManifestRequest, ManifestResponse, Piece, PullRequest, SnapshotRequest, ThetaManifestRequest,
+};
+use rounds::types::Digest;
 use sparseloco::layout::Layout;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Bytes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
-use crate::store::Store;
+use crate::store::{NotServed, Store};
 
 /// Pieces on their way to one peer at a time.
 const PIECES_IN_FLIGHT: usize = 4;
@@ -64,15 +70,16 @@ pub(crate) fn serve(
     store: Arc<Store>,
     layout: Arc<Layout>,
     traffic: Arc<Traffic>,
+    keepalive: Keepalive,
 ) -> std::io::Result<ExchangeHandle> {
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let service = ExchangeServer::new(Service { store, layout, traffic });
-    let server = tonic::transport::Server::builder()
+    let server = keepalive
+        .server(Server::builder())
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .tcp_nodelay(true)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+        .serve_with_incoming_shutdown(keepalive.incoming(TcpIncoming::from(listener)), async {
             // An error means that the handle is gone, which asks for the same.
             let _ = stopped.await;
         });
@@ -103,6 +110,13 @@ impl Service {
         )))
     }
 
+    fn answer(&self, digests: &[Digest]) -> Result<Response<ManifestResponse>, Status> {
+        let digests = digests.iter().flat_map(|digest| digest.0).collect();
+        let response = ManifestResponse { digests };
+        self.traffic.count_sent(&response);
+        Ok(Response::new(response))
+    }
+
     /// Sends `range` piece by piece; `read` says why a piece is not there.
     fn stream(
         &self,
@@ -131,6 +145,15 @@ impl Service {
     }
 }
 
+/// "Not yet" is another answer than "not here": it is worth asking again soon.
+fn not_served(reason: NotServed, what: &str) -> Status {
+    let message = format!("failed to serve {what}: {reason}");
+    match reason {
+        NotServed::NotHere => Status::not_found(message),
+        NotServed::NotYet => Status::failed_precondition(message),
+    }
+}
+
 /// Canonical values of `index` within the anchor of a rank that holds `span`, little-endian.
 fn snapshot_piece(store: &Store, layout: &Layout, round: u64, index: u32) -> Result<Bytes, Status> {
     store.with_anchor(|anchor| {
@@ -155,14 +178,22 @@ impl Exchange for Service {
     ) -> Result<Response<ManifestResponse>, Status> {
         let request = request.into_inner();
         self.check_run(&request.run)?;
-        let digests = self.store.digests(request.round, &request.island).ok_or_else(|| {
-            let ManifestRequest { island, round, .. } = &request;
-            Status::not_found(format!("nothing of island {island:?} in round {round} is here"))
+        let ManifestRequest { island, round, .. } = &request;
+        let digests = self.store.public_digests(*round, island);
+        let what = || format!("the contribution of island {island:?} to round {round}");
+        self.answer(&digests.map_err(|reason| not_served(reason, &what()))?)
+    }
+
+    async fn theta_manifest(
+        &self,
+        request: Request<ThetaManifestRequest>,
+    ) -> Result<Response<ManifestResponse>, Status> {
+        let ThetaManifestRequest { run, round } = request.into_inner();
+        self.check_run(&run)?;
+        let digests = self.store.theta_digests(round).ok_or_else(|| {
+            Status::failed_precondition(format!("this rank does not hold θ of round {round}"))
         })?;
-        let digests: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
-        let response = ManifestResponse { digests };
-        self.traffic.count_sent(&response);
-        Ok(Response::new(response))
+        self.answer(&digests)
     }
 
     type PullStream = ReceiverStream<Result<Piece, Status>>;
@@ -177,11 +208,9 @@ impl Exchange for Service {
         self.check_run(&run)?;
         let range = self.check_range(first_piece, end_piece)?;
         Ok(Response::new(self.stream(range, span, move |store, _, index| {
-            store.piece(round, &island, index).ok_or_else(|| {
-                Status::not_found(format!(
-                    "piece {index} of island {island:?} in round {round} is not here"
-                ))
-            })
+            let what = || format!("piece {index} of island {island:?} in round {round}");
+            let piece = store.public_piece(round, &island, index);
+            piece.map_err(|reason| not_served(reason, &what()))
         })))
     }
 

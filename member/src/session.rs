@@ -7,12 +7,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proto::Keepalive;
 use proto::v1::coordinator_client::CoordinatorClient;
 use proto::v1::{
     AppliedRequest, FetchedRequest, HeartbeatRequest, Identity, JoinRequest, KeptRequest,
     LeaveRequest, MeetRequest, OfferRequest, ReadyRequest, WatchRequest,
 };
-use rounds::request::Join;
+use rounds::request::{Fetched, Join};
 use rounds::types::{Contribution, Digest, RunView};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +22,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Shortest wait for the answer to a heartbeat.
+const BEAT_WAIT_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const VIEW_BYTES_MAX: usize = 16 << 20;
@@ -101,9 +103,29 @@ fn is_final(code: Code) -> bool {
     }
 }
 
+/// The connection to the coordinator, which is dialled anew when it does not answer.
+#[derive(Clone)]
+struct Line {
+    endpoint: Endpoint,
+    channel: watch::Sender<Channel>,
+}
+
+impl Line {
+    fn client(&self) -> CoordinatorClient<Channel> {
+        let channel = self.channel.borrow().clone();
+        CoordinatorClient::new(channel).max_decoding_message_size(VIEW_BYTES_MAX)
+    }
+
+    /// Gives the connection up: it may be dead without a word of it.
+    fn redial(&self) {
+        tracing::debug!("The coordinator does not answer; connecting to it anew.");
+        self.channel.send_replace(self.endpoint.connect_lazy());
+    }
+}
+
 /// Connection to the coordinator on behalf of one island.
 pub(crate) struct Session {
-    client: CoordinatorClient<Channel>,
+    line: Line,
     who: Identity,
     patience: Duration,
     traceparent: Option<String>,
@@ -134,49 +156,54 @@ fn unless_unknown<T>(answer: Result<T, SessionError>) -> Result<Option<T>, Sessi
     }
 }
 
-/// Makes `attempt` until it is answered, refused, or `patience` is over.
-async fn persist<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
-    call: &'static str,
-    patience: Duration,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, SessionError> {
-    let deadline = Instant::now() + patience;
-    let mut backoff = BACKOFF_MIN;
-    loop {
-        let last = match tokio::time::timeout(CALL_TIMEOUT, attempt()).await {
-            Ok(Ok(response)) => return Ok(response.into_inner()),
-            Ok(Err(status)) if is_transient(status.code()) => status.message().to_string(),
-            Ok(Err(status)) => {
-                return Err(SessionError::Refused { call, status: Box::new(status) });
-            }
-            Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
-        };
-        if Instant::now() + backoff > deadline {
-            return Err(SessionError::Gone { call, seconds: patience.as_secs(), last });
-        }
-        tracing::debug!(call, last, "The coordinator did not answer; trying again.");
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-    }
-}
-
 impl Session {
     /// Prepares the connection; nothing is sent yet.
     pub(crate) fn new(
         endpoint: &str,
         who: Identity,
-        patience: Duration,
+        (patience, keepalive): (Duration, Keepalive),
     ) -> Result<Session, SessionError> {
-        let channel = Endpoint::from_shared(endpoint.to_string())
-            .map_err(|source| SessionError::Endpoint { endpoint: endpoint.into(), source })?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect_lazy();
-        let client = CoordinatorClient::new(channel).max_decoding_message_size(VIEW_BYTES_MAX);
+        let endpoint = Endpoint::from_shared(endpoint.to_string())
+            .map_err(|source| SessionError::Endpoint { endpoint: endpoint.into(), source })?;
+        let endpoint = keepalive.client(endpoint);
+        let channel = watch::Sender::new(endpoint.connect_lazy());
+        let line = Line { endpoint, channel };
         let (view_sender, views) = watch::channel(None);
         let contact = Arc::new(Mutex::new(Instant::now()));
         let (traceparent, tasks) = (None, JoinSet::new());
-        Ok(Session { client, who, patience, traceparent, contact, views, view_sender, tasks })
+        Ok(Session { line, who, patience, traceparent, contact, views, view_sender, tasks })
+    }
+
+    /// Makes a call until it is answered, refused, or the session's patience is over.
+    async fn persist<M: Clone, T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
+        &self,
+        call: &'static str,
+        message: M,
+        attempt: impl Fn(CoordinatorClient<Channel>, tonic::Request<M>) -> F,
+    ) -> Result<T, SessionError> {
+        let deadline = Instant::now() + self.patience;
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let attempt = attempt(self.line.client(), self.request(message.clone()));
+            let last = match tokio::time::timeout(CALL_TIMEOUT, attempt).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) if is_transient(status.code()) => status.message().to_string(),
+                Ok(Err(status)) => {
+                    return Err(SessionError::Refused { call, status: Box::new(status) });
+                }
+                Err(_) => {
+                    self.line.redial();
+                    format!("no answer within {} s", CALL_TIMEOUT.as_secs())
+                }
+            };
+            if Instant::now() + backoff > deadline {
+                let seconds = self.patience.as_secs();
+                return Err(SessionError::Gone { call, seconds, last });
+            }
+            tracing::debug!(call, last, "The coordinator did not answer; trying again.");
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
     }
 
     /// The W3C trace context that further calls carry.
@@ -207,28 +234,27 @@ impl Session {
             address: address.to_string(),
             plan_hash: plan_hash.0.to_vec(),
         };
-        let response = persist("meet the island's ranks", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.meet(request).await }
-        });
+        let response =
+            self.persist("meet the island's ranks", message, |mut client, request| async move {
+                client.meet(request).await
+            });
         Ok(response.await?.addresses)
     }
 
     /// Joins the run, and from then on keeps the lease and the view.
     pub(crate) async fn join(&mut self, join: Join) -> Result<(), SessionError> {
         let message = JoinRequest::from(join);
-        let response = persist("join the run", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.join(request).await }
+        let response = self.persist("join the run", message, |mut client, request| async move {
+            client.join(request).await
         });
         let lease = Duration::from_millis(response.await?.lease_ms);
         if self.tasks.is_empty() {
             let beat = lease / u32::try_from(BEATS_PER_LEASE).unwrap_or(1);
             touch(&self.contact);
             let contact = Arc::clone(&self.contact);
-            self.tasks.spawn(heartbeats(self.client.clone(), self.who.clone(), beat, contact));
+            self.tasks.spawn(heartbeats(self.line.clone(), self.who.clone(), beat, contact));
             let sender = self.view_sender.clone();
-            self.tasks.spawn(watch_views(self.client.clone(), self.who.clone(), sender));
+            self.tasks.spawn(watch_views(self.line.clone(), self.who.clone(), sender));
         }
         Ok(())
     }
@@ -269,25 +295,20 @@ impl Session {
             contribution: Some(contribution.into()),
             leaving,
         };
-        let response = persist("offer a contribution", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.offer(request).await }
-        });
+        let response =
+            self.persist("offer a contribution", message, |mut client, request| async move {
+                client.offer(request).await
+            });
         Ok(unless_unknown(response.await)?.map(|response| response.accepted))
     }
 
-    /// Reports the contributions that the whole island holds; to an ignorant coordinator in vain.
-    pub(crate) async fn fetched(&self, round: u64, have: Vec<String>) -> Result<(), SessionError> {
-        let message = FetchedRequest {
-            who: Some(self.who.clone()),
-            round,
-            have,
-            ..FetchedRequest::default()
-        };
-        let response = persist("report what was fetched", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.fetched(request).await }
-        });
+    /// Reports how far the island is with a closed set; to an ignorant coordinator in vain.
+    pub(crate) async fn fetched(&self, fetched: Fetched) -> Result<(), SessionError> {
+        let message = FetchedRequest::from(fetched);
+        let response =
+            self.persist("report what was fetched", message, |mut client, request| async move {
+                client.fetched(request).await
+            });
         unless_unknown(response.await).map(|_| ())
     }
 
@@ -300,10 +321,10 @@ impl Session {
     ) -> Result<Option<bool>, SessionError> {
         let message =
             AppliedRequest { who: Some(self.who.clone()), round, theta_hash: hash.0.to_vec() };
-        let response = persist("report the applied round", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.applied(request).await }
-        });
+        let response =
+            self.persist("report the applied round", message, |mut client, request| async move {
+                client.applied(request).await
+            });
         Ok(unless_unknown(response.await)?.map(|response| response.agrees))
     }
 
@@ -311,17 +332,17 @@ impl Session {
     pub(crate) async fn ready(&self, round: u64, hash: Digest) -> Result<(), SessionError> {
         let theta_hash = hash.0.to_vec();
         let message = ReadyRequest { who: Some(self.who.clone()), round, theta_hash };
-        let response = persist("report readiness", self.patience, || {
-            let (mut client, request) = (self.client.clone(), self.request(message.clone()));
-            async move { client.ready(request).await }
-        });
+        let response =
+            self.persist("report readiness", message, |mut client, request| async move {
+                client.ready(request).await
+            });
         unless_unknown(response.await).map(|_| ())
     }
 
     /// Tells of a checkpoint; tried once, because only people want to know.
     pub(crate) async fn kept(&mut self, round: u64) {
         let request = self.request(KeptRequest { who: Some(self.who.clone()), round });
-        let told = tokio::time::timeout(CALL_TIMEOUT, self.client.kept(request)).await;
+        let told = tokio::time::timeout(CALL_TIMEOUT, self.line.client().kept(request)).await;
         if !matches!(told, Ok(Ok(_))) {
             tracing::warn!(round, "The coordinator does not know of the checkpoint.");
         }
@@ -331,9 +352,8 @@ impl Session {
     pub(crate) async fn leave(&mut self, reason: &str) {
         let message = LeaveRequest { who: Some(self.who.clone()), reason: reason.to_string() };
         let request = self.request(message);
-        if let Ok(Err(status)) =
-            tokio::time::timeout(CALL_TIMEOUT, self.client.leave(request)).await
-        {
+        let mut client = self.line.client();
+        if let Ok(Err(status)) = tokio::time::timeout(CALL_TIMEOUT, client.leave(request)).await {
             tracing::warn!(reason = status.message(), "The coordinator did not take the leave.");
         }
         self.tasks.shutdown().await;
@@ -345,66 +365,61 @@ fn touch(contact: &Mutex<Instant>) {
 }
 
 /// Renews the lease until the task is dropped; an answer "unknown" shows in the view as well.
-async fn heartbeats(
-    mut client: CoordinatorClient<Channel>,
-    who: Identity,
-    every: Duration,
-    contact: Arc<Mutex<Instant>>,
-) {
+async fn heartbeats(line: Line, who: Identity, every: Duration, contact: Arc<Mutex<Instant>>) {
     let mut ticks = tokio::time::interval(every.max(BACKOFF_MIN));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The lease outlives a beat that is lost with its connection.
+    let wait = (every / 2).max(BEAT_WAIT_MIN).min(CALL_TIMEOUT);
     loop {
         ticks.tick().await;
         let request = HeartbeatRequest { who: Some(who.clone()) };
-        match tokio::time::timeout(every.max(CONNECT_TIMEOUT), client.heartbeat(request)).await {
+        match tokio::time::timeout(wait, line.client().heartbeat(request)).await {
             Ok(Ok(_)) => touch(&contact),
             Ok(Err(status)) => tracing::debug!(reason = status.message(), "A heartbeat failed."),
-            Err(_) => tracing::debug!("A heartbeat was not answered in time."),
+            Err(_) => {
+                line.redial();
+                ticks.reset_immediately();
+            }
         }
     }
 }
 
 /// Keeps the newest view in `sender`, through any number of lost connections.
-async fn watch_views(
-    mut client: CoordinatorClient<Channel>,
-    who: Identity,
-    sender: watch::Sender<Option<RunView>>,
-) {
+async fn watch_views(line: Line, who: Identity, sender: watch::Sender<Option<RunView>>) {
     let mut backoff = BACKOFF_MIN;
+    let mut redialled = line.channel.subscribe();
     loop {
-        let request = WatchRequest { who: Some(who.clone()) };
-        if let Ok(response) = client.watch(request).await {
-            let mut stream = response.into_inner();
-            while let Ok(Some(view)) = stream.message().await {
-                match RunView::try_from(view) {
-                    Ok(view) => {
-                        backoff = BACKOFF_MIN;
-                        sender.send_replace(Some(view));
-                    }
-                    Err(error) => tracing::warn!(%error, "A view was malformed."),
-                }
-            }
+        redialled.mark_unchanged();
+        let received = receive_views(line.client(), who.clone(), &sender);
+        tokio::select! {
+            any = received => if any { backoff = BACKOFF_MIN },
+            // A stream on a connection that was given up may stay silent for ever.
+            _ = redialled.changed() => continue,
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_final_where_it_is_of_what_the_island_is_and_not_of_where_it_stands() {
-        let refused = |code| {
-            let status = Box::new(Status::new(code, "no"));
-            SessionError::Refused { call: "join the run", status }.is_final()
-        };
-        let never = [Code::InvalidArgument, Code::FailedPrecondition];
-        assert!(never.into_iter().all(refused));
-        let again = [Code::Aborted, Code::NotFound, Code::AlreadyExists, Code::PermissionDenied];
-        assert!(!again.into_iter().any(refused));
-        let gone = SessionError::Gone { call: "join the run", seconds: 1, last: String::new() };
-        assert!(!gone.is_final());
+/// Follows one stream of views to its end; whether any came.
+async fn receive_views(
+    mut client: CoordinatorClient<Channel>,
+    who: Identity,
+    sender: &watch::Sender<Option<RunView>>,
+) -> bool {
+    let Ok(response) = client.watch(WatchRequest { who: Some(who) }).await else { return false };
+    let (mut stream, mut any) = (response.into_inner(), false);
+    while let Ok(Some(view)) = stream.message().await {
+        match RunView::try_from(view) {
+            Ok(view) => {
+                any = true;
+                sender.send_replace(Some(view));
+            }
+            Err(error) => tracing::warn!(%error, "A view was malformed."),
+        }
     }
+    any
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,32 @@
 //! What a rank holds for others: pieces of contributions of the last rounds, and θ of its span.
 //!
 //! Contributions are kept for `ROUNDS_KEPT` rounds, so that a member that is one round behind can
-//! still fetch them; older ones are dropped when a newer round begins.
+//! still fetch them; older ones are dropped when a newer round begins. Nobody is served what
+//! belongs to a round that is open: whoever sees the others' work before its own is due could copy
+//! it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rounds::types::Digest;
+use rounds::types::{Contribution, Digest, Phase, RunView};
 use tonic::codegen::Bytes;
 
 /// Rounds whose contributions are kept: the one in progress and the one before it.
 pub(crate) const ROUNDS_KEPT: u64 = 2;
 
+/// Whose contribution to which round.
+type Key = (u64, String);
+
 /// One island's contribution, as far as this rank holds it.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+struct Held {
+    /// blake3 over the digests.
+    root: Digest,
     /// blake3 of every piece of the layout, by piece.
-    pub digests: Vec<Digest>,
+    digests: Arc<[Digest]>,
     /// Pieces by index.
-    pub pieces: BTreeMap<u32, Bytes>,
+    pieces: BTreeMap<u32, Bytes>,
 }
 
 /// θ at the start of a round, for the rank's span of the canonical order.
@@ -29,19 +36,35 @@ pub(crate) struct Anchor {
     pub round: Option<u64>,
     /// Canonical values of the span.
     pub values: Vec<f32>,
+    /// The round at whose start these are the digests of all pieces of θ, of all ranks.
+    digests: Option<(u64, Arc<[Digest]>)>,
 }
 
-/// Shared between the train loop and the exchange server.
+/// Why a rank does not serve what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotServed {
+    /// It has nothing of it.
+    #[error("it is not here")]
+    NotHere,
+    /// Its round is open, as far as this rank knows.
+    #[error("its round is not closed with it yet, as far as this rank knows")]
+    NotYet,
+}
+
+/// Shared between the train loop, the tasks that fetch, and the exchange server.
 #[derive(Debug)]
 pub(crate) struct Store {
     run: String,
     span: Range<u32>,
-    contributions: Mutex<BTreeMap<(u64, String), Held>>,
+    contributions: Mutex<BTreeMap<Key, Held>>,
+    /// What was closed or committed, by what was offered.
+    public: Mutex<BTreeMap<Key, Digest>>,
     anchor: RwLock<Anchor>,
 }
 
-/// The digest that an island offers: blake3 over its pieces' digests.
-pub(crate) fn contribution_digest(digests: &[Digest]) -> Digest {
+/// The digest that stands for all pieces: blake3 over their digests. It is what an island offers,
+/// and the hash of θ.
+pub(crate) fn root_digest(digests: &[Digest]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for digest in digests {
         hasher.update(&digest.0);
@@ -57,8 +80,14 @@ pub(crate) fn piece_digest(bytes: &[u8]) -> Digest {
 impl Store {
     /// An empty store of a rank that holds the pieces `span`.
     pub(crate) fn new(run: String, span: Range<u32>) -> Store {
-        let anchor = RwLock::new(Anchor { round: None, values: Vec::new() });
-        Store { run, span, contributions: Mutex::new(BTreeMap::new()), anchor }
+        let anchor = Anchor { round: None, values: Vec::new(), digests: None };
+        Store {
+            run,
+            span,
+            contributions: Mutex::default(),
+            public: Mutex::default(),
+            anchor: RwLock::new(anchor),
+        }
     }
 
     /// The run it serves.
@@ -71,7 +100,7 @@ impl Store {
         self.span.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, String), Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Held>> {
         // A panic while the lock is held leaves whole entries behind, never half of one.
         self.contributions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,17 +110,20 @@ impl Store {
         &self,
         round: u64,
         island: &str,
-        digests: Vec<Digest>,
-        pieces: Vec<(u32, Bytes)>,
+        digests: &Arc<[Digest]>,
+        pieces: impl IntoIterator<Item = (u32, Bytes)>,
     ) {
         let mut all = self.lock();
         all.retain(|(kept, _), _| *kept + ROUNDS_KEPT > round);
-        let held = all
-            .entry((round, island.to_string()))
-            .or_insert_with(|| Held { digests: digests.clone(), pieces: BTreeMap::new() });
-        if held.digests != digests {
+        let anew = || Held {
+            root: root_digest(digests),
+            digests: Arc::clone(digests),
+            pieces: BTreeMap::new(),
+        };
+        let held = all.entry((round, island.to_string())).or_insert_with(anew);
+        if !Arc::ptr_eq(&held.digests, digests) && held.digests != *digests {
             // The island offered anew (a later epoch): the older pieces belong to nothing now.
-            *held = Held { digests, pieces: BTreeMap::new() };
+            *held = anew();
         }
         held.pieces.extend(pieces);
     }
@@ -102,9 +134,16 @@ impl Store {
         self.lock().retain(|(kept, _), _| *kept < round);
     }
 
-    /// The digests of an island's contribution, if this rank has them.
-    pub(crate) fn digests(&self, round: u64, island: &str) -> Option<Vec<Digest>> {
-        self.lock().get(&(round, island.to_string())).map(|held| held.digests.clone())
+    /// The digests of an island's contribution, if this rank has them under the digest `offered`.
+    pub(crate) fn digests(
+        &self,
+        round: u64,
+        island: &str,
+        offered: Digest,
+    ) -> Option<Arc<[Digest]>> {
+        let all = self.lock();
+        let held = all.get(&(round, island.to_string())).filter(|held| held.root == offered)?;
+        Some(Arc::clone(&held.digests))
     }
 
     /// One piece of an island's contribution.
@@ -112,26 +151,79 @@ impl Store {
         self.lock().get(&(round, island.to_string()))?.pieces.get(&index).cloned()
     }
 
-    /// Pieces of `wanted` that are not held under the digest `offered`.
-    pub(crate) fn missing(
+    /// Pieces of the rank's span that are not held under the digest `offered`.
+    pub(crate) fn missing(&self, round: u64, island: &str, offered: Digest) -> Vec<u32> {
+        let all = self.lock();
+        match all.get(&(round, island.to_string())) {
+            Some(held) if held.root == offered => {
+                self.span().filter(|index| !held.pieces.contains_key(index)).collect()
+            }
+            _ => self.span().collect(),
+        }
+    }
+
+    /// Lets others have what the view shows as closed or committed, and nothing else.
+    pub(crate) fn publish(&self, view: &RunView) {
+        let closed = (view.phase == Phase::Fetching).then_some((view.round, &view.closed));
+        let commits = view.commits.iter().map(|commit| (commit.round, &commit.set));
+        let key = |round, c: &Contribution| ((round, c.island.clone()), c.digest);
+        let sets = commits.chain(closed);
+        let public = sets.flat_map(|(round, set)| set.iter().map(move |c| key(round, c)));
+        *self.public.lock().unwrap_or_else(PoisonError::into_inner) = public.collect();
+    }
+
+    fn public<T>(
         &self,
         round: u64,
         island: &str,
-        offered: Digest,
-        wanted: Range<u32>,
-    ) -> Vec<u32> {
+        read: impl FnOnce(&Held) -> Option<T>,
+    ) -> Result<T, NotServed> {
+        let key = (round, island.to_string());
+        let public = self.public.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let all = self.lock();
-        match all.get(&(round, island.to_string())) {
-            Some(held) if contribution_digest(&held.digests) == offered => {
-                wanted.filter(|index| !held.pieces.contains_key(index)).collect()
-            }
-            _ => wanted.collect(),
+        let held = all.get(&key).ok_or(NotServed::NotHere)?;
+        if public != Some(held.root) {
+            return Err(NotServed::NotYet);
         }
+        read(held).ok_or(NotServed::NotHere)
+    }
+
+    /// The digests of an island's contribution, for others.
+    pub(crate) fn public_digests(
+        &self,
+        round: u64,
+        island: &str,
+    ) -> Result<Arc<[Digest]>, NotServed> {
+        self.public(round, island, |held| Some(Arc::clone(&held.digests)))
+    }
+
+    /// One piece of an island's contribution, for others.
+    pub(crate) fn public_piece(
+        &self,
+        round: u64,
+        island: &str,
+        index: u32,
+    ) -> Result<Bytes, NotServed> {
+        self.public(round, island, |held| held.pieces.get(&index).cloned())
     }
 
     /// Replaces θ; without a round nobody is served yet.
     pub(crate) fn set_anchor(&self, round: Option<u64>, values: Vec<f32>) {
-        *self.anchor.write().unwrap_or_else(PoisonError::into_inner) = Anchor { round, values };
+        *self.anchor.write().unwrap_or_else(PoisonError::into_inner) =
+            Anchor { round, values, digests: None };
+    }
+
+    /// Keeps the digests of all pieces of θ at the start of `round`, those of other ranks included.
+    pub(crate) fn set_theta_digests(&self, round: u64, digests: Vec<Digest>) {
+        self.with_anchor_mut(|anchor| anchor.digests = Some((round, digests.into())));
+    }
+
+    /// The digests of all pieces of θ at the start of `round`.
+    pub(crate) fn theta_digests(&self, round: u64) -> Option<Arc<[Digest]>> {
+        self.with_anchor(|anchor| {
+            let of_round = anchor.digests.as_ref().filter(|(of, _)| *of == round);
+            of_round.filter(|_| anchor.round == Some(round)).map(|(_, digests)| Arc::clone(digests))
+        })
     }
 
     /// Reads θ.
@@ -146,44 +238,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contributions_older_than_the_kept_rounds_are_dropped() {
-        let store = Store::new("run".into(), 0..2);
-        let digests = vec![piece_digest(b"x"), piece_digest(b"y")];
-        for round in 0..4 {
-            store.insert(round, "a", digests.clone(), vec![(0, Bytes::from_static(b"x"))]);
-        }
-        assert!(store.piece(1, "a", 0).is_none());
-        assert!(store.piece(2, "a", 0).is_some());
-        assert!(store.piece(3, "a", 0).is_some());
-    }
-
-    #[test]
-    fn contributions_of_rounds_that_are_taken_back_are_forgotten() {
-        let store = Store::new("run".into(), 0..1);
-        for round in [4, 5] {
-            let digests = vec![piece_digest(b"x")];
-            store.insert(round, "a", digests, vec![(0, Bytes::from_static(b"x"))]);
-        }
-        store.forget_from(5);
-        assert!(store.piece(4, "a", 0).is_some());
-        assert!(store.piece(5, "a", 0).is_none());
-    }
-
-    #[test]
-    fn pieces_of_another_digest_do_not_count_as_held() {
-        let store = Store::new("run".into(), 0..2);
-        let digests = vec![piece_digest(b"x"), piece_digest(b"y")];
-        let offered = contribution_digest(&digests);
-        assert_eq!(store.missing(0, "a", offered, 0..2), vec![0, 1]);
-        store.insert(0, "a", digests, vec![(0, Bytes::from_static(b"x"))]);
-        assert_eq!(store.missing(0, "a", offered, 0..2), vec![1]);
-        assert_eq!(store.missing(0, "a", piece_digest(b"other"), 0..2), vec![0, 1]);
-        let renewed = vec![piece_digest(b"z"), piece_digest(b"y")];
-        store.insert(0, "a", renewed.clone(), vec![]);
-        assert_eq!(store.missing(0, "a", contribution_digest(&renewed), 0..2), vec![0, 1]);
-    }
-}
+mod tests;

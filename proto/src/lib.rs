@@ -5,6 +5,7 @@
 
 mod bounds;
 mod error;
+mod keepalive;
 mod requests;
 mod views;
 
@@ -16,3 +17,4 @@ pub mod v1;
 
 pub use bounds::MESSAGE_BYTES_MAX;
 pub use error::{Problem, ProtoError};
+pub use keepalive::Keepalive;

@@ -187,6 +187,7 @@ impl<'a> Rank<'a> {
         let steps = self.spec.island.inner_steps;
         let part = self.assignment();
         for step in 0..steps {
+            self.member.pace(steps - step - 1);
             let control = self.train_step(&part, step)?;
             total.stop |= control.stop;
             let last = control.stop || control.closed || step + 1 == steps;

@@ -686,3 +686,42 @@ fn subgroups_that_contradict_each_other_are_refused_on_every_rank() {
         }
     }
 }
+
+/// State and timer of this machine's connections from or to a port, as `/proc/net/tcp` shows them.
+fn connections(port: u16) -> Vec<(String, String)> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.filter(|row| row[1].ends_with(&port) || row[2].ends_with(&port));
+    rows.map(|row| (row[3].to_owned(), row[5][..2].to_owned())).collect()
+}
+
+#[test]
+fn the_systems_ask_each_other_for_signs_of_life_on_every_connection_of_a_group() {
+    let endpoints = [0, 1].map(|_| Endpoint::bind("127.0.0.1:0").unwrap());
+    let addresses = [0, 1].map(|rank: usize| endpoints[rank].address());
+    let texts = addresses.map(|address| address.to_string());
+    let groups = thread::scope(|scope| {
+        let ranks = (0..).zip(endpoints).map(|(rank, endpoint)| {
+            let texts = &texts;
+            scope.spawn(move || endpoint.connect(config(rank, 2, LONG), texts).unwrap())
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>()
+    });
+    let (established, keepalive) = ("01".to_owned(), "02".to_owned());
+    let deadline = Instant::now() + LONG;
+    for address in addresses {
+        // What was just sent is acknowledged first, which has a timer of its own.
+        loop {
+            let ends = connections(address.port());
+            let ends: Vec<_> = ends.into_iter().filter(|end| end.0 == established).collect();
+            if ends.len() == 2 && ends.iter().all(|end| end.1 == keepalive) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{ends:?}");
+            thread::yield_now();
+        }
+    }
+    drop(groups);
+}

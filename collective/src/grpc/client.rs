@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use proto::Keepalive;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -107,7 +108,7 @@ async fn reach(dial: &Dial) -> Result<TcpStream, CommError> {
     let mut wait = RETRY_WAIT_MIN;
     let attempts = async {
         loop {
-            match TcpStream::connect(&dial.address).await.and_then(no_delay) {
+            match TcpStream::connect(&dial.address).await.and_then(settle) {
                 Ok(stream) => return stream,
                 Err(error) => tracing::debug!(%error, address = dial.address, "Not reachable yet."),
             }
@@ -119,8 +120,8 @@ async fn reach(dial: &Dial) -> Result<TcpStream, CommError> {
     timeout_at(deadline, attempts).await.map_err(timed_out)
 }
 
-fn no_delay(stream: TcpStream) -> std::io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
+fn settle(stream: TcpStream) -> std::io::Result<TcpStream> {
+    Keepalive::default().socket(&stream)?;
     Ok(stream)
 }
 

@@ -4,14 +4,14 @@ use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use proto::Keepalive;
 use proto::v1::collective_server::{Collective, CollectiveServer};
 use proto::v1::{Frame, Hello, StreamEnd};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::FRAME_BYTES;
@@ -33,11 +33,8 @@ pub(crate) fn serve(
     let timeout = config.timeout;
     let service = Inboxes { config, inboxes: Mutex::new(inboxes), timeout };
     let service = CollectiveServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        let stream = accepted?;
-        stream.set_nodelay(true)?;
-        Ok::<_, std::io::Error>(stream)
-    });
+    // Nothing moves between calls, so that only the systems can ask each other for a sign of life.
+    let incoming = Keepalive::default().incoming(TcpIncoming::from(listener));
     let server = Server::builder()
         .initial_stream_window_size(window_bytes)
         .initial_connection_window_size(window_bytes)

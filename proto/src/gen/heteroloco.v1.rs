@@ -1395,6 +1395,13 @@ pub struct Piece {
     pub data: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThetaManifestRequest {
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotRequest {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
@@ -1496,7 +1503,8 @@ pub mod exchange_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The digests of the pieces \[first, end) of one island's contribution.
+        /// The digests of all pieces of one island's contribution; blake3 over them is what it offered.
+        /// Nothing of a round is served before the round is closed.
         pub async fn manifest(
             &mut self,
             request: impl tonic::IntoRequest<super::ManifestRequest>,
@@ -1546,6 +1554,31 @@ pub mod exchange_client {
                 .insert(GrpcMethod::new("heteroloco.v1.Exchange", "Pull"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The digests of all pieces of theta at the start of a round; blake3 over them is its hash.
+        pub async fn theta_manifest(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ThetaManifestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/heteroloco.v1.Exchange/ThetaManifest",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("heteroloco.v1.Exchange", "ThetaManifest"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Pieces \[first, end) of theta at the start of a round: little-endian f32 in canonical order.
         pub async fn snapshot(
             &mut self,
@@ -1586,7 +1619,8 @@ pub mod exchange_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ExchangeServer.
     #[async_trait]
     pub trait Exchange: std::marker::Send + std::marker::Sync + 'static {
-        /// The digests of the pieces \[first, end) of one island's contribution.
+        /// The digests of all pieces of one island's contribution; blake3 over them is what it offered.
+        /// Nothing of a round is served before the round is closed.
         async fn manifest(
             &self,
             request: tonic::Request<super::ManifestRequest>,
@@ -1605,6 +1639,14 @@ pub mod exchange_server {
             &self,
             request: tonic::Request<super::PullRequest>,
         ) -> std::result::Result<tonic::Response<Self::PullStream>, tonic::Status>;
+        /// The digests of all pieces of theta at the start of a round; blake3 over them is its hash.
+        async fn theta_manifest(
+            &self,
+            request: tonic::Request<super::ThetaManifestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Snapshot method.
         type SnapshotStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Piece, tonic::Status>,
@@ -1778,6 +1820,51 @@ pub mod exchange_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/heteroloco.v1.Exchange/ThetaManifest" => {
+                    #[allow(non_camel_case_types)]
+                    struct ThetaManifestSvc<T: Exchange>(pub Arc<T>);
+                    impl<
+                        T: Exchange,
+                    > tonic::server::UnaryService<super::ThetaManifestRequest>
+                    for ThetaManifestSvc<T> {
+                        type Response = super::ManifestResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ThetaManifestRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Exchange>::theta_manifest(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ThetaManifestSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -4,6 +4,7 @@
 mod faults;
 mod forgo;
 mod hostile;
+mod late;
 mod toy;
 
 use toy::{Cluster, Island};

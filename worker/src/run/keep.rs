@@ -112,7 +112,7 @@ impl Rank<'_> {
         if self.saved == Some(round) {
             return Ok(());
         }
-        let theta = self.member.theta_hash()?;
+        let theta = self.member.theta_hash(round)?;
         let written = self.write_part(span);
         let message = match &written {
             Ok(entry) => serde_json::to_vec(entry).map_err(RunError::Manifest)?,

@@ -6,7 +6,7 @@ use proto::v1::coordinator_client::CoordinatorClient;
 use proto::v1::exchange_server::{Exchange, ExchangeServer};
 use proto::v1::{
     Contribution, Identity, JoinRequest, ManifestRequest, ManifestResponse, OfferRequest, Piece,
-    PullRequest, RankAddress, SnapshotRequest, WatchRequest,
+    PullRequest, RankAddress, SnapshotRequest, ThetaManifestRequest, WatchRequest,
 };
 use rounds::config::RunConfig;
 use sparseloco::codec::compress_piece;
@@ -78,6 +78,13 @@ impl Exchange for Liar {
             digests[0] ^= 1;
         }
         Ok(Response::new(ManifestResponse { digests }))
+    }
+
+    async fn theta_manifest(
+        &self,
+        _: Request<ThetaManifestRequest>,
+    ) -> Result<Response<ManifestResponse>, Status> {
+        Err(Status::unimplemented("a liar has no θ"))
     }
 
     type PullStream = tokio_stream::wrappers::ReceiverStream<Result<Piece, Status>>;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use collective::Group;
 use member::{
-    Member, MemberConfig, MemberError, OuterState, StepControl, Theta, ThetaError, Timeouts, Turn,
-    span_of,
+    Member, MemberConfig, MemberError, OuterState, RoundReport, StepControl, Theta, ThetaError,
+    Timeouts, Turn, span_of,
 };
 use rounds::config::RunConfig;
 use rounds::types::Digest;
@@ -85,6 +85,15 @@ pub(super) struct Script {
     pub(super) opens: Option<Arc<Gate>>,
     /// It forgoes a round so many times, as if its steps were not finite.
     pub(super) forgoes: Option<(u64, u32)>,
+    /// The steps of this round take so long.
+    pub(super) slow: Option<(u64, Duration)>,
+}
+
+impl Script {
+    /// What a step of a round takes.
+    fn pause(&self, round: u64) -> Duration {
+        self.slow.filter(|(at, _)| *at == round).map_or(Duration::ZERO, |(_, pause)| pause)
+    }
 }
 
 /// A quadratic bowl, of which every rank holds all in canonical order.
@@ -138,6 +147,24 @@ pub(super) struct Island {
     pub(super) synced: u32,
     /// Rounds that it trained and forwent, as often as it did.
     pub(super) forgone: Vec<u64>,
+    /// Rounds that it trained in vain, and by how much its residual then differs from all of what
+    /// it had to send.
+    pub(super) vain: BTreeMap<u64, f32>,
+    /// Steps of each round that it offered.
+    pub(super) steps: BTreeMap<u64, u32>,
+}
+
+impl Island {
+    /// Takes note of a round whose residual is `error`; `due` is what there was to send, if it
+    /// trained.
+    fn note(&mut self, report: &RoundReport, error: &[f32], due: &[f32]) {
+        self.hashes.insert(report.round, report.theta_hash.expect("a hash"));
+        self.sets.insert(report.round, report.islands);
+        if !report.contributed && !due.is_empty() {
+            let differences = error.iter().zip(due).map(|(a, b)| (a - b).abs());
+            self.vain.insert(report.round, differences.fold(0.0, f32::max));
+        }
+    }
 }
 
 /// An island at work.
@@ -196,7 +223,8 @@ impl Cluster {
             islands,
             minimum: islands,
             quorum_percent: 50,
-            grace_ms: 300,
+            // Never waited for, as nobody is missing; a busy machine makes its steps in it.
+            grace_ms: 20_000,
             deadline_ms: 20_000,
             fetch_deadline_ms: 5_000,
             lease_ms: 1_500,
@@ -315,9 +343,11 @@ impl Cluster {
             timeouts: Timeouts {
                 group: Duration::from_secs(30),
                 coordinator: Duration::from_secs(20),
-                transfer: Duration::from_secs(3),
+                transfer: Duration::from_secs(1),
+                stall: Duration::from_secs(5),
                 stop: Duration::from_secs(20),
                 forgone: Duration::from_secs(8),
+                ..Timeouts::default()
             },
         }
     }
@@ -360,6 +390,8 @@ fn run(
         sets: BTreeMap::new(),
         synced: 0,
         forgone: Vec::new(),
+        vain: BTreeMap::new(),
+        steps: BTreeMap::new(),
     };
     island.ended = match follow(&config, script, (stop, progress), (&layout, &mut toy, &mut island))
     {
@@ -382,6 +414,7 @@ fn follow(
     member.begin(toy, OuterState::fresh(0, anchor))?;
     let dies = |round: u64, point: Point| script.kill == Some((round, point));
     let reached = |round| script.opens.iter().for_each(|gate| gate.reached(round));
+    let mut due = Vec::new();
     loop {
         match member.next(toy)? {
             Turn::Train { round } => {
@@ -390,7 +423,8 @@ fn follow(
                 }
                 script.waits.iter().for_each(|gate| gate.pass(round));
                 let dies_at = dies(round, Point::WhileTraining).then_some(2);
-                let Some((total, steps)) = train(&mut member, toy, config, dies_at)? else {
+                let manner = (dies_at, script.pause(round));
+                let Some((total, steps)) = train(&mut member, toy, config, manner)? else {
                     return Ok("killed");
                 };
                 if dies(round, Point::BeforeOffer) {
@@ -403,14 +437,15 @@ fn follow(
                     member.forgo(toy, "its steps were not finite")?;
                     continue;
                 }
+                due = to_send(&member, toy);
+                island.steps.insert(round, steps);
                 member.offer(toy, total, steps)?;
                 if dies(round, Point::AfterOffer) {
                     return Ok("killed");
                 }
             }
             Turn::Applied(report) => {
-                island.hashes.insert(report.round, report.theta_hash.expect("a hash"));
-                island.sets.insert(report.round, report.islands);
+                island.note(&report, member.error(), &std::mem::take(&mut due));
                 reached(report.round + 1);
                 if config.rank == 0 {
                     *progress.0.lock().expect("no panic") += 1;
@@ -439,19 +474,30 @@ fn follow(
     }
 }
 
+/// All that a rank has to send at the end of a round: what is left of its residual, and its update.
+fn to_send(member: &Member, toy: &Toy) -> Vec<f32> {
+    let theta = &toy.theta[member.span_values()];
+    let update = member.anchor().into_iter().zip(theta).map(|(anchor, theta)| anchor - theta);
+    let decay = codec().error_decay();
+    update.zip(member.error()).map(|(update, error)| decay * error + update).collect()
+}
+
 /// The inner steps of a round, their sums and how many there were; nothing when the island is
-/// killed before step `dies_at`.
+/// killed before step `dies_at`. Each takes as long as the pause.
 fn train(
     member: &mut Member,
     toy: &mut Toy,
     config: &MemberConfig,
-    dies_at: Option<u32>,
+    (dies_at, pause): (Option<u32>, Duration),
 ) -> Result<Option<(StepControl, u32)>, MemberError> {
     let mut total = StepControl::default();
     for step in 0..STEPS {
         if dies_at == Some(step) {
             return Ok(None);
         }
+        // It works for so long.
+        std::thread::park_timeout(pause);
+        member.pace(STEPS - step - 1);
         let control = train_step(member, toy, config)?;
         total.loss_sum += control.loss_sum;
         total.tokens += control.tokens;

@@ -1,0 +1,157 @@
+//! Whether an island goes on with its inner steps: nobody waits for work that cannot count.
+
+use std::time::{Duration, Instant};
+
+use rounds::types::RunView;
+
+use crate::decide::is_closed;
+
+/// Why the steps of a round go on or end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandIn {
+    /// The round is open.
+    Open,
+    /// The round closes soon, and the remaining steps fit.
+    Fits,
+    /// The remaining steps do not fit into what is left of the round: what is there is handed in.
+    TooSlow {
+        /// What the steps would take.
+        needed: Duration,
+        /// What there is for them.
+        left: Duration,
+    },
+    /// The round is closed, or the run has moved on.
+    Closed,
+}
+
+impl HandIn {
+    /// Whether the steps end here.
+    pub fn is_due(self) -> bool {
+        matches!(self, HandIn::TooSlow { .. } | HandIn::Closed)
+    }
+}
+
+/// How the inner steps of a round go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Steps that are still to be made.
+    pub steps_left: u32,
+    /// The mean time of a step so far in this round.
+    pub step: Duration,
+    /// The time since the view first said that the round closes.
+    pub closing_for: Duration,
+}
+
+/// Whether the steps of `round` end with the one just made. Half of the grace is for the steps that
+/// remain, half for compressing and offering.
+pub fn hand_in(view: &RunView, round: u64, pace: &Pace) -> HandIn {
+    if is_closed(view, round) {
+        return HandIn::Closed;
+    }
+    if !view.closing {
+        return HandIn::Open;
+    }
+    let left = (Duration::from_millis(view.grace_ms) / 2).saturating_sub(pace.closing_for);
+    let needed = pace.step.saturating_mul(pace.steps_left);
+    if needed <= left { HandIn::Fits } else { HandIn::TooSlow { needed, left } }
+}
+
+/// What is known of the round's steps while they are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Training {
+    begun: Instant,
+    steps: u32,
+    steps_left: u32,
+    closing_since: Option<Instant>,
+}
+
+impl Training {
+    pub(crate) fn new() -> Training {
+        Training { begun: Instant::now(), steps: 0, steps_left: 0, closing_since: None }
+    }
+
+    pub(crate) fn expect(&mut self, steps_left: u32) {
+        self.steps_left = steps_left;
+    }
+
+    /// Takes note of a step and of the view after it.
+    pub(crate) fn step(&mut self, view: &RunView, round: u64) -> HandIn {
+        self.steps = self.steps.saturating_add(1);
+        if view.closing && view.round == round {
+            self.closing_since.get_or_insert_with(Instant::now);
+        }
+        let pace = Pace {
+            steps_left: self.steps_left,
+            step: self.begun.elapsed() / self.steps,
+            closing_for: self.closing_since.map_or(Duration::ZERO, |since| since.elapsed()),
+        };
+        hand_in(view, round, &pace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rounds::types::Phase;
+
+    use super::*;
+
+    fn view(phase: Phase, round: u64, closing: bool) -> RunView {
+        RunView {
+            version: 1,
+            phase,
+            round,
+            theta_hash: None,
+            tokens: 0,
+            members: vec![],
+            closed: vec![],
+            commits: vec![],
+            traceparent: String::new(),
+            reason: String::new(),
+            checkpoint: None,
+            highest: 0,
+            samples: 0,
+            closing,
+            grace_ms: 60_000,
+        }
+    }
+
+    #[test]
+    fn steps_go_on_only_while_they_can_count() {
+        let seconds = Duration::from_secs;
+        let too_slow =
+            |needed, left| HandIn::TooSlow { needed: seconds(needed), left: seconds(left) };
+        // Steps left, seconds of a step, seconds since the round began to close.
+        let table = [
+            (view(Phase::Training, 3, false), (100, 10, 0), HandIn::Open),
+            (view(Phase::Training, 3, true), (3, 10, 0), HandIn::Fits),
+            (view(Phase::Training, 3, true), (4, 10, 0), too_slow(40, 30)),
+            (view(Phase::Training, 3, true), (2, 10, 10), HandIn::Fits),
+            (view(Phase::Training, 3, true), (2, 10, 11), too_slow(20, 19)),
+            (view(Phase::Training, 3, true), (1, 10, 70), too_slow(10, 0)),
+            (view(Phase::Training, 3, true), (0, 10, 70), HandIn::Fits),
+            (view(Phase::Fetching, 3, false), (1, 10, 0), HandIn::Closed),
+            (view(Phase::Training, 4, false), (1, 10, 0), HandIn::Closed),
+        ];
+        for (view, (steps_left, step, since), expected) in table {
+            let (step, closing_for) = (seconds(step), seconds(since));
+            let pace = Pace { steps_left, step, closing_for };
+            assert_eq!(hand_in(&view, 3, &pace), expected, "{pace:?}, {:?}", view.phase);
+            let goes_on = matches!(expected, HandIn::Open | HandIn::Fits);
+            assert_eq!(expected.is_due(), !goes_on);
+        }
+    }
+
+    #[test]
+    fn the_time_counts_from_the_first_view_that_says_that_the_round_closes() {
+        let mut training = Training::new();
+        training.expect(1_000_000);
+        assert_eq!(training.step(&view(Phase::Training, 3, false), 3), HandIn::Open);
+        assert!(training.closing_since.is_none());
+        let closing = view(Phase::Training, 3, true);
+        training.step(&closing, 3);
+        let since = training.closing_since;
+        assert!(since.is_some());
+        training.step(&closing, 3);
+        assert_eq!(training.closing_since, since);
+    }
+}
