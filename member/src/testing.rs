@@ -41,7 +41,7 @@ pub(crate) fn layout() -> Arc<Layout> {
 }
 
 pub(crate) fn id(layout: &Layout) -> FrameId {
-    FrameId { run: [7; 16], round: ROUND, layout: layout.hash(&params()) }
+    FrameId::new("run", "owner", ROUND, layout.hash(&params()))
 }
 
 /// A fetcher of a lone rank of island `me`, which holds nothing yet.
