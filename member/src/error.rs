@@ -82,6 +82,7 @@ impl MemberError {
             | MemberError::Theta(_)
             | MemberError::Compress { .. }
             | MemberError::Forgone { .. }
+            | MemberError::Apply { .. }
             | MemberError::Leader(_) => false,
         }
     }

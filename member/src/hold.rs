@@ -154,7 +154,7 @@ impl Member {
         span
     }
 
-    fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
+    pub(crate) fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
         let all = self.group.all_gather_bytes(&[u8::from(mine)]).map_err(during("agree"))?;
         Ok(all.iter().all(|answer| answer == &[1]))
     }

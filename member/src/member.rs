@@ -48,7 +48,7 @@ pub enum Turn {
         round: u64,
     },
     /// The run went back to a round before this island's: call [`Member::begin`] with what the
-    /// island kept of that round or of one before it, or [`Member::want_snapshot`].
+    /// island kept of that round or of one before it, of round 0 where it kept nothing.
     Rewound {
         /// The run's round.
         round: u64,
@@ -284,11 +284,6 @@ impl Member {
         if self.view.is_some() { self.join() } else { Ok(()) }
     }
 
-    /// Has θ be taken from other islands: what this one holds is of no use. All ranks call it.
-    pub fn want_snapshot(&mut self) {
-        self.standing.needs_snapshot = true;
-    }
-
     /// Follows the run until the train loop has something to do.
     pub fn next(&mut self, theta: &mut dyn Theta) -> Result<Turn, MemberError> {
         loop {
@@ -359,18 +354,6 @@ impl Member {
         if !matches!(directive, Directive::Sync { .. }) {
             self.snapshot.iter_mut().for_each(Snapshot::pause);
         }
-    }
-
-    /// Has [`Member::next`] take θ of the run's round from other members, whatever the island
-    /// holds; all ranks call it together.
-    pub fn want_snapshot(&mut self) {
-        let round = self.run_round();
-        if round < self.standing.round {
-            // What is held is of a round that the run went back behind.
-            self.store.with_anchor_mut(|anchor| anchor.round = None);
-            self.stand_at(round);
-        }
-        self.standing.needs_snapshot = true;
     }
 
     /// Whether an island that is to stop gains nothing by following `directive`.

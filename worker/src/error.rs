@@ -231,6 +231,7 @@ fn of_member(error: &MemberError) -> i32 {
         }
         MemberError::Compress { .. } | MemberError::Forgone { .. } => EXIT_DIVERGED,
         MemberError::Leader(_) => EXIT_LOST,
+        MemberError::Apply { .. } => EXIT_FAILED,
     }
 }
 

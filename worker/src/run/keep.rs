@@ -59,14 +59,11 @@ impl Rank<'_> {
         self.saved = None;
         let outer = match self.restore(Some(round))? {
             Some(outer) => outer,
-            None if round == 0 => {
+            // From the model's start the island catches up as a newcomer does.
+            None => {
                 let zeros = vec![0.0; self.layout.span(self.member.span()).len()];
                 self.devices.spread_moments(self.member.group(), [&zeros, &zeros], 0)?;
                 self.fresh()?
-            }
-            None => {
-                self.member.want_snapshot();
-                return Ok(());
             }
         };
         Ok(self.member.begin(&mut self.devices, outer)?)

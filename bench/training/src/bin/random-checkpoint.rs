@@ -74,6 +74,8 @@ fn write(root: &Path, seed: u64, config: LlamaConfig, tokenizer: &Tokenizer) -> 
         seed,
         round: 0,
         tokens: 0,
+        samples: 0,
+        theta_hash: None,
         optimizer_steps: 0,
         model: config,
         layout: None,

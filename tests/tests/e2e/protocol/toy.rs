@@ -459,7 +459,10 @@ fn follow(
                 island.synced += 1;
                 reached(round);
             }
-            Turn::Rewound { .. } => member.want_snapshot(),
+            Turn::Rewound { .. } => {
+                let start = initial(layout.values())[member.span_values()].to_vec();
+                member.begin(toy, OuterState::fresh(0, start))?;
+            }
             Turn::Missed => return Ok("missed"),
             Turn::Finished => {
                 member.load_theta(toy)?;
