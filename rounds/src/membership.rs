@@ -232,7 +232,7 @@ impl State {
     }
 
     /// A round that the run was in once may be spoken of, even if it was taken back since. Of one
-    /// that the run was never in, as far as this coordinator's store goes, it has to hear in a join.
+    /// that the run was never in, as far as the coordinator's store goes, it has to hear in a join.
     pub(crate) fn check_reached(&self, who: &Identity, round: u64) -> Result<(), Refusal> {
         if round > self.saved.highest {
             let (island, current) = (who.island.clone(), self.saved.round);

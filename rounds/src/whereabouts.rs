@@ -83,8 +83,8 @@ impl State {
     }
 
     /// Members hold rounds that this coordinator never saw: its store is older than they are. It
-    /// takes the run over from them where a quorum of all islands says the same; or from the one that
-    /// is furthest, once all islands are there, or a quorum is beyond the store and the others were
+    /// takes the run over from them where a quorum of all islands says the same; or from the one
+    /// that is furthest, once all islands are there, or a quorum is beyond the store and the others were
     /// waited for.
     pub(crate) fn catch_up(&mut self) -> bool {
         let quorum = self.config.quorum(self.config.islands as usize);
@@ -112,7 +112,7 @@ impl State {
         self.enter(Phase::Waiting, reason)
     }
 
-    /// Members beyond all that the store knows; one that knows of fewer tokens is not to be believed.
+    /// Members beyond all that the store knows; who knows of fewer tokens is not to be believed.
     fn members_ahead(&self) -> impl Iterator<Item = (&String, &Member)> {
         let (highest, tokens) = (self.saved.highest, self.tokens());
         let ahead = move |m: &Member| m.round > highest && m.tokens >= tokens;
@@ -131,7 +131,8 @@ impl State {
         let names = names(self.members_ahead().map(|(island, _)| island));
         Some(format!(
             "{names} hold rounds up to {newest}, of which the coordinator's store knows nothing: \
-             waiting until {quorum} islands hold the same, or all are there; to go on without them, set `rounds.goBack`"
+             waiting until {quorum} islands hold the same, or all are there; to go on without \
+             them, set `rounds.goBack`"
         ))
     }
 

@@ -194,7 +194,7 @@ impl Judge {
                     return Err(Fault::Forgotten(format!("round {}", before.round)));
                 }
                 self.go_back(now, *round, islands)?;
-                // What those that are there hold counts, even if it is not what the commits lead to.
+                // What those that are there hold counts, even if the commits lead to another.
                 self.thetas.extend(theta.map(|theta| (*round, theta)));
                 Ok(())
             }
@@ -238,7 +238,7 @@ impl Judge {
         twice.map_or(Ok(()), |pair| Err(Fault::TextTwice(pair[1])))
     }
 
-    /// Whoever holds something newer was waited for, and a checkpoint that is known is never passed.
+    /// Whoever holds something newer was waited for, and no checkpoint that is known was passed.
     fn go_back(&mut self, now: u64, to: u64, islands: &[Island]) -> Result<(), Fault> {
         let newest = self.commits.keys().next_back().map_or(0, |round| round + 1);
         let true_theta = |at: &crate::island::Checkpoint| {

@@ -64,7 +64,7 @@ impl Metrics {
     }
 
     /// Serves `/metrics` on threads of its own while the returned runtime lives, at the address
-    /// that comes with it. Training does not depend on it: where it cannot be served, people are told.
+    /// that comes with it. Training does not depend on it: where it is not served, people are told.
     pub fn listen(&self, listen: &str) -> Option<(Runtime, SocketAddr)> {
         let served = self.try_listen(listen);
         let told = |error: &io::Error| {

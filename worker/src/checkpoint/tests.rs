@@ -46,6 +46,8 @@ fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
         seed: 7,
         round,
         tokens: 100 * round,
+        samples: 0,
+        theta_hash: None,
         optimizer_steps: round,
         model: model(),
         layout: Some(order_of(&layout)),

@@ -403,6 +403,11 @@ fn run(
     island
 }
 
+/// The state of the run's first round.
+fn beginning(layout: &Layout, member: &Member) -> OuterState {
+    OuterState::fresh(0, initial(layout.values())[member.span_values()].to_vec())
+}
+
 fn follow(
     config: &MemberConfig,
     script: &Script,
@@ -410,8 +415,7 @@ fn follow(
     (layout, toy, island): (&Arc<Layout>, &mut Toy, &mut Island),
 ) -> Result<&'static str, MemberError> {
     let mut member = Member::connect(config.clone(), Arc::clone(layout), stop)?;
-    let anchor = toy.theta[member.span_values()].to_vec();
-    member.begin(toy, OuterState::fresh(0, anchor))?;
+    member.begin(toy, beginning(layout, &member))?;
     let dies = |round: u64, point: Point| script.kill == Some((round, point));
     let reached = |round| script.opens.iter().for_each(|gate| gate.reached(round));
     let mut due = Vec::new();
@@ -459,10 +463,7 @@ fn follow(
                 island.synced += 1;
                 reached(round);
             }
-            Turn::Rewound { .. } => {
-                let start = initial(layout.values())[member.span_values()].to_vec();
-                member.begin(toy, OuterState::fresh(0, start))?;
-            }
+            Turn::Rewound { .. } => member.begin(toy, beginning(layout, &member))?,
             Turn::Missed => return Ok("missed"),
             Turn::Finished => {
                 member.load_theta(toy)?;
