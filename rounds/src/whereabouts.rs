@@ -84,8 +84,8 @@ impl State {
 
     /// Members hold rounds that this coordinator never saw: its store is older than they are. It
     /// takes the run over from them where a quorum of all islands says the same; or from the one
-    /// that is furthest, once all islands are there, or a quorum is beyond the store and the others were
-    /// waited for.
+    /// that is furthest, once all islands are there, or a quorum is beyond the store and the others
+    /// were waited for.
     pub(crate) fn catch_up(&mut self) -> bool {
         let quorum = self.config.quorum(self.config.islands as usize);
         let says = |member: &Member| (member.round, member.theta);
