@@ -113,9 +113,13 @@ impl State {
         }
     }
 
-    /// Whether every contribution is held by enough members to be had by the others later.
+    /// Whether every contribution is held by so many members that the others need not be waited
+    /// for: a quorum, and not by its owner alone.
     fn is_complete(&self) -> bool {
-        self.closed_set().iter().all(|contribution| self.is_obtainable(contribution))
+        let live = self.holders().count();
+        let enough = self.config.quorum(live).max(2).min(live);
+        let holding = |owner: &String| self.holders().filter(|m| self.has(*m, owner)).count();
+        self.saved.closed.iter().all(|owner| holding(owner) >= enough)
     }
 
     fn rejection(&self, island: &str, member: &Member, owner: &str) -> Option<&Rejection> {
