@@ -95,6 +95,10 @@ gen-check: gen ## Fail when a generated file differs from what is committed
 chart-lint: ## Render the Helm chart with many values, and see that it refuses wrong ones (HELM=path)
 	scripts/chart-lint.sh "$(HELM)"
 
+.PHONY: sim
+sim: ## Simulate runs under seeded faults (SEEDS=10000), or one of them with all that happens (SEED=n)
+	cargo run --locked --quiet --release -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
+
 .PHONY: fuzz
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
 	cd sparseloco && cargo +nightly fuzz run frame -- -max_total_time=$(or $(FUZZ_SECONDS),60)

@@ -272,7 +272,12 @@ impl Check {
         {
             self.problem("spec.rounds.deadline", "has to be above 0 and at least the grace");
         }
-        Some(RoundRules { quorum_percent: quorum_percent?, grace: grace?, deadline: deadline? })
+        Some(RoundRules {
+            quorum_percent: quorum_percent?,
+            grace: grace?,
+            deadline: deadline?,
+            go_back: rounds.go_back,
+        })
     }
 }
 

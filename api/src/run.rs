@@ -411,13 +411,18 @@ pub struct Rounds {
     pub quorum: Percent,
     /// Wait for the others after the quorum.
     pub grace: DurationText,
-    /// End of a round in any case, from its start.
+    /// Longest that islands train in a round, once one of them has offered: it closes with what is
+    /// there. A plan has the whole round, exchange included, fit into 80 % of it.
     pub deadline: DurationText,
+    /// A word that the run may go back behind checkpoints that are known, and go on without islands
+    /// that hold newer rounds: where they are lost for good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub go_back: bool,
 }
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { quorum: "60%".into(), grace: "30s".into(), deadline: "25m".into() }
+        Self { quorum: "60%".into(), grace: "30s".into(), deadline: "25m".into(), go_back: false }
     }
 }
 

@@ -70,8 +70,10 @@ pub struct RoundRules {
     pub quorum_percent: u8,
     /// Wait for the others after the quorum.
     pub grace: Duration,
-    /// End of a round in any case, from its start.
+    /// Longest training phase of a round with an offer.
     pub deadline: Duration,
+    /// The run may go back behind what islands that are away may hold.
+    pub go_back: bool,
 }
 
 /// A `ComputeIsland`, checked.

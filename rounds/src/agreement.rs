@@ -79,13 +79,12 @@ pub(crate) fn outcome(
 impl State {
     /// Who may say what θ after the round that is committed with `set` is.
     pub(crate) fn voters_after(&self, set: &[Contribution]) -> Vec<Voter> {
-        let weight = |island: &str, epoch| {
-            let own = set.iter().find(|c| c.island == island && c.epoch == epoch);
+        let weight = |island: &str| {
+            let own = set.iter().find(|contribution| contribution.island == island);
             own.map_or(0, |contribution| contribution.tokens)
         };
-        let held = self.holders();
-        held.map(|(island, m)| Voter { island: island.clone(), weight: weight(island, m.epoch) })
-            .collect()
+        let voter = |island: &String| Voter { island: island.clone(), weight: weight(island) };
+        self.holders().map(|(island, _)| voter(island)).collect()
     }
 
     /// Notes what an island came to, if its word counts and nothing is agreed yet.

@@ -85,8 +85,10 @@ pub struct Planned {
     pub quorum_percent: u8,
     /// Wait for the others after the quorum.
     pub grace: Duration,
-    /// End of a round in any case, from its start.
+    /// Longest training phase of a round with an offer.
     pub deadline: Duration,
+    /// See [`RunConfig::go_back`].
+    pub go_back: bool,
     /// Seconds that an exchange is expected to take.
     pub exchange_seconds: f64,
     /// Tokens after which the run is done.
@@ -113,7 +115,7 @@ impl Planned {
             fetch_deadline_ms: milliseconds(exchange.unwrap_or(FETCH_DEADLINE).max(FETCH_DEADLINE)),
             lease_ms: default_lease_ms(),
             go_back_after_ms: default_go_back_after_ms(),
-            go_back: false,
+            go_back: self.go_back,
             tokens: self.tokens,
             max_members: MEMBERS_MAX,
         }

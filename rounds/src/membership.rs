@@ -23,6 +23,11 @@ impl State {
             let epoch = join.who.epoch;
             return Err(Refusal::AlreadyMember { island: island.clone(), epoch });
         }
+        if known.is_some_and(|member| self.is_overtaken(member, join.round)) {
+            // A copy of a call that was made before: the member has come further since.
+            self.renew(island);
+            return Ok(Verdict::yes("known to be further"));
+        }
         let layout = self.check_layout(&join)?;
         self.check_beginning(&join)?;
         self.check_room(island)?;
@@ -52,6 +57,13 @@ impl State {
         self.saved.members.insert(island.clone(), member);
         self.renew(island);
         Ok(Verdict::yes(self.take_in(island, round, theta, self.standing())))
+    }
+
+    /// Whether a member that takes part has come further than `round`, in which a call of the same
+    /// epoch says it is. One that goes back does so because the run did.
+    fn is_overtaken(&self, member: &Member, round: u64) -> bool {
+        let takes_part = member.state != MemberState::Syncing;
+        takes_part && round < member.round && member.round <= self.saved.round
     }
 
     pub(crate) fn ready(&mut self, ready: &Ready) -> Result<Verdict, Refusal> {
@@ -163,6 +175,7 @@ impl State {
         (member.round, member.theta) = (round, theta);
         let is_syncing = member.state == MemberState::Syncing;
         self.saved.held.insert(island.to_string(), round);
+        self.timers.heard.insert(island.to_string());
         if round > self.saved.highest {
             self.demote(island);
             return "ahead of all that the coordinator knows";
@@ -192,7 +205,6 @@ impl State {
     fn renew(&mut self, island: &str) {
         let ends = self.timers.now.plus(self.config.lease_ms);
         self.timers.leases.insert(island.to_string(), ends);
-        self.timers.heard.insert(island.to_string());
     }
 
     /// Offers stay: in a closed set others may serve them, and before that only a member's count.

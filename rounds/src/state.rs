@@ -197,7 +197,7 @@ pub(crate) struct Timers {
     pub(crate) lost: Option<Millis>,
     /// Since when members hold rounds that the coordinator never saw.
     pub(crate) ahead: Option<Millis>,
-    /// Islands that were heard since the coordinator began.
+    /// Islands that have said which round they hold since the coordinator began.
     pub(crate) heard: BTreeSet<String>,
     /// When each member's lease ends.
     pub(crate) leases: BTreeMap<String, Millis>,

@@ -41,7 +41,8 @@ pub(crate) enum GoBack {
 /// Whether the run may go back to round `to`, which somebody waits for since `since`.
 pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, since: Millis) -> GoBack {
     let newest = |rounds: &std::collections::BTreeMap<String, u64>| {
-        let newer = rounds.iter().filter(|(_, round)| **round > to);
+        let is_away = |island: &String| !saved.members.contains_key(island);
+        let newer = rounds.iter().filter(|(island, round)| **round > to && is_away(island));
         newer.max_by_key(|(_, round)| **round).map(|(island, round)| (island.clone(), *round))
     };
     if config.go_back {
@@ -95,8 +96,10 @@ impl State {
         let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
         let same = said.iter().filter(|what| times(what) >= quorum).max();
         let heard = |island: &String| self.timers.heard.contains(island);
-        let all = self.timers.heard.len() >= self.config.islands as usize
-            && self.saved.members.keys().all(heard);
+        // Who is still a member after a lease is there, and would have said that it holds more.
+        let told = since.plus(self.config.lease_ms) <= self.timers.now;
+        let members = self.saved.members.len() >= self.config.islands as usize;
+        let all = members && (told || self.saved.members.keys().all(heard));
         let waited = since.plus(self.config.go_back_after_ms) <= self.timers.now;
         let furthest = said.iter().max_by_key(|what| (what.0, times(what), what.1));
         let furthest = furthest.filter(|_| all || (waited && said.len() >= quorum));
@@ -265,7 +268,9 @@ impl State {
     pub(crate) fn gives_up_at(&self) -> impl Iterator<Item = Millis> {
         let Timers { lost, ahead, .. } = self.timers;
         let (wait, stall) = (self.config.go_back_after_ms, self.config.stall_ms());
+        let lease = self.config.lease_ms;
         let waits = [lost.map(|at| at.plus(stall)), lost.map(|at| at.plus(wait))];
-        waits.into_iter().flatten().chain(ahead.map(|at| at.plus(wait)))
+        let ahead = [ahead.map(|at| at.plus(lease)), ahead.map(|at| at.plus(wait))];
+        waits.into_iter().chain(ahead).flatten()
     }
 }

@@ -205,7 +205,15 @@ impl World {
         if self.is_over() { Ok(()) } else { Err(self.stuck()) }
     }
 
-    fn stuck(&self) -> Fault {
+    fn stuck(&mut self) -> Fault {
+        for at in 0..self.islands.len() {
+            let Island { name, alive, busy, at, standing, looks_at, .. } = &self.islands[at];
+            let text = format!(
+                "{name}: alive {alive}, {busy:?}, {looks_at:?}, round {}, {standing:?}",
+                at.round
+            );
+            self.tell(|| text);
+        }
         let view = self.coordinator.as_ref().map(|process| &process.view);
         let why = view.map_or_else(String::new, |view| {
             format!("round {} {:?}: {}", view.round, view.phase, view.reason)

@@ -87,6 +87,7 @@ pub fn spec(
         quorum_percent: plan.rounds.quorum_percent,
         grace: plan.rounds.grace,
         deadline: plan.rounds.deadline,
+        go_back: plan.rounds.go_back,
         exchange_seconds: plan.outer.exchange_seconds,
         tokens: plan.run.tokens,
     };

@@ -83,6 +83,7 @@ pub(super) fn coordinator(
         quorum_percent: request.rounds.quorum_percent,
         grace: request.rounds.grace,
         deadline: request.rounds.deadline,
+        go_back: request.rounds.go_back,
         // Uplinks are measured by the exchanges themselves; the least deadline is generous.
         exchange_seconds: 0.0,
         tokens: record.run.tokens,

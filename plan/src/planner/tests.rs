@@ -59,6 +59,7 @@ fn run(model: &str, sequences: u32) -> RunRequest {
             quorum_percent: 60,
             grace: Duration::from_secs(30),
             deadline: Duration::from_secs(1500),
+            go_back: false,
         },
         checkpoint: None,
         checkpoint_every_rounds: 10,

@@ -256,6 +256,16 @@ mod joining_a_run {
     }
 
     #[test]
+    fn a_join_that_comes_late_and_twice_takes_nobody_back() {
+        let mut run = Run::training(&["a", "b"]);
+        (0..3).for_each(|_| run.round(&["a", "b"]));
+        run.yes(Event::Join(joining("a", 1, 0)));
+        run.yes(Event::Join(joining("b", 1, 1)));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Training, 3));
+        assert_eq!(["a", "b"].map(|island| run.member(island)), [MemberState::Active; 2]);
+    }
+
+    #[test]
     fn an_older_epoch_is_refused_for_every_call() {
         let mut run = Run::training(&["a", "b"]);
         run.yes(Event::Join(joining("a", 2, 0)));

@@ -49,6 +49,7 @@ pub(crate) fn of(model: Llama, sequences: u32, sequence_length: u32) -> RunReque
             quorum_percent: 60,
             grace: Duration::from_secs(30),
             deadline: Duration::from_secs(7200),
+            go_back: false,
         },
         checkpoint: None,
         checkpoint_every_rounds: 10,
