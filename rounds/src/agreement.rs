@@ -196,7 +196,8 @@ mod tests {
             .iter()
             .map(|(island, weight)| Voter { island: (*island).into(), weight: *weight })
             .collect();
-        let table: [(&[(&str, u8)], Outcome, &str); 9] = [
+        type Said = &'static [(&'static str, u8)];
+        let table: [(Said, Outcome, &str); 9] = [
             (&[], Outcome::Open, "nobody has voted"),
             (&[("a", 9)], Outcome::Open, "the first is not the last"),
             (&[("stranger", 9)], Outcome::Open, "others do not count"),

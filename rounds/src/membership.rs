@@ -55,15 +55,15 @@ impl State {
             missed,
         };
         self.saved.members.insert(island.clone(), member);
+        self.timers.joined = self.timers.now;
         self.renew(island);
         Ok(Verdict::yes(self.take_in(island, round, theta, self.standing())))
     }
 
-    /// Whether a member that takes part has come further than `round`, in which a call of the same
-    /// epoch says it is. One that goes back does so because the run did.
+    /// Whether a member has come further than `round`, in which a call of the same epoch says it
+    /// is. One that goes back does so because the run did.
     fn is_overtaken(&self, member: &Member, round: u64) -> bool {
-        let takes_part = member.state != MemberState::Syncing;
-        takes_part && round < member.round && member.round <= self.saved.round
+        round < member.round && member.round <= self.saved.round && self.may_be_true(member)
     }
 
     pub(crate) fn ready(&mut self, ready: &Ready) -> Result<Verdict, Refusal> {

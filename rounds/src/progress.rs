@@ -106,8 +106,8 @@ impl State {
         self.saved.reason = reason;
         let leases = std::mem::take(&mut self.timers.leases);
         let heard = std::mem::take(&mut self.timers.heard);
-        let Timers { now, ahead, .. } = self.timers;
-        self.timers = Timers { now, phase: now, leases, heard, ahead, ..Timers::default() };
+        let Timers { now, joined, ahead, .. } = self.timers;
+        self.timers = Timers { now, phase: now, leases, heard, joined, ahead, ..Timers::default() };
         true
     }
 

@@ -195,6 +195,8 @@ pub(crate) struct Timers {
     pub(crate) pieces: BTreeMap<String, u64>,
     /// Since when nobody holds the round in progress.
     pub(crate) lost: Option<Millis>,
+    /// When the last member joined.
+    pub(crate) joined: Millis,
     /// Since when members hold rounds that the coordinator never saw.
     pub(crate) ahead: Option<Millis>,
     /// Islands that have said which round they hold since the coordinator began.

@@ -38,8 +38,18 @@ pub(crate) enum GoBack {
     Kept { island: String, round: u64 },
 }
 
-/// Whether the run may go back to round `to`, which somebody waits for since `since`.
-pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, since: Millis) -> GoBack {
+/// Since when a run is held up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// Since when nobody holds its round,
+    pub(crate) since: Millis,
+    /// and when the last member joined.
+    pub(crate) joined: Millis,
+}
+
+/// Whether the run may go back to round `to`.
+pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, waits: Waits) -> GoBack {
+    let Waits { since, joined } = waits;
     let newest = |rounds: &std::collections::BTreeMap<String, u64>| {
         let is_away = |island: &String| !saved.members.contains_key(island);
         let newer = rounds.iter().filter(|(island, round)| **round > to && is_away(island));
@@ -56,7 +66,8 @@ pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, since: Millis
             GoBack::WaitsFor { island, round, until: since.plus(config.go_back_after_ms) }
         }
         None if saved.commits.iter().any(|commit| commit.round == to) => {
-            GoBack::MayApply { until: since.plus(config.stall_ms()) }
+            let until = since.max(joined).plus(config.stall_ms());
+            GoBack::MayApply { until: until.min(since.plus(config.go_back_after_ms)) }
         }
         None => GoBack::Now,
     }
@@ -177,7 +188,7 @@ impl State {
 
     /// Whether a member holds what is on record, or of what the record knows nothing: it may have
     /// been taken over from a store that ended before.
-    fn may_be_true(&self, member: &Member) -> bool {
+    pub(crate) fn may_be_true(&self, member: &Member) -> bool {
         let known = self.saved.starts.get(&member.round).and_then(|start| start.theta);
         known.is_none_or(|theta| theta == member.theta)
     }
@@ -210,7 +221,8 @@ impl State {
     fn is_given_up(&mut self, to: u64) -> bool {
         let since = *self.timers.lost.get_or_insert(self.timers.now);
         let (from, now) = (self.saved.round, self.timers.now);
-        self.saved.reason = match may_go_back(&self.saved, &self.config, to, since) {
+        let waits = Waits { since, joined: self.timers.joined };
+        self.saved.reason = match may_go_back(&self.saved, &self.config, to, waits) {
             GoBack::Now => return true,
             GoBack::WaitsFor { until, .. } | GoBack::MayApply { until } if until <= now => {
                 return true;
@@ -269,7 +281,8 @@ impl State {
         let Timers { lost, ahead, .. } = self.timers;
         let (wait, stall) = (self.config.go_back_after_ms, self.config.stall_ms());
         let lease = self.config.lease_ms;
-        let waits = [lost.map(|at| at.plus(stall)), lost.map(|at| at.plus(wait))];
+        let joined = lost.map(|at| at.max(self.timers.joined).plus(stall));
+        let waits = [joined, lost.map(|at| at.plus(wait))];
         let ahead = [ahead.map(|at| at.plus(lease)), ahead.map(|at| at.plus(wait))];
         waits.into_iter().chain(ahead).flatten()
     }

@@ -23,17 +23,32 @@ pub enum Fault {
     /// A round was left out.
     Gap(u64),
     /// The run went back though somebody held the newer round.
-    WentBack { to: u64, holder: String },
+    WentBack {
+        /// The round that it went back to.
+        to: u64,
+        /// Who held a newer one.
+        holder: String,
+    },
     /// A committed contribution was never offered, or not by its island.
     NotOffered(String),
     /// A set was closed with too few offers, before its time.
-    BelowQuorum { offers: usize, active: usize },
+    BelowQuorum {
+        /// Offers in the set.
+        offers: usize,
+        /// Islands that could have offered.
+        active: usize,
+    },
     /// θ is not what the commits lead to, though it could be known.
     WrongTheta(u64),
     /// A text was trained on twice.
     TextTwice(SampleRange),
     /// An honest island was turned away.
-    Refused { island: String, why: String },
+    Refused {
+        /// The island.
+        island: String,
+        /// What it was told.
+        why: String,
+    },
     /// An exchange was waited for in which nobody got any further.
     Stalled(u64),
     /// A queue grew beyond its bound.

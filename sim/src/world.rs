@@ -205,15 +205,7 @@ impl World {
         if self.is_over() { Ok(()) } else { Err(self.stuck()) }
     }
 
-    fn stuck(&mut self) -> Fault {
-        for at in 0..self.islands.len() {
-            let Island { name, alive, busy, at, standing, looks_at, .. } = &self.islands[at];
-            let text = format!(
-                "{name}: alive {alive}, {busy:?}, {looks_at:?}, round {}, {standing:?}",
-                at.round
-            );
-            self.tell(|| text);
-        }
+    fn stuck(&self) -> Fault {
         let view = self.coordinator.as_ref().map(|process| &process.view);
         let why = view.map_or_else(String::new, |view| {
             format!("round {} {:?}: {}", view.round, view.phase, view.reason)
@@ -238,7 +230,7 @@ impl World {
             Happening::View { island, life, view } => self.see(island, life, view),
             Happening::Step { island, life, round, step } => self.step(island, life, round, step),
             Happening::Fetched { island, life, round, owner, from } => {
-                self.got(island, life, round, owner, from);
+                self.got((island, life), (round, owner), from);
             }
             Happening::Synced { island, life, from, round } => {
                 self.synced(island, life, from, round);

@@ -97,7 +97,7 @@ fn a_contribution_is_served_only_once_its_round_is_closed_with_it() {
         (view(Phase::Fetching, 3), not_yet, "closed without it"),
         (closed_with(&[other]), not_yet, "closed with another's"),
         (closed_with(&[another]), not_yet, "closed with another offer of the island"),
-        (closed_with(&[offered.clone()]), (None, None), "closed with it"),
+        (closed_with(std::slice::from_ref(&offered)), (None, None), "closed with it"),
         (RunView { phase: Phase::Training, ..closed_with(&[offered]) }, not_yet, "open again"),
         (after(&commit), (None, None), "committed"),
         (after(&dropped), not_yet, "committed without it"),

@@ -209,12 +209,11 @@ impl World {
         other.alive && other.frozen_until <= self.now && !cut && other.busy != Busy::Ended
     }
 
-    pub(crate) fn got(&mut self, island: usize, life: u64, round: u64, owner: String, from: usize) {
+    pub(crate) fn got(&mut self, (island, life): (usize, u64), key: (u64, String), from: usize) {
         if !self.is_live(island, life) {
             return;
         }
-        self.islands[island].fetching.remove(&(round, owner.clone()));
-        let key = (round, owner);
+        self.islands[island].fetching.remove(&key);
         let came =
             self.can_serve(island, from).then(|| self.islands[from].store.get(&key)).flatten();
         if let Some(digest) = came.copied() {

@@ -77,7 +77,7 @@ impl Session {
     /// Writes the events that wait; whether all are written.
     fn write_events(&mut self) -> bool {
         let written = self.events.flush();
-        self.note_written(written.as_ref().map(|()| ()).map_err(|error| error as _));
+        self.note_written(written.as_ref().copied().map_err(|error| error as _));
         written.is_ok()
     }
 
