@@ -483,7 +483,7 @@ fn a_start_on_a_full_disk_leaves_nothing_that_keeps_the_next_one_away() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("run.json"), "{}", stderr(&output));
     // As a crash would leave it.
-    fs::write(place.path("runs/tiny/run.tmp"), "{").unwrap();
+    fs::write(place.path("runs/tiny/run.json.partial"), "{").unwrap();
     let output = place.up(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
