@@ -128,9 +128,7 @@ fn checkpoints_that_are_damaged_or_of_another_model_are_refused_and_kept() {
     }
     let (_, code, complaints) = place.up(&["--resume"]).end();
     assert_eq!(code, 2, "{complaints}");
-    for expected in ["failed to find a whole checkpoint", "failed to use the checkpoint file"] {
-        assert!(complaints.contains(expected), "{complaints}");
-    }
+    assert!(complaints.contains("no complete checkpoint of any of its islands"), "{complaints}");
     for (path, whole) in all.iter().zip(whole) {
         fs::write(path, whole).unwrap();
     }
@@ -221,7 +219,8 @@ fn an_island_is_added_to_a_run_whose_inner_steps_the_plan_chose() {
         fs::write(place.path("run.yaml"), text.replace("  devices:", link)).unwrap();
         let plan = place.heteroloco(&["plan", "-f", "run.yaml", "--emulate", "--json"]);
         let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
-        plan["rounds"]["innerSteps"].clone()
+        let islands = plan["islands"].as_array().expect("islands");
+        islands.iter().filter_map(|island| island["innerSteps"].as_u64()).max()
     };
     let [a, b] = two_islands();
     let two = planned(&[a, b]);
