@@ -178,7 +178,7 @@ async fn a_restart_at_any_moment_of_a_round_loses_nothing() {
     assert_eq!(view.commits[0].set[0].loss.to_bits(), 0.1f32.to_bits());
     assert!(server.applied("a", 9).await);
     let server = server.restart().await;
-    assert!(!server.applied("b", 8).await);
+    assert!(!server.applied("b", 10).await);
     let server = server.restart().await;
     assert_eq!(server.view().await.members[1].state, MemberState::Syncing);
 
