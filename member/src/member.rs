@@ -147,15 +147,7 @@ impl Member {
             Arc::clone(&traffic),
             (config.island.clone(), &config.timeouts),
         ));
-        let standing = Standing {
-            island: config.island.clone(),
-            epoch: config.epoch,
-            round: 0,
-            offered: false,
-            forgone: false,
-            fetched: None,
-            needs_snapshot: false,
-        };
+        let standing = Standing::at(config.island.clone(), config.epoch, 0);
         Ok(Member {
             layout_hash: Digest(layout.hash(&config.codec)),
             session: (config.rank == 0).then_some(session),
@@ -220,9 +212,8 @@ impl Member {
     /// The samples of the round in progress that are this island's to train on, in this order.
     pub fn samples(&self) -> Vec<SampleRange> {
         let Standing { island, epoch, .. } = &self.standing;
-        let members = self.view.iter().flat_map(|view| &view.members);
-        let me = members.filter(|m| m.island == *island && m.epoch == *epoch);
-        me.flat_map(|member| member.samples.iter().copied()).collect()
+        let me = self.view.as_ref().and_then(|view| view.member(island, *epoch));
+        me.map(|member| member.samples.clone()).unwrap_or_default()
     }
 
     /// Samples that the round in progress takes of all islands that take part in it, as last heard:
@@ -467,7 +458,7 @@ impl Member {
         };
         let Standing { island, epoch, .. } = &self.standing;
         let shown = |view: &Option<RunView>| {
-            view.iter().flat_map(|v| &v.members).any(|m| m.island == *island && m.epoch == *epoch)
+            view.as_ref().is_some_and(|view| view.member(island, *epoch).is_some())
         };
         self.runtime.block_on(async {
             session.join(join).await?;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Member, State, Vote};
+use crate::state::{State, Vote};
 use crate::types::{Contribution, Digest, MemberState};
 
 /// Whose word counts on θ of the round in progress.
@@ -153,25 +153,17 @@ impl State {
         let round = self.saved.round;
         self.saved.starts.entry(round).or_default().theta = Some(theta);
         self.timers.voted = None;
-        let differs = |m: &Member| m.round == round && m.theta != theta;
-        let agrees = |m: &Member| m.round == round && m.theta == theta;
-        let members = self.saved.members.iter();
-        let (mut others, mut holders) = (Vec::new(), Vec::new());
-        for (island, member) in members {
-            if differs(member) {
-                others.push(island.clone());
-            } else if agrees(member) && member.state == MemberState::Syncing {
-                holders.push(island.clone());
-            }
-        }
-        others.iter().for_each(|island| self.demote(island));
         let standing = self.standing();
-        for island in holders {
-            self.saved.held.insert(island.clone(), round);
-            if let Some(member) = self.saved.members.get_mut(&island) {
+        let mut others = Vec::new();
+        for (island, member) in &mut self.saved.members {
+            if member.round == round && member.theta != theta {
+                others.push(island.clone());
+            } else if member.round == round && member.state == MemberState::Syncing {
+                self.saved.held.insert(island.clone(), round);
                 member.state = standing;
             }
         }
+        others.iter().for_each(|island| self.demote(island));
     }
 }
 

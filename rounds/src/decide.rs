@@ -25,10 +25,23 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// At the beginning of `round`, in which nothing has happened yet.
+    pub fn at(island: String, epoch: u64, round: u64) -> Standing {
+        Standing {
+            island,
+            epoch,
+            round,
+            offered: false,
+            forgone: false,
+            fetched: None,
+            needs_snapshot: false,
+        }
+    }
+
     /// Takes note of what a view says of the island, before it decides: a snapshot is not needed
     /// any more where the run has come back to just what the island holds.
     pub fn heed(&mut self, view: &RunView) {
-        let known = view.members.iter().find(|m| m.island == self.island && m.epoch == self.epoch);
+        let known = view.member(&self.island, self.epoch);
         let confirmed = |m: &MemberView| {
             view.round == self.round && m.round == self.round && m.state != MemberState::Syncing
         };
@@ -84,8 +97,7 @@ pub enum Directive {
 
 /// The next directive, first match wins: catching up comes before taking part.
 pub fn decide(view: &RunView, me: &Standing) -> Directive {
-    let known = view.members.iter().find(|m| m.island == me.island && m.epoch == me.epoch);
-    let Some(member) = known else { return Directive::Join };
+    let Some(member) = view.member(&me.island, me.epoch) else { return Directive::Join };
     if me.round > view.highest {
         return tell_of_round(view, member, me);
     }
@@ -170,15 +182,7 @@ mod tests {
     use super::*;
 
     fn standing(round: u64) -> Standing {
-        Standing {
-            island: "a".into(),
-            epoch: 1,
-            round,
-            offered: false,
-            forgone: false,
-            fetched: None,
-            needs_snapshot: false,
-        }
+        Standing::at("a".into(), 1, round)
     }
 
     fn commit(round: u64) -> Commit {

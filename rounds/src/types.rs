@@ -234,3 +234,10 @@ pub struct RunView {
     /// See `closing`.
     pub grace_ms: u64,
 }
+
+impl RunView {
+    /// The member that runs this epoch of an island's plan.
+    pub fn member(&self, island: &str, epoch: u64) -> Option<&MemberView> {
+        self.members.iter().find(|member| member.island == island && member.epoch == epoch)
+    }
+}

@@ -106,7 +106,7 @@ pub(crate) struct Island {
 impl Island {
     pub(crate) fn new(name: String) -> Island {
         Island {
-            standing: standing(&name, 0, 0),
+            standing: Standing::at(name.clone(), 0, 0),
             name,
             epoch: 0,
             life: 0,
@@ -154,7 +154,7 @@ impl Island {
     /// Begins a round, in which nothing has happened yet.
     pub(crate) fn stand_at(&mut self, at: Checkpoint) {
         self.at = at;
-        self.standing = standing(&self.name, self.epoch, at.round);
+        self.standing = Standing::at(self.name.clone(), self.epoch, at.round);
         self.offer = None;
         self.reported = None;
         self.lacks_since = None;
@@ -169,17 +169,5 @@ impl Island {
     pub(crate) fn holds(&self, round: u64, contribution: &Contribution) -> bool {
         let held = self.store.get(&(round, contribution.island.clone()));
         held == Some(&contribution.digest)
-    }
-}
-
-fn standing(island: &str, epoch: u64, round: u64) -> Standing {
-    Standing {
-        island: island.to_string(),
-        epoch,
-        round,
-        offered: false,
-        forgone: false,
-        fetched: None,
-        needs_snapshot: false,
     }
 }

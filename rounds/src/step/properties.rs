@@ -320,9 +320,7 @@ impl Honest {
 
     fn act(&mut self, run: &mut Run) -> Result<(), Refusal> {
         let view = run.state.view();
-        let Some(me) =
-            view.members.iter().find(|m| m.island == self.island && m.epoch == self.epoch)
-        else {
+        let Some(me) = view.member(self.island, self.epoch) else {
             run.call(joining(self.who(), self.round, self.theta))?;
             return Ok(());
         };

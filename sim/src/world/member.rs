@@ -125,10 +125,9 @@ impl World {
         let me = &mut self.islands[island];
         me.standing.forgone = false;
         me.busy = Busy::Training;
-        let (life, name, epoch) = (me.life, me.name.clone(), me.epoch);
-        let members = me.view.iter().flat_map(|view| &view.members);
-        let own = members.filter(|m| m.island == name && m.epoch == epoch);
-        me.samples = own.flat_map(|member| member.samples.iter().copied()).collect();
+        let (life, name) = (me.life, me.name.clone());
+        let own = me.view.as_ref().and_then(|view| view.member(&name, me.epoch));
+        me.samples = own.map(|member| member.samples.clone()).unwrap_or_default();
         let samples = self.islands[island].samples.clone();
         self.tell(|| format!("{name}: text {samples:?}"));
         self.after(ms, Happening::Step { island, life, round, step: 1 });
