@@ -96,23 +96,7 @@ mod tests {
     use super::*;
 
     fn view(phase: Phase, round: u64, closing: bool) -> RunView {
-        RunView {
-            version: 1,
-            phase,
-            round,
-            theta_hash: None,
-            tokens: 0,
-            members: vec![],
-            closed: vec![],
-            commits: vec![],
-            traceparent: String::new(),
-            reason: String::new(),
-            checkpoint: None,
-            highest: 0,
-            samples: 0,
-            closing,
-            grace_ms: 60_000,
-        }
+        RunView { phase, round, closing, grace_ms: 60_000, ..RunView::default() }
     }
 
     #[test]

@@ -100,30 +100,11 @@ mod tests {
             island: (*island).into(),
             epoch: *epoch,
             state: MemberState::Active,
-            ranks: vec![],
-            round: 0,
-            offered: false,
             tokens: *tokens,
-            samples: vec![],
-            rejected: 0,
+            ..MemberView::default()
         };
-        RunView {
-            version: 1,
-            phase: Phase::Training,
-            round: 0,
-            theta_hash: None,
-            tokens,
-            members: members.iter().map(member).collect(),
-            closed: vec![],
-            commits: vec![],
-            traceparent: String::new(),
-            reason: String::new(),
-            checkpoint: None,
-            highest: 0,
-            samples: 0,
-            closing: false,
-            grace_ms: 0,
-        }
+        let (phase, members) = (Phase::Training, members.iter().map(member).collect());
+        RunView { phase, tokens, members, ..RunView::default() }
     }
 
     #[test]

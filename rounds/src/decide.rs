@@ -190,33 +190,15 @@ mod tests {
     }
 
     fn view(phase: Phase, round: u64, state: MemberState) -> RunView {
-        let member = MemberView {
-            island: "a".into(),
-            epoch: 1,
-            state,
-            ranks: vec![],
-            round,
-            offered: false,
-            tokens: 0,
-            samples: vec![],
-            rejected: 0,
-        };
+        let member =
+            MemberView { island: "a".into(), epoch: 1, state, round, ..MemberView::default() };
         RunView {
-            version: 1,
             phase,
             round,
-            theta_hash: None,
-            tokens: 0,
-            members: vec![member],
-            closed: vec![],
-            commits: vec![],
-            traceparent: String::new(),
-            reason: "because".into(),
-            checkpoint: None,
             highest: round,
-            samples: 0,
-            closing: false,
-            grace_ms: 0,
+            members: vec![member],
+            reason: "because".into(),
+            ..RunView::default()
         }
     }
 

@@ -68,9 +68,10 @@ pub struct RankAddress {
 }
 
 /// How far a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberState {
     /// Needs θ of the round in progress.
+    #[default]
     Syncing,
     /// Holds θ; takes part from the next round.
     Ready,
@@ -116,7 +117,7 @@ pub struct Rejection {
 }
 
 /// One island as the others see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberView {
     /// Name of the island.
     pub island: String,
@@ -187,9 +188,10 @@ pub struct Checkpoint {
 }
 
 /// Where the run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Too few members to begin.
+    #[default]
     Waiting,
     /// Members train and offer.
     Training,
@@ -199,8 +201,9 @@ pub enum Phase {
     Done,
 }
 
-/// All that a member needs to know in order to act. Levels, not edges: the newest view suffices.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// All that a member needs to know in order to act. Levels, not edges: the newest view suffices. The
+/// default is a run that nobody has joined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunView {
     /// Grows with every change.
     pub version: u64,

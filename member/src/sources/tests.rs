@@ -293,21 +293,6 @@ async fn a_contribution_is_had_as_soon_as_its_owner_sees_the_round_closed() {
 }
 
 fn closed(contribution: rounds::types::Contribution) -> RunView {
-    RunView {
-        version: 1,
-        phase: Phase::Fetching,
-        round: ROUND,
-        theta_hash: None,
-        tokens: 0,
-        members: vec![],
-        closed: vec![contribution],
-        commits: vec![],
-        traceparent: String::new(),
-        reason: String::new(),
-        checkpoint: None,
-        highest: 0,
-        samples: 0,
-        closing: false,
-        grace_ms: 0,
-    }
+    let (phase, closed) = (Phase::Fetching, vec![contribution]);
+    RunView { phase, round: ROUND, closed, ..RunView::default() }
 }

@@ -25,23 +25,7 @@ fn contribution(island: &str, digest: Digest) -> Contribution {
 }
 
 fn view(phase: Phase, round: u64) -> RunView {
-    RunView {
-        version: 1,
-        phase,
-        round,
-        theta_hash: None,
-        tokens: 0,
-        members: vec![],
-        closed: vec![],
-        commits: vec![],
-        traceparent: String::new(),
-        reason: String::new(),
-        checkpoint: None,
-        highest: 0,
-        samples: 0,
-        closing: false,
-        grace_ms: 0,
-    }
+    RunView { phase, round, ..RunView::default() }
 }
 
 #[test]

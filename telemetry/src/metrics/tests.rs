@@ -43,21 +43,13 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
         island: "a".to_owned(),
         epoch: 1,
         state,
-        ranks: Vec::new(),
-        round: 0,
-        offered: false,
-        tokens: 0,
-        samples: vec![],
-        rejected: 0,
+        ..MemberView::default()
     };
     RunView {
-        version: 1,
         phase,
         round: 9,
-        theta_hash: None,
         tokens: 12_345,
         members: states.iter().map(member).collect(),
-        closed: Vec::new(),
         commits: vec![Commit {
             round: 8,
             set: Vec::new(),
@@ -65,13 +57,7 @@ fn view(phase: Phase, states: &[MemberState]) -> RunView {
             tokens: 0,
             samples: 0,
         }],
-        traceparent: String::new(),
-        reason: String::new(),
-        checkpoint: None,
-        highest: 0,
-        samples: 0,
-        closing: false,
-        grace_ms: 0,
+        ..RunView::default()
     }
 }
 
