@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use rounds::decide::Standing;
 use rounds::types::{Commit, Contribution, Digest};
 use sparseloco::codec::{PieceAt, PieceInput, compress_piece, restore_piece};
 use sparseloco::outer::{ApplyError, PieceState, Weighted, apply_piece, local_start};
@@ -213,10 +214,9 @@ impl Member {
 
     /// Begins a round, in which nothing has happened yet.
     pub(crate) fn stand_at(&mut self, round: u64) {
-        self.standing.round = round;
-        self.standing.offered = false;
-        self.standing.forgone = false;
-        self.standing.fetched = None;
+        let Standing { island, epoch, needs_snapshot, .. } = &self.standing;
+        let at = Standing::at(island.clone(), *epoch, round);
+        self.standing = Standing { needs_snapshot: *needs_snapshot, ..at };
         self.offer = None;
         self.sent.clear();
         self.forgone = None;

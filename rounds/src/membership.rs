@@ -38,8 +38,7 @@ impl State {
         self.saved.layout = Some(layout);
         self.saved.epochs.insert(island.clone(), join.who.epoch);
         let (round, theta) = (join.round, join.theta_hash);
-        // What it kept or held before it has no more, or it would say so.
-        self.saved.held.insert(island.clone(), round);
+        // What it kept before it has no more, or it would say so.
         self.saved.kept.retain(|keeper, kept| keeper != island || *kept <= round);
         let member = Member {
             epoch: join.who.epoch,

@@ -385,7 +385,7 @@ impl State {
     }
 
     pub(crate) fn tokens(&self) -> u64 {
-        self.start().tokens
+        self.saved.tokens()
     }
 
     /// The closed set in its order: by name.

@@ -97,8 +97,6 @@ pub(crate) struct Island {
     /// Its next θ is wrong by a bit.
     pub(crate) flips: bool,
     pub(crate) tries: u32,
-    /// When the coordinator last heard of it.
-    pub(crate) heard: u64,
     /// The newest checkpoint that the coordinator acknowledged.
     pub(crate) kept: u64,
 }
@@ -126,7 +124,6 @@ impl Island {
             lacks_since: None,
             flips: false,
             tries: 0,
-            heard: 0,
             kept: 0,
         }
     }

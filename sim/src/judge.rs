@@ -51,8 +51,6 @@ pub enum Fault {
     },
     /// An exchange was waited for in which nobody got any further.
     Stalled(u64),
-    /// A queue grew beyond its bound.
-    Overfull(&'static str),
     /// After the last fault, the run does not come to its end.
     Stuck(String),
 }

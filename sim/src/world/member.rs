@@ -43,14 +43,11 @@ impl World {
         if !self.is_live(island, life) {
             return;
         }
-        let known = self.islands[island].view.as_ref();
         // A view that was overtaken by a newer one of the same coordinator is no news.
-        let older = known.is_some_and(|known| known.version > view.version);
-        let anew = known.is_some_and(|known| known.version > view.version + 1_000_000);
-        if older
-            && !anew
-            && self.coordinator.as_ref().is_some_and(|p| p.view.version > view.version)
-        {
+        let version = |view: &Rc<RunView>| view.version;
+        let known = self.islands[island].view.as_ref().map(version);
+        let newest = self.coordinator.as_ref().map(|process| version(&process.view));
+        if known > Some(view.version) && newest > Some(view.version) {
             return;
         }
         self.islands[island].view = Some(view);

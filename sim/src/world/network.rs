@@ -131,20 +131,17 @@ impl World {
 
     /// One turn of the coordinator; what changed is shown once it is written.
     pub(crate) fn take(&mut self, event: Event, caller: Option<Caller>) -> Result<(), Fault> {
-        let now = self.now;
-        let Some(process) = &mut self.coordinator else { return Ok(()) };
-        if process.writing.is_some() {
+        if self.coordinator.as_ref().is_none_or(|process| process.writing.is_some()) {
             // A tick; the turn that is being written will look at the clock after it.
             return Ok(());
         }
-        let told = (caller.is_some()).then(|| event.clone());
+        self.note(&event);
+        let now = self.now;
+        let Some(process) = &mut self.coordinator else { return Ok(()) };
         let turn = Turn::take(&process.state, event, process.clock(now));
         let turn = turn.map_err(|unsound| Fault::Unsound(unsound.to_string()))?;
         let writes = turn.to_save().is_some();
         process.writing = Some((turn, caller));
-        if let (Some(event), Some(caller)) = (told, caller) {
-            self.note(&event, caller);
-        }
         if writes {
             let (term, ms) = (self.term, self.rng.between(1, 12));
             self.after(ms, Happening::Written { term });
@@ -153,8 +150,7 @@ impl World {
         self.show()
     }
 
-    fn note(&mut self, event: &Event, caller: Caller) {
-        self.islands[caller.island].heard = self.now;
+    fn note(&mut self, event: &Event) {
         match event {
             Event::Applied(applied) => {
                 let who = applied.who.island.clone();
