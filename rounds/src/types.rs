@@ -201,8 +201,8 @@ pub enum Phase {
     Done,
 }
 
-/// All that a member needs to know in order to act. Levels, not edges: the newest view suffices. The
-/// default is a run that nobody has joined.
+/// All that a member needs to know in order to act. Levels, not edges: the newest view suffices.
+/// The default is a run that nobody has joined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunView {
     /// Grows with every change.
