@@ -118,7 +118,11 @@ pub enum SessionError {
 impl SessionError {
     /// Whether what the user asked for has to change before it can work.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Checkpoints(_) | Self::Beginning(_))
+        match self {
+            Self::Checkpoints(error) => error.is_refusal(),
+            Self::Beginning(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! there.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use plan::planner::RunPlan;
@@ -49,6 +49,19 @@ pub enum CheckpointsError {
         /// What it would be.
         is: PathBuf,
     },
+}
+
+impl CheckpointsError {
+    /// Whether what the user asked for has to change before it can work; a full disk may have room
+    /// again.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Occupied { .. } | Self::Elsewhere { .. } => true,
+            Self::Unusable { source, .. } => {
+                !matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            }
+        }
+    }
 }
 
 /// The folder of a run's checkpoints, with one folder for each island.

@@ -43,6 +43,8 @@ fn an_island_killed_at_any_point_of_a_round_comes_back_and_the_run_goes_on() {
         let kill = Script { kill: Some((2, point)), ..Script::default() };
         let killed = cluster.island_with("flaky", 2, 1, kill).finish();
         assert_eq!(killed.ended, "killed", "{point:?}");
+        // Beyond the rounds of which others still serve the contributions.
+        steady.wait_for_rounds(5);
         let opens = Script { opens: Some(gate), ..Script::default() };
         let back = cluster.island_with("flaky", 2, 2, opens);
         back.wait_for_rounds(4);
