@@ -68,6 +68,10 @@ pub struct Spec {
     adopt: Option<Adopt>,
 }
 
+/// How long a round that nobody holds is waited for: all islands are processes of this machine, so
+/// one that is away for longer has ended, and what only its memory held is gone.
+const GO_BACK_AFTER_MS: u64 = 60_000;
+
 /// Its store in the run's folder.
 pub fn store(folder: &Path) -> PathBuf {
     folder.join("coordinator.redb")
@@ -95,7 +99,7 @@ pub fn spec(
         listen: listen.to_owned(),
         store: store(folder),
         metrics: "127.0.0.1:0".to_owned(),
-        run: planned.rules(),
+        run: RunConfig { go_back_after_ms: GO_BACK_AFTER_MS, ..planned.rules() },
         adopt: adopt.cloned(),
     }
 }
