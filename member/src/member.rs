@@ -91,6 +91,8 @@ pub struct Member {
     pub(crate) session: Option<Session>,
     pub(crate) standing: Standing,
     pub(crate) known: Known,
+    /// What people should know of how it came to that, for the coordinator to show.
+    complaint: String,
     pub(crate) error: Vec<f32>,
     pub(crate) report: RoundReport,
     /// The leader's offer of this round, and whether the island leaves after it.
@@ -173,10 +175,18 @@ impl Member {
             traffic,
             standing,
             known: Known::default(),
+            complaint: String::new(),
             ranks,
             stop,
             runtime,
         })
+    }
+
+    /// What people should know of the state that the island begins with, such as a damaged
+    /// checkpoint that was passed over; empty where there is nothing. Shown by the coordinator from
+    /// the next time on that the island joins.
+    pub fn complain(&mut self, complaint: String) {
+        self.complaint = complaint;
     }
 
     /// The group of the island's ranks, for gradients.
@@ -455,6 +465,7 @@ impl Member {
             round_samples: self.config.round_samples,
             tokens: self.known.tokens,
             samples: self.known.samples,
+            complaint: self.complaint.clone(),
         };
         let Standing { island, epoch, .. } = &self.standing;
         let shown = |view: &Option<RunView>| {

@@ -104,6 +104,7 @@ pub(crate) fn member(island: &str, address: &str) -> MemberView {
         tokens: 0,
         samples: vec![],
         rejected: 0,
+        complaint: String::new(),
     }
 }
 

@@ -158,6 +158,7 @@ impl TryFrom<v1::JoinRequest> for Join {
             round_samples: wire.round_samples,
             tokens: wire.tokens,
             samples: wire.samples,
+            complaint: bounds::text("complaint", wire.complaint, DETAIL_BYTES_MAX)?,
         })
     }
 }
@@ -175,6 +176,7 @@ impl From<Join> for v1::JoinRequest {
             round_samples: join.round_samples,
             tokens: join.tokens,
             samples: join.samples,
+            complaint: to_detail(&join.complaint),
         }
     }
 }

@@ -3,7 +3,8 @@
 use rounds::types::{Checkpoint, Commit, MemberState, MemberView, Phase, RunView, SampleRange};
 
 use crate::bounds::{
-    self, COMMITS_MAX, CONTRIBUTIONS_MAX, MEMBERS_MAX, RANGES_MAX, RANKS_MAX, REASON_BYTES_MAX,
+    self, COMMITS_MAX, CONTRIBUTIONS_MAX, DETAIL_BYTES_MAX, MEMBERS_MAX, RANGES_MAX, RANKS_MAX,
+    REASON_BYTES_MAX,
 };
 use crate::error::{Problem, ProtoError};
 use crate::v1;
@@ -66,6 +67,7 @@ impl TryFrom<v1::Member> for MemberView {
             tokens: wire.tokens,
             samples: bounds::list("samples", wire.samples, RANGES_MAX)?,
             rejected: wire.rejected,
+            complaint: bounds::text("complaint", wire.complaint, DETAIL_BYTES_MAX)?,
         })
     }
 }
@@ -100,6 +102,7 @@ impl From<MemberView> for v1::Member {
             tokens: member.tokens,
             samples: member.samples.into_iter().map(Into::into).collect(),
             rejected: member.rejected,
+            complaint: member.complaint,
         }
     }
 }

@@ -35,6 +35,7 @@ impl State {
         let stays = known.filter(|m| (m.round, m.theta) == (join.round, join.theta_hash));
         let state = stays.map_or(MemberState::Syncing, |member| member.state);
         let missed = stays.map_or(0, |member| member.missed);
+        let descends = stays.is_some_and(|member| member.descends);
         self.saved.layout = Some(layout);
         self.saved.epochs.insert(island.clone(), join.who.epoch);
         let (round, theta) = (join.round, join.theta_hash);
@@ -52,6 +53,8 @@ impl State {
             tokens: join.tokens,
             samples: join.samples,
             missed,
+            descends,
+            complaint: join.complaint,
         };
         self.saved.members.insert(island.clone(), member);
         self.timers.joined = self.timers.now;
@@ -93,9 +96,14 @@ impl State {
             self.demote(island);
             return Ok(Verdict::no(format!("round {} was taken back", applied.round)));
         }
-        let held = self.saved.members.get(island).map_or(0, |member| member.round);
+        let member = self.saved.members.get(island);
+        let held = member.map_or(0, |member| member.round);
+        let descends = member.is_some_and(|m| m.descends || self.is_verified(m));
         if next >= held {
             self.take_in(island, next, theta, self.standing());
+        }
+        if let Some(member) = self.saved.members.get_mut(island).filter(|_| next == held + 1) {
+            member.descends = descends;
         }
         self.agree(false);
         let agreed = self.saved.starts.get(&next).and_then(|start| start.theta);

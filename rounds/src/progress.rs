@@ -127,11 +127,16 @@ impl State {
             );
             return false;
         }
+        let round = self.saved.round;
+        let voted = self.timers.voted.filter(|_| self.start().theta.is_none());
+        if voted.is_some_and(|since| now < since.plus(config.grace_ms)) {
+            self.saved.reason = format!("round {round}: not all have said yet what θ is");
+            return false;
+        }
         self.agree(true);
         if self.has_no_followers() {
             return self.go_back();
         }
-        let round = self.saved.round;
         for member in self.saved.members.values_mut() {
             if member.state == MemberState::Ready && !member.leaving {
                 member.state = MemberState::Active;
@@ -233,11 +238,12 @@ impl State {
 
     fn close(&mut self, reason: String) -> bool {
         // From here on it matters whose θ the contributions belong to.
+        let offered = self.live_offers();
         self.agree(true);
         let closed = self.live_offers();
-        if closed.is_empty() {
-            // Those that offered were outvoted.
-            return false;
+        if closed != offered || closed.is_empty() {
+            // Some of those that offered were outvoted: the others may be too few.
+            return !closed.is_empty();
         }
         let missing: Vec<_> = self.missing().map(|(island, _)| island.clone()).collect();
         for island in missing {

@@ -53,6 +53,8 @@ pub struct Join {
     pub tokens: u64,
     /// and samples that were handed out by then.
     pub samples: u64,
+    /// What people should know of how it came to hold `round`; empty where there is nothing.
+    pub complaint: String,
 }
 
 /// An island holds θ of a round after a snapshot.

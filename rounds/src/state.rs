@@ -134,6 +134,12 @@ pub(crate) struct Member {
     /// Rounds in a row that closed without its offer.
     #[serde(default)]
     pub(crate) missed: u32,
+    /// What it holds it came to by commits on record, from a θ on record.
+    #[serde(default)]
+    pub(crate) descends: bool,
+    /// What people should know of how it came to hold θ, as it said when it joined.
+    #[serde(default)]
+    pub(crate) complaint: String,
 }
 
 impl Member {
@@ -376,6 +382,7 @@ impl State {
             tokens: self.saved.given.get(island).copied().unwrap_or(0),
             samples: self.saved.allotted.get(island).cloned().unwrap_or_default(),
             rejected: self.saved.rejected.get(island).copied().unwrap_or(0),
+            complaint: member.complaint.clone(),
         }
     }
 

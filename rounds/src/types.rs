@@ -138,6 +138,8 @@ pub struct MemberView {
     pub samples: Vec<SampleRange>,
     /// Contributions of it that others refused for what was in them.
     pub rejected: u32,
+    /// What people should know of how it came to hold θ; empty where there is nothing.
+    pub complaint: String,
 }
 
 /// What an island offers in a round: the commitment comes before the bytes.

@@ -95,26 +95,28 @@ impl State {
     }
 
     /// Members hold rounds that this coordinator never saw: its store is older than they are. It
-    /// takes the run over from them where a quorum of all islands says the same; or from the one
-    /// that is furthest, once all islands are there, or a quorum is beyond the store and the others
-    /// were waited for.
+    /// takes the run over from the one that is furthest, once all islands are there, or a quorum is
+    /// beyond the store and the others were waited for. How many hold an older round says nothing:
+    /// one that is further went on while they were away.
     pub(crate) fn catch_up(&mut self) -> bool {
         let quorum = self.config.quorum(self.config.islands as usize);
         let says = |member: &Member| (member.round, member.theta);
         let said: Vec<_> = self.members_ahead().map(|(_, member)| says(member)).collect();
         let since = self.timers.ahead.unwrap_or(self.timers.now);
         self.timers.ahead = (!said.is_empty()).then_some(since);
-        let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
-        let same = said.iter().filter(|what| times(what) >= quorum).max();
         let heard = |island: &String| self.timers.heard.contains(island);
         // Who is still a member after a lease is there, and would have said that it holds more.
         let told = since.plus(self.config.lease_ms) <= self.timers.now;
         let members = self.saved.members.len() >= self.config.islands as usize;
         let all = members && (told || self.saved.members.keys().all(heard));
         let waited = since.plus(self.config.go_back_after_ms) <= self.timers.now;
+        let enough = all || (waited && said.len() >= quorum);
+        if !enough {
+            return false;
+        }
+        let times = |what: &(u64, Digest)| said.iter().filter(|other| *other == what).count();
         let furthest = said.iter().max_by_key(|what| (what.0, times(what), what.1));
-        let furthest = furthest.filter(|_| all || (waited && said.len() >= quorum));
-        let Some(&(round, theta)) = same.or(furthest) else { return false };
+        let Some(&(round, theta)) = furthest else { return false };
         let group = || self.members_ahead().filter(|(_, member)| says(member) == (round, theta));
         let tokens = group().map(|(_, member)| member.tokens).max().unwrap_or(0);
         let samples = group().map(|(_, member)| member.samples).max().unwrap_or(0);
@@ -145,8 +147,10 @@ impl State {
         let names = names(self.members_ahead().map(|(island, _)| island));
         Some(format!(
             "{names} hold rounds up to {newest}, of which the coordinator's store knows nothing: \
-             waiting until {quorum} islands hold the same, or all are there; to go on without \
-             them, set `rounds.goBack`"
+             waiting until all {} islands are there, or until {quorum} hold such rounds and {} s \
+             have passed; to go on without them, set `rounds.goBack`",
+            self.config.islands,
+            self.config.go_back_after_ms.div_ceil(1000)
         ))
     }
 
@@ -154,28 +158,31 @@ impl State {
     /// unless something newer may come back.
     pub(crate) fn go_back(&mut self) -> bool {
         let from = self.saved.round;
-        if self.members_at(from).next().is_some() {
-            return self.agree_again();
-        }
-        let members = self.saved.members.values();
-        let newest = members.filter(|member| self.may_be_true(member)).map(|m| m.round).max();
-        let Some(to) = newest.filter(|to| *to <= from) else {
+        let Some((to, is_agreed)) = self.newest_held() else {
+            let count = self.saved.members.len();
             self.saved.reason = format!(
-                "round {from} is lost: none of {} islands holds θ of any round on record",
-                self.saved.members.len()
+                "round {from} is lost: none of {count} islands holds θ of any round on record; \
+                 start one that does, or set `rounds.goBack` to go on from what they hold"
             );
             return false;
         };
-        if to < from && !self.is_given_up(to) {
+        // Where another θ was agreed, whoever holds that may be away.
+        let given_up = if is_agreed { to } else { to.saturating_sub(1) };
+        if given_up < from && !self.is_given_up(given_up) {
             return false;
         }
-        let holders = self.saved.members.iter().filter(|(_, m)| self.may_be_true(m));
-        let holders = holders.filter(|(_, m)| m.round == to).map(|(island, _)| island);
-        let holders = names(holders);
-        let reason = format!("no member holds round {from} any more; {holders} held round {to}");
+        let holders = self.saved.members.iter().filter(|(_, m)| self.may_be_true(m) == is_agreed);
+        let holders = names(holders.filter(|(_, m)| m.round == to).map(|(island, _)| island));
+        let mut reason =
+            format!("no member holds round {from} any more; {holders} held round {to}");
         if to < from {
             self.rewind(to, &reason);
+        }
+        if is_agreed {
             self.agree(true);
+        } else {
+            reason = format!("nobody holds the θ of round {to} that was agreed any more");
+            self.agree_again(reason.clone());
         }
         let (phase, state) = if self.tokens() >= self.config.tokens {
             (Phase::Done, MemberState::Ready)
@@ -184,6 +191,23 @@ impl State {
         };
         self.settle_holders(to, state);
         self.enter(phase, reason)
+    }
+
+    /// The newest round of which a member holds θ, and whether that may be the θ that was agreed.
+    /// Another one counts where nobody has that: of the round in progress; or of any round, if it
+    /// came of a θ on record, or a person says so.
+    fn newest_held(&self) -> Option<(u64, bool)> {
+        let from = self.saved.round;
+        if self.members_at(from).next().is_some() {
+            return Some((from, false));
+        }
+        let held = || self.saved.members.values().filter(|member| member.round < from);
+        let agreed = held().filter(|member| self.may_be_true(member)).map(|member| member.round);
+        if let Some(agreed) = agreed.max() {
+            return Some((agreed, true));
+        }
+        let counts = |member: &&Member| member.descends || self.config.go_back;
+        held().filter(counts).map(|member| (member.round, false)).max()
     }
 
     /// Whether a member holds what is on record, or of what the record knows nothing: it may have
@@ -198,22 +222,16 @@ impl State {
     }
 
     /// Those that are here hold the round in progress, but none of them the θ that was agreed: who
-    /// had that is gone. If it does not come back, what they hold is θ.
-    fn agree_again(&mut self) -> bool {
+    /// had that is gone, and what they hold is θ.
+    fn agree_again(&mut self, reason: String) {
         let round = self.saved.round;
-        if !self.is_given_up(round.saturating_sub(1)) {
-            return false;
-        }
         let Start { tokens, samples, .. } = self.start();
         self.saved.starts.insert(round, Start { theta: None, tokens, samples });
         self.saved.voters.clear();
         self.saved.votes.clear();
         self.agree(true);
-        let reason = format!("nobody holds the θ of round {round} that was agreed any more");
         let theta = self.start().theta;
-        self.append(Deed::Adopt { round, theta, tokens, samples, reason: reason.clone() });
-        self.settle_holders(round, MemberState::Active);
-        self.enter(Phase::Training, reason)
+        self.append(Deed::Adopt { round, theta, tokens, samples, reason });
     }
 
     /// Whether what is newer than `to` is given up; where it is not, the reason says what is waited

@@ -68,11 +68,15 @@ impl Plan {
             mishaps: Vec::new(),
             quiet_at: TROUBLE_MS,
         };
-        let stores = rng.chance(150);
+        // Without a store a coordinator knows only of the islands that it was told to expect.
+        let stores = rng.chance(150) && late == 0;
         for _ in 0..rng.between(0, 9) {
             let at = rng.between(0, TROUBLE_MS);
             let mishap = plan.mishap(rng, stores);
             plan.mishaps.push((at, mishap));
+        }
+        if islands > 1 && rng.chance(100) {
+            plan.one_is_left(rng);
         }
         if late > 0 {
             plan.mishaps.push((rng.between(0, TROUBLE_MS), Mishap::Join { island: islands }));
@@ -80,11 +84,25 @@ impl Plan {
         plan
     }
 
+    /// All lose what they have but one, which is away for longer than the run waits.
+    fn one_is_left(&mut self, rng: &mut Rng) {
+        let (left, at) = (rng.index(self.islands), rng.between(2_000, TROUBLE_MS));
+        let away = rng.between(9_000, 16_000);
+        self.mishaps.push((at, Mishap::Crash { island: left, away }));
+        for island in (0..self.islands).filter(|island| *island != left) {
+            let (at, away) = (at + rng.between(0, 500), rng.between(10, 2_000));
+            self.mishaps.push((at, Mishap::LoseDisk { island, away }));
+        }
+    }
+
     /// A run whose coordinator loses its store needs islands that keep theirs, and tell the truth:
     /// what both lose is lost.
     fn mishap(&self, rng: &mut Rng, stores: bool) -> Mishap {
         let island = rng.index(self.islands);
-        let (away, ms) = (rng.between(10, 5_000), rng.between(100, 8_000));
+        // One in five is away for longer than the run waits before it goes back.
+        let long = rng.chance(200);
+        let away = if long { rng.between(8_000, 16_000) } else { rng.between(10, 5_000) };
+        let ms = rng.between(100, 8_000);
         match rng.between(0, 12) {
             0..=2 => Mishap::Crash { island, away },
             3 | 4 => Mishap::Freeze { island, ms },

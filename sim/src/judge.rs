@@ -1,6 +1,6 @@
 //! What must hold of a world after every turn, whatever its faults were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rounds::record::{Deed, Entry};
@@ -83,6 +83,10 @@ pub(crate) struct Judge {
     offered: BTreeMap<(u64, String, Digest), Vec<SampleRange>>,
     /// Who said what θ of a round is, and when the first did.
     said: BTreeMap<u64, (u64, BTreeMap<String, Digest>)>,
+    /// The same of all coordinators before: what one has saved, the next goes by.
+    said_before: BTreeMap<u64, BTreeMap<String, Digest>>,
+    /// Who held θ of a round when it was committed: their word counts for the next.
+    holders: BTreeMap<u64, BTreeSet<String>>,
     pieces: BTreeMap<(String, u64), u64>,
     phase_since: u64,
     progress: u64,
@@ -99,6 +103,8 @@ impl Judge {
             thetas: BTreeMap::from([(0, first_theta())]),
             offered: BTreeMap::new(),
             said: BTreeMap::new(),
+            said_before: BTreeMap::new(),
+            holders: BTreeMap::new(),
             pieces: BTreeMap::new(),
             phase_since: 0,
             progress: 0,
@@ -142,7 +148,9 @@ impl Judge {
     pub(crate) fn begins_anew(&mut self, now: u64) {
         (self.phase_since, self.progress) = (now, now);
         self.lost_since = None;
-        self.said.clear();
+        for (round, (_, said)) in std::mem::take(&mut self.said) {
+            self.said_before.entry(round).or_default().extend(said);
+        }
         self.pieces.clear();
     }
 
@@ -155,8 +163,14 @@ impl Judge {
         islands: &[Island],
     ) -> Result<(), Fault> {
         self.check_close(now, before, after)?;
+        let mut round = before.round;
         for entry in entries {
-            self.check_entry(now, entry, before, islands)?;
+            self.check_entry(now, entry, round, islands)?;
+            match entry.deed {
+                Deed::Rewind { to, .. } => round = to,
+                Deed::Commit { round, .. } => self.note_holders(round, after),
+                Deed::Adopt { .. } => {}
+            }
         }
         if (before.phase, before.round) != (after.phase, after.round) {
             (self.phase_since, self.progress) = (now, now);
@@ -176,6 +190,12 @@ impl Judge {
             return Err(Fault::Stalled(after.round));
         }
         self.check_theta(now, after)
+    }
+
+    fn note_holders(&mut self, round: u64, after: &RunView) {
+        let holds = |m: &&MemberView| m.round == round && m.state != MemberState::Syncing;
+        let holders = after.members.iter().filter(holds).map(|m| m.island.clone());
+        self.holders.insert(round, holders.collect());
     }
 
     fn check_close(&self, now: u64, before: &RunView, after: &RunView) -> Result<(), Fault> {
@@ -201,15 +221,15 @@ impl Judge {
         &mut self,
         now: u64,
         entry: &Entry,
-        before: &RunView,
+        current: u64,
         islands: &[Island],
     ) -> Result<(), Fault> {
         match &entry.deed {
             Deed::Commit { round, set } => self.commit(*round, set),
             Deed::Rewind { to, .. } => self.go_back(now, *to, islands),
             Deed::Adopt { round, theta, .. } => {
-                if *round < before.round {
-                    return Err(Fault::Forgotten(format!("round {}", before.round)));
+                if *round < current {
+                    return Err(Fault::Forgotten(format!("round {current}")));
                 }
                 self.go_back(now, *round, islands)?;
                 // What those that are there hold counts, even if the commits lead to another.
@@ -273,6 +293,7 @@ impl Judge {
         self.commits.split_off(&to);
         self.thetas.split_off(&(to + 1));
         self.said.split_off(&(to + 1));
+        self.said_before.split_off(&(to + 1));
         Ok(())
     }
 
@@ -288,15 +309,21 @@ impl Judge {
         // A flipped bit: it may win where nobody else spoke up in time, and then it is what counts.
         let set = self.commits.get(&round.saturating_sub(1)).cloned().unwrap_or_default();
         let (first, said) = self.said.get(&round).cloned().unwrap_or((now, BTreeMap::new()));
-        let says = |c: &&Contribution, theta| said.get(&c.island) == Some(&theta);
-        let weight = |theta| -> u64 {
-            set.iter().filter(|c| says(c, theta)).map(|contribution| contribution.tokens).sum()
+        // What an earlier coordinator heard may have been saved.
+        let before = self.said_before.get(&round).cloned().unwrap_or_default();
+        let weight = |counts: &dyn Fn(&String) -> bool| -> u64 {
+            set.iter().filter(|c| counts(&c.island)).map(|contribution| contribution.tokens).sum()
         };
-        let here = |c: &&Contribution| view.members.iter().any(|m| m.island == c.island);
-        let unheard = set.iter().filter(here).filter(|c| !said.contains_key(&c.island));
-        let unheard: u64 = unheard.map(|contribution| contribution.tokens).sum();
+        let says = |island: &String, theta| said.get(island) == Some(&theta);
+        let for_truth = weight(&|island| says(island, truth));
+        let for_agreed =
+            weight(&|island| says(island, agreed) || before.get(island) == Some(&agreed));
+        let here = |island: &String| view.members.iter().any(|m| m.island == *island);
+        let heard = |island: &String| said.contains_key(island) || before.contains_key(island);
+        let held = self.holders.get(&round.saturating_sub(1)).cloned().unwrap_or_default();
+        let unheard = weight(&|island| held.contains(island) && here(island) && !heard(island));
         let early = now < first + self.rules.grace && view.phase == Phase::Training;
-        if weight(truth) > weight(agreed) || (early && unheard > weight(agreed)) {
+        if for_truth > for_agreed || (early && unheard > for_agreed) {
             return Err(Fault::WrongTheta(round));
         }
         self.thetas.insert(round, agreed);

@@ -43,6 +43,7 @@ fn join(island: &str) -> Event {
         round_samples: 10,
         tokens: 0,
         samples: 0,
+        complaint: String::new(),
     })
 }
 

@@ -58,6 +58,7 @@ async fn join(island: &str, address: &str) -> Session {
         round_samples: 1,
         tokens: 0,
         samples: 0,
+        complaint: String::new(),
     };
     session.join(join).await.expect("joined");
     session

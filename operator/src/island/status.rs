@@ -77,7 +77,8 @@ fn said(facts: &Facts<'_>) -> Vec<Said> {
         }
         _ => Said::unknown("CapacitySatisfied", "NotLookedFor", "no cards were looked for"),
     });
-    said.push(joined(facts));
+    let name = facts.island.metadata.name.as_deref().unwrap_or_default();
+    said.push(joined(name, facts.view));
     said.push(degraded(facts));
     said
 }
@@ -98,18 +99,23 @@ fn planned(facts: &Facts<'_>) -> Said {
     }
 }
 
-fn joined(facts: &Facts<'_>) -> Said {
-    let name = facts.island.metadata.name.as_deref().unwrap_or_default();
-    let Some(view) = facts.view else {
+fn joined(name: &str, view: Option<&RunView>) -> Said {
+    let Some(view) = view else {
         return Said::unknown("Joined", "RunUnknown", "the coordinator was not asked yet");
     };
-    match view.members.iter().find(|member| member.island == name).map(|member| member.state) {
-        Some(MemberState::Active) => Said::yes("Joined", "Active", "it takes part in the round"),
-        Some(MemberState::Ready) => {
-            Said::yes("Joined", "Ready", "it takes part from the next round")
+    let Some(member) = view.members.iter().find(|member| member.island == name) else {
+        return Said::no("Joined", "NotAMember", "the run does not count it as a member");
+    };
+    let words = |what: &str| match member.complaint.as_str() {
+        "" => what.to_owned(),
+        complaint => format!("{what}; when it joined: {complaint}"),
+    };
+    match member.state {
+        MemberState::Active => Said::yes("Joined", "Active", words("it takes part in the round")),
+        MemberState::Ready => {
+            Said::yes("Joined", "Ready", words("it takes part from the next round"))
         }
-        Some(MemberState::Syncing) => Said::no("Joined", "Syncing", "it fetches the parameters"),
-        None => Said::no("Joined", "NotAMember", "the run does not count it as a member"),
+        MemberState::Syncing => Said::no("Joined", "Syncing", words("it fetches the parameters")),
     }
 }
 
@@ -127,5 +133,26 @@ fn degraded(facts: &Facts<'_>) -> Said {
         }
         (_, 0, Some(refused)) => Said::yes("Degraded", refused.reason, refused.why.as_str()),
         (_, 0, None) => Said::no("Degraded", "AsPlanned", "it goes on as planned"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_island_complains_of_stands_beside_what_it_does() {
+        let member = |complaint: &str| MemberView {
+            island: "lab".into(),
+            state: MemberState::Active,
+            complaint: complaint.into(),
+            ..MemberView::default()
+        };
+        let said = |members| joined("lab", Some(&RunView { members, ..RunView::default() }));
+        let well = said(vec![member("")]);
+        assert_eq!((well.reason, well.message.as_str()), ("Active", "it takes part in the round"));
+        let message = said(vec![member("a checkpoint is damaged")]).message;
+        assert!(message.ends_with("when it joined: a checkpoint is damaged"), "{message}");
+        assert_eq!(said(vec![]).reason, "NotAMember");
     }
 }

@@ -69,6 +69,10 @@ pub struct JoinRequest {
     pub tokens: u64,
     #[prost(uint64, tag = "10")]
     pub samples: u64,
+    /// What people should know of how the island came to hold this round, such as a damaged
+    /// checkpoint that it passed over; empty where there is nothing.
+    #[prost(string, tag = "11")]
+    pub complaint: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinResponse {
@@ -157,6 +161,9 @@ pub struct Member {
     /// Contributions of it that others refused for what was in them.
     #[prost(uint32, tag = "9")]
     pub rejected: u32,
+    /// As it said when it joined.
+    #[prost(string, tag = "10")]
+    pub complaint: ::prost::alloc::string::String,
 }
 /// Positions \[first, end) in the run's order of text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -38,6 +38,7 @@ fn join() -> Join {
         round_samples: 10,
         tokens: 0,
         samples: 0,
+        complaint: "the checkpoint of round 6 is damaged".into(),
     }
 }
 
@@ -62,6 +63,7 @@ fn view() -> RunView {
             tokens: 70,
             samples: vec![SampleRange { first: 4, end: 9 }],
             rejected: 0,
+            complaint: "the checkpoint of round 6 is damaged".into(),
         }],
         closed: vec![contribution()],
         commits: vec![Commit {

@@ -118,6 +118,7 @@ fn joining(who: Identity, round: u64, theta_hash: Digest) -> Event {
         round_samples: 10,
         tokens: 0,
         samples: 0,
+        complaint: String::new(),
     })
 }
 

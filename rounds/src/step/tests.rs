@@ -66,6 +66,7 @@ fn joining(island: &str, epoch: u64, round: u64) -> Join {
         round_samples: 10,
         tokens: 0,
         samples: 0,
+        complaint: String::new(),
     }
 }
 
@@ -862,6 +863,39 @@ mod agreement {
     }
 
     #[test]
+    fn an_offer_that_is_outvoted_as_the_round_closes_is_part_of_no_quorum() {
+        let mut run = committed(&["a", "b", "c", "d", "e"]);
+        run.yes(applying("a", 0, digest(9)));
+        run.applied("b");
+        run.applied("c");
+        ["a", "b", "c"].iter().for_each(|island| run.offer(island));
+        run.wait(GRACE);
+        let view = run.view();
+        assert_eq!((view.phase, view.theta_hash), (Phase::Training, Some(theta(1))));
+        assert_eq!(run.member("a"), MemberState::Syncing);
+        run.applied("d");
+        run.offer("d");
+        run.wait(GRACE);
+        assert_eq!((run.view().phase, run.view().closed.len()), (Phase::Fetching, 3));
+    }
+
+    #[test]
+    fn a_round_does_not_begin_before_those_that_are_there_had_time_to_say_what_theta_is() {
+        let mut run = committed(&["a", "b"]);
+        run.cut_off(&["a", "b"]);
+        run.yes(Event::Join(joining("b", 1, 0)));
+        run.yes(Event::Join(Join { theta_hash: digest(200), ..joining("a", 1, 1) }));
+        assert_eq!((run.view().phase, run.view().theta_hash), (Phase::Waiting, None));
+        let mut silent = run.state.clone();
+        run.applied("b");
+        let view = run.view();
+        assert_eq!((view.phase, view.theta_hash), (Phase::Training, Some(theta(1))));
+        silent = step(silent, Event::Tick, run.now.plus(GRACE)).state;
+        let view = silent.view();
+        assert_eq!((view.phase, view.theta_hash), (Phase::Training, Some(digest(200))));
+    }
+
+    #[test]
     fn only_those_that_held_the_round_before_say_what_came_of_it() {
         let mut run = committed(&["a", "b", "c"]);
         for liar in ["x", "y", "z", "w"] {
@@ -957,6 +991,30 @@ mod agreement {
         run.offer("b");
         run.yes(Event::Join(joining("c", 1, 0)));
         assert_eq!(run.member("c"), MemberState::Ready);
+    }
+
+    #[test]
+    fn what_came_of_commits_on_record_counts_where_nobody_holds_what_was_agreed() {
+        let mut run = committed(&["a", "b", "c"]);
+        run.cut_off(&["a", "b"]);
+        run.yes(applying("c", 0, digest(9)));
+        run.offer("c");
+        assert_eq!((run.view().round, run.view().theta_hash), (2, None));
+        run.yes(applying("c", 1, digest(10)));
+        run.cut_off(&["c"]);
+        for island in ["a", "b"] {
+            run.yes(Event::Join(joining(island, 1, 0)));
+            run.no(applying(island, 0, theta(1)));
+        }
+        run.yes(Event::Join(Join { theta_hash: digest(8), ..joining("x", 1, 1) }));
+        assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 2));
+        run.wait_with(2 * GO_BACK, &["a", "b", "x"]);
+        let view = run.view();
+        assert_eq!((view.phase, view.round, view.theta_hash), (Phase::Training, 1, Some(theta(1))));
+        assert_eq!(run.member("x"), MemberState::Syncing);
+        let deeds = run.record.iter().rev().map(|entry| &entry.deed).collect::<Vec<_>>();
+        assert!(matches!(deeds[0], Deed::Adopt { round: 1, .. }), "{:?}", deeds[0]);
+        assert!(matches!(deeds[1], Deed::Rewind { from: 2, to: 1, .. }), "{:?}", deeds[1]);
     }
 }
 
@@ -1062,13 +1120,17 @@ mod going_back {
         let knowing = |island| Join { tokens: 1500, samples: 7, ..joining(island, 1, 5) };
         run.yes(Event::Join(knowing("a")));
         assert_eq!((run.view().round, run.member("a")), (2, MemberState::Syncing));
-        run.yes(Event::Join(knowing("b")));
+        let behind = |island| Join { tokens: 1200, samples: 5, ..joining(island, 1, 4) };
+        run.yes(Event::Join(behind("b")));
+        assert_eq!((run.view().round, run.member("a")), (2, MemberState::Syncing));
+        run.yes(Event::Join(behind("c")));
         let view = run.view();
         assert_eq!((view.phase, view.round, view.tokens), (Phase::Training, 5, 1500));
-        assert_eq!((view.theta_hash, view.samples), (Some(theta(5)), 7 + 20));
+        assert_eq!((view.theta_hash, view.samples), (Some(theta(5)), 7 + 10));
         assert!(matches!(run.record.last().unwrap().deed, Deed::Adopt { round: 5, .. }));
-        run.yes(Event::Join(knowing("c")));
-        assert_eq!(run.member("c"), MemberState::Active);
+        let states = ["a", "b", "c"].map(|island| run.member(island));
+        let [active, syncing] = [MemberState::Active, MemberState::Syncing];
+        assert_eq!(states, [active, syncing, syncing], "two that hold an older round count less");
     }
 
     #[test]
@@ -1169,7 +1231,17 @@ mod going_back {
         let forged = Join { theta_hash: digest(9), ..joining("a", 2, 2) };
         run.yes(Event::Join(forged));
         assert_eq!((run.view().phase, run.view().round), (Phase::Waiting, 3));
-        assert!(run.view().reason.contains("is lost"), "{}", run.view().reason);
+        assert!(run.view().reason.contains("set `rounds.goBack`"), "{}", run.view().reason);
+        let mut told = config(1, 1);
+        told.go_back = true;
+        let saved = run.state.saved().clone();
+        run.state = State::resume(told.validate().unwrap(), saved, run.now).unwrap();
+        run.wait(1);
+        let view = run.view();
+        assert_eq!(
+            (view.phase, view.round, view.theta_hash),
+            (Phase::Training, 2, Some(digest(9)))
+        );
     }
 
     #[test]

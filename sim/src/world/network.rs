@@ -74,6 +74,7 @@ impl World {
                 round_samples: u64::from(STEPS) * STEP_SAMPLES,
                 tokens: at.tokens,
                 samples: at.samples,
+                complaint: String::new(),
             }),
             Call::Ready => Event::Ready(Ready { who, round, theta_hash }),
             Call::Offer => {
@@ -151,12 +152,13 @@ impl World {
     }
 
     fn note(&mut self, event: &Event) {
+        let round = self.coordinator.as_ref().map(|process| process.view.round);
         match event {
             Event::Applied(applied) => {
                 let who = applied.who.island.clone();
                 self.judge.says(self.now, applied.round + 1, &who, applied.theta_hash);
             }
-            Event::Fetched(fetched) => {
+            Event::Fetched(fetched) if Some(fetched.round) == round => {
                 self.judge.got_further(self.now, &fetched.who, fetched.pieces);
             }
             _ => {}

@@ -70,7 +70,7 @@ impl Rank<'_> {
     }
 
     /// Looks for a checkpoint, and tells people of those that are damaged.
-    fn find(&self, at_most: Option<u64>) -> Result<Option<Checkpoint>, RunError> {
+    fn find(&mut self, at_most: Option<u64>) -> Result<Option<Checkpoint>, RunError> {
         let Found { newest, damaged } = match Checkpoint::find(&self.spec.checkpoint_dir, at_most) {
             // There is another way than to begin anew.
             Err(error @ CheckpointError::AllDamaged { .. }) if at_most > Some(0) => {
@@ -82,8 +82,10 @@ impl Rank<'_> {
             || "θ is taken from other islands".to_string(),
             |newest| format!("the checkpoint of round {} is taken", newest.manifest().round),
         );
-        for error in &damaged {
-            let message = format!("{}; {taken}", chain(error));
+        let messages = damaged.iter().map(|error| format!("{}; {taken}", chain(error)));
+        let messages: Vec<_> = messages.collect();
+        self.member.complain(messages.join(". "));
+        for message in messages {
             tracing::warn!("{message}");
             emit(&WorkerEvent::Warning { message });
         }
