@@ -2,7 +2,7 @@
 //! is computed here. Keys that do not change the computation are passed over.
 
 use plan::model::LlamaConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Why a `config.json` is not taken.
@@ -33,14 +33,18 @@ struct Config {
     intermediate_size: u32,
     num_hidden_layers: u32,
     num_attention_heads: u32,
-    num_key_value_heads: Option<u32>,
+    /// Absent is not null: Mistral's class has a default of its own.
+    #[serde(default, deserialize_with = "present")]
+    num_key_value_heads: Option<Option<u32>>,
     head_dim: Option<u32>,
     vocab_size: u32,
     max_position_embeddings: u32,
     #[serde(default = "default_eps")]
     rms_norm_eps: f64,
-    /// transformers 4 writes it here, transformers 5 in `rope_parameters`.
-    rope_theta: Option<f64>,
+    /// transformers 4 writes it here, transformers 5 among the parameters of the embedding.
+    #[serde(default = "default_theta")]
+    rope_theta: f64,
+    rope_scaling: Option<Rope>,
     rope_parameters: Option<Rope>,
     #[serde(default)]
     tie_word_embeddings: bool,
@@ -48,67 +52,122 @@ struct Config {
     initializer_range: f64,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Rope {
     rope_theta: Option<f64>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn default_eps() -> f64 {
     1e-6
 }
 
+fn default_theta() -> f64 {
+    10_000.0
+}
+
 fn default_range() -> f64 {
     0.02
 }
 
-/// What Hugging Face takes where nothing is said.
-const ROPE_THETA: f64 = 10_000.0;
+/// What Mistral's class takes where nothing is said.
+const MISTRAL_KEY_VALUE_HEADS: u32 = 8;
+const MISTRAL_WINDOW: u32 = 4096;
 
 /// The model that a `config.json` describes; it may still make no sense.
+///
+/// What counts where keys contradict each other is what counts in transformers 5.
 pub(crate) fn config(text: &str) -> Result<LlamaConfig, ConfigProblem> {
-    let keys: Map<String, Value> = serde_json::from_str(text).map_err(ConfigProblem::NotJson)?;
-    check(&keys)?;
+    let mut keys: Map<String, Value> =
+        serde_json::from_str(text).map_err(ConfigProblem::NotJson)?;
+    let is_mistral = keys.get("model_type").is_some_and(|kind| kind == "mistral");
+    // An older name of the same; where both are there, it wins unless it is empty.
+    let scaling = keys.get("rope_scaling").is_some_and(|scaling| !is_empty(scaling));
+    keys.retain(|key, _| key != if scaling { "rope_parameters" } else { "rope_scaling" });
+    check(&keys, is_mistral)?;
     let config: Config =
         serde_json::from_value(Value::Object(keys)).map_err(ConfigProblem::Keys)?;
-    let rope_theta = config.rope_parameters.and_then(|rope| rope.rope_theta);
+    let rope = config.rope_scaling.or(config.rope_parameters).unwrap_or_default();
+    let heads = config.num_attention_heads;
+    let default = if is_mistral { MISTRAL_KEY_VALUE_HEADS } else { heads };
+    let key_value_heads = config.num_key_value_heads.map(|said| said.unwrap_or(heads));
     Ok(LlamaConfig {
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: config.num_attention_heads,
-        num_key_value_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
+        num_attention_heads: heads,
+        num_key_value_heads: key_value_heads.unwrap_or(default),
         head_dim: config.head_dim,
         vocab_size: config.vocab_size,
         max_position_embeddings: config.max_position_embeddings,
         rms_norm_eps: config.rms_norm_eps,
-        rope_theta: config.rope_theta.or(rope_theta).unwrap_or(ROPE_THETA),
+        rope_theta: rope.rope_theta.unwrap_or(config.rope_theta),
         tie_word_embeddings: config.tie_word_embeddings,
         initializer_range: config.initializer_range,
     })
 }
 
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(Map::is_empty)
+}
+
 /// Refuses what would be computed otherwise than its authors did.
-fn check(keys: &Map<String, Value>) -> Result<(), ConfigProblem> {
+fn check(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
     let absent = |value: &Value| value.is_null() || value == false;
-    let is_one = |value: &Value| value.is_null() || value == 1.0 || value == 1;
     require(keys, "", "model_type", "llama or mistral", |value| {
         value == "llama" || value == "mistral"
     })?;
-    require(keys, "", "hidden_act", "silu", |value| value.is_null() || value == "silu")?;
+    require(keys, "", "hidden_act", "silu", |value| {
+        value.is_null() || value == "silu" || value == "swish"
+    })?;
     for key in ["attention_bias", "mlp_bias", "quantization_config", "use_sliding_window"] {
         require(keys, "", key, "none", absent)?;
     }
-    // Qwen's folders have a window that is switched off; here it has to be absent.
-    require(keys, "", "sliding_window", "none", Value::is_null)?;
+    for key in keys.keys().filter(|key| key.contains("dropout") || key.ends_with("_pdrop")) {
+        require(keys, "", key, "0", |value| value.is_null() || value.as_f64() == Some(0.0))?;
+    }
+    check_window(keys, is_mistral)?;
     require(keys, "", "partial_rotary_factor", "1", is_one)?;
     for (part, name) in [("rope_scaling.", "rope_scaling"), ("rope_parameters.", "rope_parameters")]
     {
-        let Some(Value::Object(rope)) = keys.get(name) else { continue };
-        for kind in ["rope_type", "type"] {
-            let plain = |value: &Value| value.is_null() || value == "default";
-            require(rope, part, kind, "default", plain)?;
+        if let Some(Value::Object(rope)) = keys.get(name) {
+            check_rope(rope, part)?;
         }
-        require(rope, part, "partial_rotary_factor", "1", is_one)?;
+    }
+    Ok(())
+}
+
+fn is_one(value: &Value) -> bool {
+    value.is_null() || value.as_f64() == Some(1.0)
+}
+
+/// A window that covers every sequence is none.
+fn check_window(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
+    let positions = keys.get("max_position_embeddings").and_then(Value::as_u64);
+    let covers = |window: u64| positions.is_some_and(|positions| window >= positions);
+    let wanted = "null or one of all max_position_embeddings";
+    let default = is_mistral && !keys.contains_key("sliding_window");
+    if default && !covers(MISTRAL_WINDOW.into()) {
+        let (key, found) = ("sliding_window".into(), format!("absent, which is {MISTRAL_WINDOW}"));
+        return Err(ConfigProblem::Unsupported { key, found, wanted });
+    }
+    let fits = |value: &Value| value.is_null() || value.as_u64().is_some_and(covers);
+    require(keys, "", "sliding_window", wanted, fits)
+}
+
+fn check_rope(rope: &Map<String, Value>, part: &str) -> Result<(), ConfigProblem> {
+    let kind = if rope.contains_key("rope_type") { "rope_type" } else { "type" };
+    require(rope, part, kind, "default", |value| value.is_null() || value == "default")?;
+    require(rope, part, "partial_rotary_factor", "1", is_one)?;
+    for key in rope.keys() {
+        // Layers of one kind have one embedding, those of another have another.
+        require(rope, part, key, "one value for all layers", |value| !value.is_object())?;
+    }
+    if rope.contains_key("rope_theta") {
+        require(rope, part, "rope_theta", "a number", Value::is_number)?;
     }
     Ok(())
 }
@@ -163,6 +222,52 @@ mod tests {
         assert_eq!((model.rms_norm_eps, model.initializer_range), (1e-6, 0.02));
     }
 
+    /// By `LlamaConfig.from_dict` of transformers 5.24.
+    #[test]
+    fn the_base_of_the_rotary_embedding_is_the_one_that_transformers_5_takes() {
+        let table = [
+            (r#""rope_theta": 1.0"#, 1.0),
+            (r#""rope_parameters": {"rope_theta": 2.0}"#, 2.0),
+            (r#""rope_scaling": {"rope_theta": 3.0}"#, 3.0),
+            (r#""rope_theta": 1.0, "rope_parameters": {"rope_theta": 2.0}"#, 2.0),
+            (r#""rope_theta": 1.0, "rope_scaling": {"rope_theta": 3.0}"#, 3.0),
+            (r#""rope_theta": 1.0, "rope_scaling": {"type": "default"}"#, 1.0),
+            (r#""rope_theta": 1.0, "rope_parameters": {}"#, 1.0),
+            (r#""rope_scaling": {"rope_theta": 3.0}, "rope_parameters": {"rope_theta": 2.0}"#, 3.0),
+            (r#""rope_scaling": {}, "rope_parameters": {"rope_theta": 2.0}"#, 2.0),
+            (r#""rope_scaling": null, "rope_parameters": {"rope_theta": 2.0}"#, 2.0),
+            (
+                r#""rope_theta": 1.0, "rope_scaling": {"factor": 1.0},
+                    "rope_parameters": {"rope_theta": 2.0}"#,
+                1.0,
+            ),
+            (r#""rope_parameters": {"rope_type": "default", "type": "linear"}"#, 10_000.0),
+        ];
+        for (keys, expected) in table {
+            let text = CONFIG
+                .replace(r#""rope_theta": 500000.0"#, keys)
+                .replace(r#""rope_scaling": null,"#, "");
+            assert_eq!(config(&text).unwrap().rope_theta, expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn what_mistrals_class_takes_where_nothing_is_said_counts() {
+        let mistral = CONFIG.replace("\"llama\"", "\"mistral\"");
+        assert_eq!(config(&mistral).unwrap().num_key_value_heads, 2, "256 positions, 4096 seen");
+        let absent = mistral.replace("\"num_key_value_heads\": 2,", "");
+        assert_eq!(config(&absent).unwrap().num_key_value_heads, 8);
+        let null = mistral.replace("\"num_key_value_heads\": 2", "\"num_key_value_heads\": null");
+        assert_eq!(config(&null).unwrap().num_key_value_heads, 4);
+        let long = mistral.replace("256", "32768");
+        let text = config(&long).unwrap_err().to_string();
+        assert!(text.contains("sliding_window absent, which is 4096; only null or"), "{text}");
+        let without =
+            long.replace("\"rope_scaling\"", "\"sliding_window\": null, \"rope_scaling\"");
+        assert!(config(&without).is_ok());
+        assert!(config(&without.replace("mistral", "llama")).is_ok());
+    }
+
     #[test]
     fn what_is_not_computed_here_is_refused_by_its_key() {
         let cases = [
@@ -170,7 +275,19 @@ mod tests {
             ("\"silu\"", "\"gelu\"", "hidden_act \"gelu\"; only silu"),
             ("\"attention_bias\": false", "\"attention_bias\": true", "attention_bias true"),
             ("\"some_new_key\": [1, 2]", "\"mlp_bias\": true", "mlp_bias true"),
-            ("\"some_new_key\": [1, 2]", "\"sliding_window\": 4096", "sliding_window 4096"),
+            ("\"some_new_key\": [1, 2]", "\"sliding_window\": 128", "sliding_window 128"),
+            ("[1, 2]", "1, \"attention_dropout\": 0.1", "attention_dropout 0.1; only 0"),
+            ("[1, 2]", "1, \"resid_pdrop\": 0.1", "resid_pdrop 0.1; only 0"),
+            (
+                "\"rope_scaling\": null",
+                "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}",
+                "rope_parameters.full_attention {\"rope_theta\":1000000.0}; only one value",
+            ),
+            (
+                "\"rope_scaling\": null",
+                "\"rope_scaling\": {\"rope_theta\": null}",
+                "rope_scaling.rope_theta null; only a number",
+            ),
             ("[1, 2]", "1, \"quantization_config\": {\"bits\": 4}", "quantization_config {"),
             ("[1, 2]", "1, \"partial_rotary_factor\": 0.5", "partial_rotary_factor 0.5"),
             (

@@ -12,6 +12,8 @@ use plan::cluster::Capability;
 use plan::nodes::RecordError;
 use plan::planner::{Reason, Refusals, RunPlan, plan_run};
 use plan::request::{Execution, LocalCard};
+use plan::spec::RunSpec;
+use pretrained::{Folder, ImportError};
 
 use crate::measured::Measured;
 
@@ -82,6 +84,14 @@ pub enum ManifestError {
         /// The file.
         path: PathBuf,
     },
+    /// The parameters that the run starts from are not the model's.
+    #[error("failed to start from {}", path.display())]
+    Origin {
+        /// Their folder.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: ImportError,
+    },
     /// No cards make an island; the sentences say why.
     #[error("failed to propose islands: no cards make one:\n{}", .0.join("\n"))]
     NoIslands(Vec<String>),
@@ -126,6 +136,17 @@ pub(crate) fn manifests(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
     let mut manifests = loaded.map_err(ManifestError::Problems)?;
     manifests.run.from = manifests.run.from.map(absolute);
     Ok(manifests)
+}
+
+/// Looks at the names and shapes of the parameters that a run starts from, before anything is
+/// started.
+///
+/// # Errors
+/// When they are not the model's.
+pub(crate) fn check_origin(run: &RunSpec) -> Result<(), ManifestError> {
+    let (Some(path), Ok(model)) = (&run.from, run.model.validate()) else { return Ok(()) };
+    let opened = Folder::open(path, &model);
+    opened.map(drop).map_err(|source| ManifestError::Origin { path: path.clone(), source })
 }
 
 /// Understands manifests as the operator does, each a name for messages and its text: no folder of

@@ -2,7 +2,6 @@
 //! safetensors in shards, the tokenizer. [`Folder`] reads the parameters of one.
 
 mod command;
-mod import;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +20,7 @@ use crate::checkpoint::CheckpointError;
 use crate::parameters::Layout;
 
 pub use command::{ExportArguments, export_command};
-pub use import::{Folder, ImportError};
+pub use pretrained::{Folder, ImportError};
 
 /// Why a folder was not written.
 #[derive(Debug, thiserror::Error)]

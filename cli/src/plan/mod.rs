@@ -107,12 +107,14 @@ pub fn make(args: &PlanArgs, mut tell: impl FnMut(&str)) -> Result<View, Manifes
     if args.emulate {
         let Planned { plan, emulated, notes } = manifests::load(&args.files, &args.measured, None)?;
         notes.iter().for_each(|note| tell(note));
+        manifests::check_origin(&plan.run)?;
         return Ok(View { plan, basis: emulated.map_or(Basis::Local, Basis::Emulated) });
     }
     let request = Request::read(args)?;
     request.notes.iter().for_each(|note| tell(note));
-    let basis = request.basis.clone();
-    Ok(View { plan: request.plan()?, basis })
+    let (basis, plan) = (request.basis.clone(), request.plan()?);
+    manifests::check_origin(&plan.run)?;
+    Ok(View { plan, basis })
 }
 
 /// What is printed of a plan; `explained` adds the layouts that came near to a table.

@@ -65,6 +65,10 @@ impl UpError {
 pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
     let Planned { mut plan, emulated, mut notes } =
         manifests::load(&args.files, &args.measured, args.data.as_deref())?;
+    if !args.resume {
+        // A run that goes on has its parameters in checkpoints.
+        manifests::check_origin(&plan.run)?;
+    }
     let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
     notes.extend(corpus.note(plan.outer.round_tokens, plan.run.sequence_length));
     plan.run.data = corpus.folder;

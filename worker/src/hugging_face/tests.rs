@@ -69,6 +69,25 @@ fn what_is_exported_reads_back_whole_in_one_file_or_many() {
 }
 
 #[test]
+fn what_was_exported_comes_back_bit_by_bit_from_one_file_or_many() {
+    let model = config().validate().unwrap();
+    let mut theta = theta();
+    (theta[0], theta[1]) = (1e-42, -0.0);
+    for shard_bytes in [u64::MAX, 12_000, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        write_parameters(folder.path(), &layout(), &theta, shard_bytes).unwrap();
+        let found = Folder::open(folder.path(), &model).unwrap();
+        for (at, (tensor, range)) in layout().ranges().enumerate() {
+            let mut values = vec![0.0; range.len()];
+            let rows = if tensor.shape.len() == 1 { 1 } else { tensor.shape[0] };
+            found.rows(at, 0..rows, &mut values).unwrap();
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&values), bits(&theta[range]), "{}", tensor.name);
+        }
+    }
+}
+
+#[test]
 fn the_configuration_says_all_that_the_computation_depends_on() {
     let folder = tempfile::tempdir().unwrap();
     write_companions(folder.path(), &config(), &Tokenizer::Byte).unwrap();

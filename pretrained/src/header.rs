@@ -26,6 +26,7 @@ pub(super) struct Entry {
 /// How values are stored, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    F64,
     F32,
     F16,
     Bf16,
@@ -34,6 +35,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn named(name: &str) -> Option<Kind> {
         match name {
+            "F64" => Some(Self::F64),
             "F32" => Some(Self::F32),
             "F16" => Some(Self::F16),
             "BF16" => Some(Self::Bf16),
@@ -43,13 +45,20 @@ impl Kind {
 
     /// Bytes of a value.
     pub(super) fn size(self) -> usize {
-        if self == Self::F32 { 4 } else { 2 }
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
     }
 
-    /// The values of `bytes`, all of which f32 has.
+    /// The values of `bytes`. f32 has all of them but those of f64, which are rounded.
     pub(super) fn convert(self, bytes: &[u8], out: &mut [f32]) {
         let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
         match self {
+            Self::F64 => out.iter_mut().zip(bytes.as_chunks::<8>().0).for_each(|(out, word)| {
+                *out = f64::from_le_bytes(*word) as f32;
+            }),
             Self::F32 => {
                 out.iter_mut().zip(words).for_each(|(out, word)| *out = f32::from_le_bytes(*word));
             }
@@ -143,5 +152,8 @@ mod tests {
             [0x7c00, 0xfc00, 0x7e00].map(|bits| one(Kind::F16, bits)).iter().all(|v| v.is_nan())
         );
         assert_eq!(one(Kind::Bf16, 0xc020), -2.5);
+        let mut out = [0.0];
+        Kind::F64.convert(&(-2.5_f64).to_le_bytes(), &mut out);
+        assert_eq!(out, [-2.5]);
     }
 }

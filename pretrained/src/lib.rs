@@ -1,5 +1,8 @@
-//! The parameters of a folder as transformers writes it, read where they lie: a rank takes the
+//! The parameters of a model's folder in Hugging Face's form, read where they lie: a rank takes the
 //! rows that it needs and no more.
+//!
+//! Which tensor counts is what transformers 5 would load; where that would be something else than
+//! `config.json` says, the folder is refused.
 
 mod header;
 #[cfg(test)]
@@ -21,6 +24,12 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// A larger index is refused.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+/// What stands before the names of all tensors but the head's.
+const PREFIX: &str = "model.";
+/// Values that are compared at a time.
+const COMPARED: u64 = 1 << 18;
 
 /// Why a folder is not the model that it should be.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +82,9 @@ pub enum ImportError {
         expected: Vec<u64>,
     },
     /// A tensor is stored in a way that is not read.
-    #[error("failed to use the tensor {name}: it is stored as {found}; BF16, F16 and F32 are read")]
+    #[error(
+        "failed to use the tensor {name}: it is stored as {found}; BF16, F16, F32 and F64 are read"
+    )]
     Kind {
         /// The tensor.
         name: String,
@@ -82,7 +93,9 @@ pub enum ImportError {
     },
     /// The model has no such tensor.
     #[error(
-        "failed to use {}: the model has no tensor {name} of shape {shape:?}", path.display()
+        "failed to use {}: the model of config.json has no tensor {name} of shape {shape:?}; name \
+         the folder that config.json belongs to, or take the tensor out of the file",
+        path.display()
     )]
     Unexpected {
         /// The file.
@@ -91,6 +104,17 @@ pub enum ImportError {
         name: String,
         /// Its shape.
         shape: Vec<u64>,
+    },
+    /// The output head is the embedding, but another one is stored.
+    #[error(
+        "failed to use the tensor {HEAD} in {}: it differs from {EMBEDDING}, though \
+         tie_word_embeddings is true; to train both, set tie_word_embeddings to false in \
+         config.json",
+        path.display()
+    )]
+    HeadDiffers {
+        /// The folder.
+        path: PathBuf,
     },
     /// A value that no computation survives.
     #[error("failed to use the tensor {name}: it has values that are not finite")]
@@ -111,6 +135,7 @@ impl ImportError {
             | ImportError::Shape { .. }
             | ImportError::Kind { .. }
             | ImportError::Unexpected { .. }
+            | ImportError::HeadDiffers { .. }
             | ImportError::NotFinite { .. } => true,
         }
     }
@@ -132,6 +157,8 @@ pub struct Folder {
 #[derive(Debug)]
 struct Place {
     name: String,
+    /// 1 of a vector.
+    rows: u64,
     columns: u64,
     file: usize,
     /// First byte in the file.
@@ -153,16 +180,44 @@ impl Folder {
     /// A tensor is missing, superfluous, of another shape or of a type that is not read; a file is
     /// damaged or not there.
     pub fn open(path: &Path, model: &Llama) -> Result<Folder, ImportError> {
-        let opened = files(path)?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let mut opened = files(path)?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        complete_names(&mut opened);
+        let tied = model.config().tie_word_embeddings;
+        let head = if tied { take_head(&mut opened, model)? } else { None };
         let tensors = model.tensors();
-        check_known(&opened, &tensors, model.config().tie_word_embeddings)?;
+        check_known(&opened, &tensors)?;
         let place = |tensor: &TensorSpec| {
             let missing = || ImportError::Missing { name: tensor.name.clone(), path: path.into() };
             place(&opened, tensor)?.ok_or_else(missing)
         };
         let places = tensors.iter().map(place).collect::<Result<_, _>>()?;
         let files = opened.into_iter().map(|opened| (opened.path, opened.file)).collect();
-        Ok(Folder { files, places })
+        let folder = Folder { files, places };
+        match head {
+            Some(head) if !folder.is_same(&head)? => {
+                Err(ImportError::HeadDiffers { path: path.into() })
+            }
+            _ => Ok(folder),
+        }
+    }
+
+    /// Whether the values of a head are those of the embedding, the first tensor of every model.
+    fn is_same(&self, head: &Place) -> Result<bool, ImportError> {
+        let embedding = &self.places[0];
+        let step = (COMPARED / embedding.columns.max(1)).max(1);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        for first in (0..embedding.rows).step_by(step as usize) {
+            let rows = first..(first + step).min(embedding.rows);
+            let count = ((rows.end - rows.start) * embedding.columns) as usize;
+            one.resize(count, 0.0);
+            other.resize(count, 0.0);
+            self.values(embedding, rows.clone(), &mut one)?;
+            self.values(head, rows, &mut other)?;
+            if one != other {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads rows of a tensor, `tensor` being its position in [`Llama::tensors`], into `out`, which
@@ -179,7 +234,11 @@ impl Folder {
         rows: Range<u64>,
         out: &mut [f32],
     ) -> Result<(), ImportError> {
-        let Place { name, columns, file, offset, kind } = &self.places[tensor];
+        self.values(&self.places[tensor], rows, out)
+    }
+
+    fn values(&self, place: &Place, rows: Range<u64>, out: &mut [f32]) -> Result<(), ImportError> {
+        let Place { name, columns, file, offset, kind, .. } = place;
         assert_eq!(out.len() as u64, (rows.end - rows.start) * columns, "values of {rows:?}");
         let (path, file) = &self.files[*file];
         let mut bytes = vec![0; out.len() * kind.size()];
@@ -193,15 +252,22 @@ impl Folder {
     }
 }
 
+/// A file with parameters.
+struct Source {
+    path: PathBuf,
+    /// The tensors that the index says are in it; all where there is no index.
+    tensors: Option<BTreeSet<String>>,
+}
+
 /// The files with parameters: one, or those that the index names.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+fn files(folder: &Path) -> Result<Vec<Source>, ImportError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
     if single.is_file() {
-        return Ok(vec![single]);
+        return Ok(vec![Source { path: single, tensors: None }]);
     }
     if !index.is_file() {
         return Err(ImportError::None { path: folder.into() });
@@ -216,29 +282,74 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
         return Err(damaged(format!("it has more than {INDEX_BYTES_MAX} bytes")));
     }
     let found: Index = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let names: BTreeSet<String> = found.weight_map.into_values().collect();
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (tensor, file) in found.weight_map {
+        names.entry(file).or_default().insert(tensor);
+    }
     let plain = |name: &String| Path::new(name).file_name().is_some_and(|own| own == &name[..]);
-    match names.iter().find(|name| !plain(name)) {
+    match names.keys().find(|name| !plain(name)) {
         Some(name) => Err(damaged(format!("it names {name:?}, which is no file of its folder"))),
-        None => Ok(names.iter().map(|name| folder.join(name)).collect()),
+        None => {
+            let source = |(name, tensors)| Source {
+                path: folder.join::<String>(name),
+                tensors: Some(tensors),
+            };
+            Ok(names.into_iter().map(source).collect())
+        }
     }
 }
 
-fn open(path: PathBuf) -> Result<Opened, ImportError> {
+/// A file with those of its tensors that count: another's copy of what the index says to be
+/// elsewhere does not.
+fn open(Source { path, tensors }: Source) -> Result<Opened, ImportError> {
     let file = File::open(&path).map_err(ImportError::io("open", &path))?;
-    let entries = header::read(&file, &path)?;
+    let mut entries = header::read(&file, &path)?;
+    if let Some(names) = tensors {
+        if let Some(name) = names.iter().find(|name| !entries.contains_key(*name)) {
+            let reason = format!("{INDEX} says that {name} is in it, but it is not");
+            return Err(ImportError::Damaged { path, reason });
+        }
+        entries.retain(|name, _| names.contains(name));
+    }
     Ok(Opened { path, file, entries })
 }
 
-/// Refuses what the model has not, but for buffers that older versions of transformers stored, and
-/// a tied head.
-fn check_known(opened: &[Opened], tensors: &[TensorSpec], tied: bool) -> Result<(), ImportError> {
+/// A model that was saved without its head has names without a prefix.
+fn complete_names(opened: &mut [Opened]) {
+    let prefixed = |opened: &Opened| opened.entries.keys().any(|name| name.starts_with(PREFIX));
+    if opened.iter().any(prefixed) {
+        return;
+    }
+    for Opened { entries, .. } in opened {
+        let complete = |(name, entry)| match name {
+            name if name == HEAD => (name, entry),
+            name => (format!("{PREFIX}{name}"), entry),
+        };
+        *entries = std::mem::take(entries).into_iter().map(complete).collect();
+    }
+}
+
+/// Takes the head of a model whose head is its embedding out of what was found. It is the
+/// embedding where that is not stored; otherwise it has to be the same, wherever it is.
+fn take_head(opened: &mut [Opened], model: &Llama) -> Result<Option<Place>, ImportError> {
+    let Some(embedding) = model.tensors().into_iter().next() else { return Ok(None) };
+    let stored = opened.iter().any(|opened| opened.entries.contains_key(EMBEDDING));
+    let head = TensorSpec { name: HEAD.into(), ..embedding };
+    let place = if stored { place(opened, &head)? } else { None };
+    for Opened { entries, .. } in opened {
+        if let Some(entry) = entries.remove(HEAD)
+            && !stored
+        {
+            entries.insert(EMBEDDING.into(), entry);
+        }
+    }
+    Ok(place)
+}
+
+/// Refuses what the model has not, but for buffers that older versions of transformers stored.
+fn check_known(opened: &[Opened], tensors: &[TensorSpec]) -> Result<(), ImportError> {
     let known: BTreeSet<&str> = tensors.iter().map(|tensor| &tensor.name[..]).collect();
-    let passed = |name: &str| {
-        known.contains(name)
-            || name.ends_with(".rotary_emb.inv_freq")
-            || (tied && name == "lm_head.weight")
-    };
+    let passed = |name: &str| known.contains(name) || name.ends_with(".rotary_emb.inv_freq");
     for Opened { path, entries, .. } in opened {
         if let Some((name, entry)) = entries.iter().find(|(name, _)| !passed(name)) {
             let (path, name, shape) = (path.clone(), name.clone(), entry.shape.clone());
@@ -268,5 +379,6 @@ fn place(opened: &[Opened], tensor: &TensorSpec) -> Result<Option<Place>, Import
         return Err(ImportError::Damaged { path: opened.path.clone(), reason });
     }
     let columns = tensor.shape.last().copied().unwrap_or(0);
-    Ok(Some(Place { name, columns, file, offset: entry.bytes.start, kind }))
+    let rows = tensor.shape.iter().rev().skip(1).product();
+    Ok(Some(Place { name, rows, columns, file, offset: entry.bytes.start, kind }))
 }

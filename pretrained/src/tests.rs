@@ -7,8 +7,6 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use tempfile::TempDir;
 
 use super::*;
-use crate::hugging_face::write_parameters;
-use crate::parameters::Layout;
 
 const NORM: &str = "model.norm.weight";
 
@@ -45,6 +43,7 @@ fn bytes(kind: Dtype, values: &[f32]) -> Vec<u8> {
         .flat_map(|value| match kind {
             Dtype::F16 => half(*value).to_le_bytes().to_vec(),
             Dtype::BF16 => ((value.to_bits() >> 16) as u16).to_le_bytes().to_vec(),
+            Dtype::F64 => f64::from(*value).to_le_bytes().to_vec(),
             _ => value.to_le_bytes().to_vec(),
         })
         .collect()
@@ -54,11 +53,14 @@ fn bytes(kind: Dtype, values: &[f32]) -> Vec<u8> {
 type Tensors = Vec<(String, Vec<u64>, Vec<f32>)>;
 
 fn tensors(model: &Llama) -> Tensors {
-    let (layout, theta) = (Layout::new(model.tensors()), theta(model));
-    let tensor = |(tensor, range): (&TensorSpec, Range<usize>)| {
-        (tensor.name.clone(), tensor.shape.clone(), theta[range].to_vec())
+    let theta = theta(model);
+    let mut left = &theta[..];
+    let tensor = |tensor: TensorSpec| {
+        let (own, rest) = left.split_at(tensor.numel() as usize);
+        left = rest;
+        (tensor.name, tensor.shape, own.to_vec())
     };
-    layout.ranges().map(tensor).collect()
+    model.tensors().into_iter().map(tensor).collect()
 }
 
 fn write(path: &Path, kind: Dtype, tensors: &Tensors) {
@@ -91,32 +93,17 @@ fn read(folder: &Folder, model: &Llama) -> Result<Vec<f32>, ImportError> {
 }
 
 fn refusal(folder: &Path, model: &Llama) -> String {
-    crate::error::chain(&Folder::open(folder, model).unwrap_err())
+    Folder::open(folder, model).unwrap_err().to_string()
 }
 
 #[test]
 fn each_kind_of_value_reads_as_the_same_numbers_tied_or_not() {
     for model in [model(false), model(true)] {
-        for kind in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        for kind in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16] {
             let folder = single(&model, kind, |_| {});
             let found = Folder::open(folder.path(), &model).unwrap();
             assert_eq!(read(&found, &model).unwrap(), theta(&model), "{kind:?}");
         }
-    }
-}
-
-#[test]
-fn what_was_exported_comes_back_bit_by_bit_from_one_file_or_many() {
-    let model = model(false);
-    let layout = Layout::new(model.tensors());
-    let mut theta = theta(&model);
-    (theta[0], theta[1]) = (1e-42, -0.0);
-    for shard_bytes in [u64::MAX, 2000, 1] {
-        let folder = tempfile::tempdir().unwrap();
-        write_parameters(folder.path(), &layout, &theta, shard_bytes).unwrap();
-        let found = Folder::open(folder.path(), &model).unwrap();
-        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&read(&found, &model).unwrap()), bits(&theta));
     }
 }
 
@@ -131,15 +118,103 @@ fn some_rows_are_read_without_the_others() {
 }
 
 #[test]
-fn leftovers_of_other_versions_are_passed_over() {
-    let tied = model(true);
-    let folder = single(&tied, Dtype::F32, |tensors| {
-        tensors.push(("lm_head.weight".into(), vec![20, 8], vec![0.5; 160]));
+fn buffers_that_older_versions_stored_are_passed_over() {
+    let model = model(false);
+    let folder = single(&model, Dtype::F32, |tensors| {
         let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
         tensors.push((buffer.into(), vec![2], vec![1.0, 0.1]));
     });
-    let found = Folder::open(folder.path(), &tied).unwrap();
-    assert_eq!(read(&found, &tied).unwrap(), theta(&tied));
+    let found = Folder::open(folder.path(), &model).unwrap();
+    assert_eq!(read(&found, &model).unwrap(), theta(&model));
+}
+
+/// What transformers 5 does: it ties to whichever is stored, and where both are, only if they are
+/// the same.
+#[test]
+fn a_head_that_is_the_embedding_may_be_stored_in_its_place_or_beside_it_but_not_differ() {
+    let tied = model(true);
+    let head = |tensors: &Tensors| (HEAD.to_string(), tensors[0].1.clone(), tensors[0].2.clone());
+    let both = single(&tied, Dtype::F32, |tensors| tensors.push(head(tensors)));
+    let alone = single(&tied, Dtype::BF16, |tensors| tensors[0].0 = HEAD.into());
+    for folder in [both, alone] {
+        let found = Folder::open(folder.path(), &tied).unwrap();
+        assert_eq!(read(&found, &tied).unwrap(), theta(&tied));
+    }
+    let other = single(&tied, Dtype::F32, |tensors| {
+        let mut head = head(tensors);
+        head.2[159] += 1.0;
+        tensors.push(head);
+    });
+    let text = refusal(other.path(), &tied);
+    assert!(text.contains("set tie_word_embeddings to false in config.json"), "{text}");
+    // As the sentence says.
+    let found = Folder::open(other.path(), &model(false)).unwrap();
+    let values = read(&found, &model(false)).unwrap();
+    assert_eq!(values.last(), Some(&(theta(&tied)[159] + 1.0)));
+    let narrow = single(&tied, Dtype::F32, |tensors| {
+        tensors.push((HEAD.into(), vec![8, 20], tensors[0].2.clone()));
+    });
+    let text = refusal(narrow.path(), &tied);
+    assert!(text.contains("lm_head.weight: its shape is [8, 20]"), "{text}");
+}
+
+#[test]
+fn a_model_that_was_saved_without_its_head_has_shorter_names() {
+    let bare = |tensors: &mut Tensors| {
+        for (name, ..) in tensors {
+            *name = name.strip_prefix(PREFIX).unwrap_or(name).to_string();
+        }
+    };
+    for model in [model(true), model(false)] {
+        let folder = single(&model, Dtype::F32, bare);
+        let found = Folder::open(folder.path(), &model).unwrap();
+        assert_eq!(read(&found, &model).unwrap(), theta(&model));
+    }
+    let without = single(&model(true), Dtype::F32, bare);
+    let text = refusal(without.path(), &model(false));
+    assert!(text.contains("failed to find the tensor lm_head.weight"), "{text}");
+}
+
+/// A folder of two files, of which the second has another norm, with an index that changes.
+fn sharded(model: &Llama, norm_in: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = tensors(model);
+    let mut second = vec![first.pop().unwrap()];
+    second.extend(first.iter().filter(|(name, ..)| name == NORM).cloned());
+    second[1].2 = vec![0.5; 8];
+    let mut map: BTreeMap<String, &str> = BTreeMap::new();
+    map.extend(first.iter().map(|(name, ..)| (name.clone(), "one.safetensors")));
+    map.extend(second.iter().map(|(name, ..)| (name.clone(), "two.safetensors")));
+    map.insert(NORM.into(), norm_in);
+    write(&folder.path().join("one.safetensors"), Dtype::F32, &first);
+    write(&folder.path().join("two.safetensors"), Dtype::F32, &second);
+    let index = serde_json::json!({ "weight_map": map });
+    fs::write(folder.path().join(INDEX), index.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_tensor_is_read_from_the_file_that_the_index_names_and_no_other() {
+    let model = model(false);
+    let norm = model.tensors().iter().position(|tensor| tensor.name == NORM).unwrap();
+    let own = tensors(&model)[norm].2.clone();
+    for (file, expected) in [("one.safetensors", own), ("two.safetensors", vec![0.5; 8])] {
+        let folder = sharded(&model, file);
+        let found = Folder::open(folder.path(), &model).unwrap();
+        let mut values = [0.0; 8];
+        found.rows(norm, 0..1, &mut values).unwrap();
+        assert_eq!(values[..], expected, "{file}");
+    }
+    let folder = sharded(&model, "one.safetensors");
+    let index = fs::read_to_string(folder.path().join(INDEX)).unwrap();
+    let moved = index.replace(r#""lm_head.weight":"two"#, r#""lm_head.weight":"one"#);
+    assert_ne!(moved, index);
+    fs::write(folder.path().join(INDEX), moved).unwrap();
+    let text = refusal(folder.path(), &model);
+    assert!(
+        text.contains("one.safetensors: model.safetensors.index.json says that lm_head"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -154,7 +229,7 @@ fn what_is_not_the_model_is_refused_by_name_and_shape() {
         ),
         (
             |tensors| tensors.push(("model.norm.bias".into(), vec![8], vec![0.0; 8])),
-            "the model has no tensor model.norm.bias of shape [8]",
+            "the model of config.json has no tensor model.norm.bias of shape [8]",
         ),
         (Vec::clear, "failed to find the tensor model.embed_tokens.weight"),
     ];
@@ -169,7 +244,7 @@ fn what_is_not_the_model_is_refused_by_name_and_shape() {
     let bytes = fs::read(folder.path().join(SINGLE)).unwrap();
     fs::write(more.join(SINGLE), replaced(&bytes, b"F32", b"I32")).unwrap();
     let text = refusal(&more, &model);
-    assert!(text.contains("it is stored as I32; BF16, F16 and F32 are read"), "{text}");
+    assert!(text.contains("it is stored as I32; BF16, F16, F32 and F64 are read"), "{text}");
 }
 
 /// Every `from` in the header replaced by a `to` of the same length.
