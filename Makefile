@@ -99,6 +99,10 @@ chart-lint: ## Render the Helm chart with many values, and see that it refuses w
 sim: ## Simulate runs under seeded faults (SEEDS=10000), or one of them with all that happens (SEED=n)
 	cargo run --locked --quiet --release -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
 
+.PHONY: sim-mutations
+sim-mutations: ## See that the simulation finds each defect of sim/mutations, put into a copy of the tree
+	@scripts/sim-mutations.sh
+
 .PHONY: fuzz
 fuzz: ## Feed the contribution decoder random bytes for FUZZ_SECONDS (60); needs a nightly Rust
 	cd sparseloco && cargo +nightly fuzz run frame -- -max_total_time=$(or $(FUZZ_SECONDS),60)
@@ -117,6 +121,11 @@ cluster-down: ## End it
 
 .PHONY: bench
 bench: $(addprefix bench-,planner codec allreduce step sharding evaluation operator convergence) ## Run every benchmark
+
+.PHONY: chaos
+chaos: build ## Kill, freeze or cut off a process of a run every 20 s for MINUTES (10); needs iptables
+	cargo run --locked --release -p bench --bin chaos -- \
+	  --programs "$(TARGET)/release" --minutes $(or $(MINUTES),10)
 
 .PHONY: bench-planner
 bench-planner: ## The planner against one that looks at everything, against plans by hand, and the clock
