@@ -9,7 +9,7 @@ use test_cluster::condition;
 use stage::Stage;
 
 /// So many rounds that the run goes on while things happen to it.
-const TOKENS: u64 = 1_600_000;
+const TOKENS: u64 = 900_000;
 
 fn island(name: &str, product: &str, most: u32, idle: Value) -> Value {
     json!({

@@ -52,8 +52,11 @@ fn a_folder_that_lacks_a_tensor_is_refused_by_its_name() {
     fs::write(config, deeper).unwrap();
 
     start_from(&place, "exported");
+    let planned = place.heteroloco(&["plan", "-f", "run.yaml"]);
+    let refusal = String::from_utf8_lossy(&planned.stderr);
+    assert!(!planned.status.success() && refusal.contains("model.layers.1."), "{planned:?}");
     let (records, code, complaints) = place.up(&["--run-dir", "runs/second"]).end();
-    assert_ne!(code, 0);
+    assert_eq!(code, 2, "{complaints}");
     let told: String = records.iter().map(ToString::to_string).collect();
     assert!(format!("{told}{complaints}").contains("model.layers.1."), "{told}{complaints}");
 }
