@@ -26,11 +26,16 @@ search() {
     return 1
 }
 
+# Puts a defect in, or with --reverse takes it out again.
+change() {
+    patch --silent --strip 1 --fuzz 0 --directory "$tree" "${@:2}" <"sim/mutations/$1.patch"
+}
+
+# One copy serves all, whatever happens to the tree meanwhile.
+git ls-files -z | xargs -0 cp --parents -t "$tree"
 found=0
 for name in "${names[@]}"; do
-    rm -rf "${tree:?}"/*
-    git ls-files -z | xargs -0 cp --parents -t "$tree"
-    patch --silent --strip 1 --fuzz 0 --directory "$tree" <"sim/mutations/$name.patch"
+    change "$name"
     cargo build --quiet --locked --release -p sim --manifest-path "$tree/Cargo.toml"
     if fault=$(search); then
         printf '%-28s %s\n' "$name" "$fault"
@@ -38,6 +43,7 @@ for name in "${names[@]}"; do
     else
         printf '%-28s NOT FOUND in %s seeds\n' "$name" "$seeds"
     fi
+    change "$name" --reverse
 done
 printf 'figure sim.mutations_found %s of %s\n' "$found" "${#names[@]}"
 [ "$found" -eq ${#names[@]} ]

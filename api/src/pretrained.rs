@@ -42,8 +42,7 @@ struct Config {
     #[serde(default = "default_eps")]
     rms_norm_eps: f64,
     /// transformers 4 writes it here, transformers 5 among the parameters of the embedding.
-    #[serde(default = "default_theta")]
-    rope_theta: f64,
+    rope_theta: Option<f64>,
     rope_scaling: Option<Rope>,
     rope_parameters: Option<Rope>,
     #[serde(default)]
@@ -65,15 +64,13 @@ fn default_eps() -> f64 {
     1e-6
 }
 
-fn default_theta() -> f64 {
-    10_000.0
-}
-
 fn default_range() -> f64 {
     0.02
 }
 
-/// What Mistral's class takes where nothing is said.
+/// What Hugging Face takes where nothing is said,
+const ROPE_THETA: f64 = 10_000.0;
+/// and what Mistral's class does.
 const MISTRAL_KEY_VALUE_HEADS: u32 = 8;
 const MISTRAL_WINDOW: u32 = 4096;
 
@@ -104,7 +101,7 @@ pub(crate) fn config(text: &str) -> Result<LlamaConfig, ConfigProblem> {
         vocab_size: config.vocab_size,
         max_position_embeddings: config.max_position_embeddings,
         rms_norm_eps: config.rms_norm_eps,
-        rope_theta: rope.rope_theta.unwrap_or(config.rope_theta),
+        rope_theta: rope.rope_theta.or(config.rope_theta).unwrap_or(ROPE_THETA),
         tie_word_embeddings: config.tie_word_embeddings,
         initializer_range: config.initializer_range,
     })

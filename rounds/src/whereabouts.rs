@@ -167,8 +167,8 @@ impl State {
             return false;
         };
         // Where another θ was agreed, whoever holds that may be away.
-        let given_up = if is_agreed { to } else { to.saturating_sub(1) };
-        if given_up < from && !self.is_given_up(given_up) {
+        let behind = if is_agreed { to } else { to.saturating_sub(1) };
+        if behind < from && !self.is_given_up(behind) {
             return false;
         }
         let holders = self.saved.members.iter().filter(|(_, m)| self.may_be_true(m) == is_agreed);

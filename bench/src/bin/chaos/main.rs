@@ -10,6 +10,7 @@ mod namespace;
 mod run;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -44,10 +45,10 @@ const WARM_ROUNDS: u64 = 3;
 const FROZEN: [(&str, &str); 4] =
     [("b", "exchanging"), ("c", "training"), ("d", "exchanging"), ("a", "waiting")];
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
     if let Some(code) = namespace::enter()? {
-        std::process::exit(code);
+        return Ok(code);
     }
     let place = Place::new(&args.programs.canonicalize().context("failed to find the programs")?)?;
     // Before and after, as what else the machine does changes.
@@ -56,7 +57,7 @@ fn main() -> Result<()> {
     let chaos = break_things(&place, &args)?;
     let after = leave_alone(&place, "after", &args)?;
     println!("figure chaos.rounds_vs_quiet {:.2} ratio", chaos / before.midpoint(after));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Rounds in a second where nothing goes wrong.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ const INSIDE: &str = "HETEROLOCO_CHAOS_NAMESPACE";
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Starts this program again in a namespace, and waits for it; its exit code. Nothing inside.
-pub(crate) fn enter() -> Result<Option<i32>> {
+pub(crate) fn enter() -> Result<Option<ExitCode>> {
     if std::env::var_os(INSIDE).is_some() {
         return run("ip", &["link", "set", "lo", "up"]).map(|()| None);
     }
@@ -25,7 +24,7 @@ pub(crate) fn enter() -> Result<Option<i32>> {
     let status = command.status().context(
         "failed to start `unshare` (util-linux), which makes the network that chaos is brought to",
     )?;
-    Ok(Some(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1)))
+    Ok(Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 /// Drops every packet from and to a process for `time`.
