@@ -89,6 +89,8 @@ impl Member {
         let digests: Arc<[Digest]> = digests.into();
         let digest = root_digest(&digests);
         self.store.insert(round, &self.config.island, &digests, pieces.iter().cloned());
+        // Others ask every rank as soon as they hear of the offer.
+        self.all_agree(true)?;
         self.sent = pieces;
         self.report.contribution_bytes = bytes;
         self.report.contribution_values = values;

@@ -198,6 +198,12 @@ impl Config {
         self.grace_ms.max(STALL_MIN_MS)
     }
 
+    /// How long a contribution that no source serves is waited for while nobody gets any further,
+    /// milliseconds: whoever fetches asks each source a few times within it.
+    pub fn unserved_ms(&self) -> u64 {
+        self.grace_ms.min(STALL_MIN_MS)
+    }
+
     /// How many of `members` are a quorum: their share rounded up, at least one.
     pub fn quorum(&self, members: usize) -> usize {
         (members * usize::from(self.quorum_percent)).div_ceil(100).max(1)

@@ -92,21 +92,27 @@ impl State {
 
     fn enough(&self) -> Option<Enough> {
         let (config, timers, now) = (&self.config, &self.timers, self.timers.now);
+        let after =
+            |since: Option<Millis>, wait| since.is_some_and(|since| since.plus(wait) <= now);
+        let progress = Some(timers.progress.unwrap_or(timers.phase));
+        let is_final = |rejection: &Rejection| match rejection.cause {
+            RejectionCause::Invalid => true,
+            // Every source may have failed once, and serve it when it is asked again.
+            RejectionCause::Unserved => after(progress, config.unserved_ms()),
+        };
         let settled = |(island, member): (&String, &Member)| {
             let held = |owner: &String| {
                 self.has((island, member), owner)
                     || self.is_gone(owner)
-                    || self.rejection(island, member, owner).is_some()
+                    || self.rejection(island, member, owner).is_some_and(is_final)
             };
             self.saved.closed.iter().all(held)
         };
-        let after =
-            |since: Option<Millis>, wait| since.is_some_and(|since| since.plus(wait) <= now);
         if self.holders().all(settled) {
             Some(Enough::Settled)
         } else if after(timers.complete, config.grace_ms) {
             Some(Enough::Quorum)
-        } else if after(Some(timers.progress.unwrap_or(timers.phase)), config.stall_ms()) {
+        } else if after(progress, config.stall_ms()) {
             Some(Enough::Stalled)
         } else {
             after(Some(timers.phase), config.fetch_deadline_ms).then_some(Enough::Deadline)

@@ -80,17 +80,19 @@ impl State {
     pub(crate) fn phase_wakeups(&self) -> impl Iterator<Item = Millis> {
         let (config, timers) = (&self.config, &self.timers);
         let grace = |since: Option<Millis>| since.map(|since| since.plus(config.grace_ms));
+        let progress = timers.progress.unwrap_or(timers.phase);
         let wakeups = match self.saved.phase {
-            Phase::Done => [None; 4],
-            Phase::Waiting => [grace(timers.enough), None, None, None],
+            Phase::Done => [None; 5],
+            Phase::Waiting => [grace(timers.enough), None, None, None, None],
             Phase::Training => {
-                [Some(timers.phase.plus(config.deadline_ms)), self.closes_at(), None, None]
+                [Some(timers.phase.plus(config.deadline_ms)), self.closes_at(), None, None, None]
             }
             Phase::Fetching => [
                 Some(timers.phase.plus(config.fetch_deadline_ms)),
                 Some(timers.phase.plus(config.grace_ms)),
                 grace(timers.complete),
-                Some(timers.progress.unwrap_or(timers.phase).plus(config.stall_ms())),
+                Some(progress.plus(config.stall_ms())),
+                Some(progress.plus(config.unserved_ms())),
             ],
         };
         let waits = self.gives_up_at().chain(grace(timers.voted));

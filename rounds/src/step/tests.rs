@@ -638,6 +638,37 @@ mod committing {
         assert_eq!((liar.island.as_str(), liar.rejected), ("liar", 1));
     }
 
+    /// An owner whose rank is a moment late, or whose line broke once, fails all who ask at once.
+    #[test]
+    fn what_nobody_serves_is_asked_for_again_before_it_is_dropped() {
+        let lacking = |island: &str, other: &str| {
+            let (who, have) = (who(island, 1), [other.to_string()].into());
+            let detail = "it is not here".to_string();
+            let rejection = Rejection { cause: RejectionCause::Unserved, detail };
+            let rejected = [("late".to_string(), rejection)].into();
+            Event::Fetched(Fetched { who, round: 0, have, pieces: 9, rejected })
+        };
+        let closed = || {
+            let mut run = Run::training(&["a", "b", "late"]);
+            ["a", "b", "late"].iter().for_each(|island| run.offer(island));
+            run.fetched("late", &["a", "b"]);
+            run.yes(lacking("a", "b"));
+            run.yes(lacking("b", "a"));
+            run
+        };
+        let mut served = closed();
+        let wait = served.state.config().unserved_ms();
+        served.wait(wait - 1);
+        served.fetched("a", &["late"]);
+        served.fetched("b", &["late"]);
+        assert_eq!(served.last_set(), ["a", "b", "late"]);
+        let mut unserved = closed();
+        unserved.wait(wait - 1);
+        assert_eq!(unserved.view().phase, Phase::Fetching);
+        unserved.wait(1);
+        assert_eq!(unserved.last_set(), ["a", "b"]);
+    }
+
     #[test]
     fn one_slow_link_holds_the_others_up_for_no_longer_than_the_grace() {
         let mut run = Run::training(&["a", "b", "c"]);
