@@ -41,12 +41,16 @@ setup: ## Put libtorch into the cache folder; does nothing the second time
 	@[ -e "$(LIBTORCH)/.complete" ] || $(PYTHON) scripts/setup-libtorch.py
 
 .PHONY: build
-build: setup ## Build the programs, optimised, and link kubectl's plugin
+build: setup ## Build all programs of the command line, optimised, kubectl's plugin among them
+	cargo build --locked --release $(PROGRAMS) -p kubectl-island
+
+# The client of Kubernetes is a fifth of all there is to compile, and a run on this machine needs none.
+.PHONY: programs
+programs: setup
 	cargo build --locked --release $(PROGRAMS)
-	@ln -sfn heteroloco "$(TARGET)/release/kubectl-island"
 
 .PHONY: data
-data: build ## Prepare the demo's text: Rust sources, or DATA=path
+data: programs ## Prepare the demo's text: Rust sources, or DATA=path
 	@scripts/prepare-data.sh "$(HETEROLOCO)" "$(SHARDS)" "$(DATA)"
 
 .PHONY: demo

@@ -27,14 +27,14 @@ ENTRYPOINT ["/usr/local/bin/heteroloco-operator"]
 
 FROM runtime AS prebuilt
 COPY --chmod=0755 target/release/heteroloco target/release/heteroloco-coordinator \
-     target/release/heteroloco-operator /usr/local/bin/
+     target/release/heteroloco-operator target/release/kubectl-island /usr/local/bin/
 
 FROM ${BUILD_BASE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release -p cli -p coordinator -p operator
+RUN cargo build --locked --release -p cli -p coordinator -p kubectl-island -p operator
 
 FROM runtime
 COPY --from=build --chmod=0755 /src/target/release/heteroloco \
      /src/target/release/heteroloco-coordinator /src/target/release/heteroloco-operator \
-     /usr/local/bin/
+     /src/target/release/kubectl-island /usr/local/bin/

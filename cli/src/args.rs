@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use api::text::{Quantity, TextError};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::cluster::args::{IslandArgs, IslandCommand, Plugin};
-
 /// Train one model over islands of unlike GPUs with SparseLoCo.
 #[derive(Debug, Parser)]
 #[command(name = "heteroloco", version, propagate_version = true)]
@@ -35,9 +33,10 @@ pub enum Command {
     /// The proposals go to standard output as YAML. Exit codes: 0 there is at least one, 2 there
     /// is none or something was refused, with what to change.
     Group(GroupArgs),
-    /// See and steer the islands of a cluster; also `kubectl island`.
+    /// See and steer the islands of a cluster: runs `kubectl-island`.
     ///
-    /// A link `kubectl-island` to this program, in a folder of PATH, makes it a plugin of kubectl.
+    /// That program, in a folder of PATH, is also kubectl's plugin `island`.
+    #[command(disable_help_flag = true)]
     Island(IslandArgs),
     /// Prepare training data, or check it.
     #[command(subcommand)]
@@ -78,6 +77,14 @@ pub struct UpArgs {
     /// names are corrected by what their steps took.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub measured: Vec<PathBuf>,
+}
+
+/// `heteroloco island`.
+#[derive(Clone, Debug, Args)]
+pub struct IslandArgs {
+    /// What `kubectl island` takes.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub args: Vec<OsString>,
 }
 
 /// `heteroloco plan`.
@@ -393,6 +400,18 @@ mod tests {
         assert_eq!(args("heteroloco probe --serve a:7"), words("probe --serve=a:7"));
         assert_eq!(args("heteroloco probe --serve a:7 --cpu"), None);
         assert_eq!(args("heteroloco probe --uplink"), None);
+    }
+
+    #[test]
+    fn what_stands_after_island_is_the_plugin_s() {
+        for line in ["heteroloco island top -A -n ml", "heteroloco island --help"] {
+            let args = line.split(' ').skip(2).collect::<Vec<_>>();
+            let Command::Island(island) = Cli::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!("not island")
+            };
+            assert_eq!(island.args, args);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The command `heteroloco`: propose islands, plan a run, prepare its data, run it on this machine,
-//! use what it made, see and steer what a cluster's operator does.
+//! use what it made. `kubectl-island` shares what is said of plans.
 
 pub mod args;
-pub mod cluster;
+pub mod console;
 pub mod corpus;
 pub mod devices;
 pub mod group;

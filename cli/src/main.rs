@@ -1,31 +1,18 @@
 //! The command `heteroloco`.
 
-use std::env;
-use std::fmt;
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use cli::args::{
-    Cli, Command, DataCommand, GroupArgs, IslandArgs, IslandCommand, PlanArgs, Plugin, UpArgs,
-};
-use cli::cluster::{self, ClusterError};
+use cli::args::{Cli, Command, DataCommand, GroupArgs, PlanArgs, UpArgs};
+use cli::console::{REFUSED, STOPPED, complain, print};
 use cli::manifests::ManifestError;
+use cli::programs::{self, Program};
 use cli::up::event::Outcome;
-use cli::{group, plan, prepare, programs, up, verify};
-
-/// The name by which kubectl starts its plugin `island`.
-const PLUGIN: &str = "kubectl-island";
-
-/// What was asked for has to change before it can work.
-const REFUSED: u8 = 2;
-/// Stopped by the user, as a shell says it of SIGINT.
-const STOPPED: u8 = 130;
+use cli::{group, plan, prepare, up, verify};
 
 fn main() -> ExitCode {
-    match run(command()) {
+    match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(format_args!("error: {error:#}"));
@@ -34,19 +21,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to do: as a plugin of kubectl, the commands for a cluster alone.
-fn command() -> Command {
-    let name = env::args_os().next();
-    let stem = name.as_deref().and_then(|name| Path::new(name).file_stem());
-    if stem.is_some_and(|stem| stem == PLUGIN) {
-        return Command::Island(Plugin::parse().island);
-    }
-    Cli::parse().command
-}
-
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Island(args) => run_island(&args),
+        Command::Island(args) => Ok(programs::run(Program::Island, &args.args)?),
         Command::Up(args) => run_up(&args),
         Command::Plan(args) => run_plan(&args),
         Command::Group(args) => run_group(&args),
@@ -58,10 +35,10 @@ fn run(command: Command) -> anyhow::Result<u8> {
             print(&format!("{}\n", verify::run(&args.folder)?))?;
             Ok(0)
         }
-        Command::Generate(args) => Ok(programs::run_worker(&args.worker_args())?),
-        Command::Eval(args) => Ok(programs::run_worker(&args.worker_args())?),
-        Command::Export(args) => Ok(programs::run_worker(&args.worker_args())?),
-        Command::Probe(args) => Ok(programs::run_worker(&args.worker_args())?),
+        Command::Generate(args) => Ok(programs::run(Program::Worker, &args.worker_args())?),
+        Command::Eval(args) => Ok(programs::run(Program::Worker, &args.worker_args())?),
+        Command::Export(args) => Ok(programs::run(Program::Worker, &args.worker_args())?),
+        Command::Probe(args) => Ok(programs::run(Program::Worker, &args.worker_args())?),
     }
 }
 
@@ -94,18 +71,6 @@ fn run_plan(args: &PlanArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn run_island(args: &IslandArgs) -> anyhow::Result<u8> {
-    let done = cluster::run(args, |note| complain(format_args!("warning: {note}")));
-    let error = done.as_ref().err().and_then(|error| error.downcast_ref());
-    if let Some(ClusterError::Manifest(ManifestError::Refused(refusals))) = error
-        && let IslandCommand::Plan(args) = &args.command
-    {
-        print(&plan::print_refusals(refusals, args.output)?)?;
-    }
-    print(&done?)?;
-    Ok(0)
-}
-
 fn run_group(args: &GroupArgs) -> anyhow::Result<u8> {
     let proposed = group::make(args, |note| complain(format_args!("warning: {note}")))?;
     print(&proposed.manifests)?;
@@ -113,25 +78,8 @@ fn run_group(args: &GroupArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// A reader that went away has what it wanted.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("failed to write to standard output; send it somewhere else"),
-    }
-}
-
-/// The exit code tells it too, so that it may be lost.
-fn complain(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{message}");
-}
-
 fn is_refusal(error: &anyhow::Error) -> bool {
     if let Some(error) = error.downcast_ref::<up::UpError>() {
-        return error.is_refusal();
-    }
-    if let Some(error) = error.downcast_ref::<ClusterError>() {
         return error.is_refusal();
     }
     error.is::<ManifestError>()

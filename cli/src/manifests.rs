@@ -154,7 +154,7 @@ pub(crate) fn check_origin(run: &RunSpec) -> Result<(), ManifestError> {
 ///
 /// # Errors
 /// When they say something wrong.
-pub(crate) fn of_cluster(texts: &[(String, String)]) -> Result<Manifests, ManifestError> {
+pub fn of_cluster(texts: &[(String, String)]) -> Result<Manifests, ManifestError> {
     let unread = |folder: &Path| {
         Err(format!("{} is not read in a cluster: give preset or config", folder.display()))
     };

@@ -12,6 +12,8 @@ pub enum Program {
     Worker,
     /// The coordinator of a run.
     Coordinator,
+    /// kubectl's plugin, which has a client of Kubernetes.
+    Island,
 }
 
 /// An executable cannot be found or run.
@@ -45,6 +47,7 @@ impl Program {
         match self {
             Self::Worker => "heteroloco-worker",
             Self::Coordinator => "heteroloco-coordinator",
+            Self::Island => "kubectl-island",
         }
     }
 
@@ -52,6 +55,7 @@ impl Program {
         match self {
             Self::Worker => "HETEROLOCO_WORKER",
             Self::Coordinator => "HETEROLOCO_COORDINATOR",
+            Self::Island => "HETEROLOCO_KUBECTL_ISLAND",
         }
     }
 
@@ -75,12 +79,12 @@ impl Program {
     }
 }
 
-/// Runs the worker with `args` on this process's own terminal; its exit code.
+/// Runs a program with `args` on this process's own terminal; its exit code.
 ///
 /// # Errors
 /// When it cannot be found or run.
-pub fn run_worker(args: &[OsString]) -> Result<u8, ProgramError> {
-    let path = Program::Worker.find()?;
+pub fn run(program: Program, args: &[OsString]) -> Result<u8, ProgramError> {
+    let path = program.find()?;
     let status = Command::new(&path)
         .args(args)
         // The order in which the management library counts cards.

@@ -1,69 +1,30 @@
-//! `heteroloco island` and the plugin of kubectl, as programs that find no cluster.
+//! `heteroloco island`, which is another program.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-/// Runs a program that finds no cluster by itself.
-fn run(program: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command.args(args).env("KUBECONFIG", "/nonexistent/kubeconfig");
-    command.env_remove("KUBERNETES_SERVICE_HOST").output().expect("a program that starts")
-}
-
-fn heteroloco() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_heteroloco"))
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("text")
+fn island(program: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heteroloco"));
+    command.arg("island").args(args).env("HETEROLOCO_KUBECTL_ISLAND", program);
+    command.output().expect("a program that starts")
 }
 
 #[test]
-fn a_link_of_the_plugin_s_name_is_the_plugin() {
+fn the_plugin_gets_all_that_follows_and_its_exit_code_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let link = folder.path().join("kubectl-island");
-    symlink(heteroloco(), &link).unwrap();
-    let help = run(&link, &["--help"]);
-    let text = String::from_utf8(help.stdout).unwrap();
-    assert!(text.contains("Usage: kubectl island "), "{text}");
-    assert!(text.contains("drain"), "{text}");
-    assert_eq!(run(&link, &["up", "-f", "x"]).status.code(), Some(2));
-    let output = run(heteroloco(), &["island", "top"]);
-    assert_eq!(said(&output), said(&run(&link, &["top"])));
+    let program = folder.path().join("kubectl-island");
+    fs::write(&program, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = island(program.to_str().unwrap(), &["top", "-A", "--help"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "top -A --help\n");
+    assert_eq!(output.status.code(), Some(3));
 }
 
 #[test]
-fn without_a_cluster_it_says_where_one_is_looked_for() {
-    let output = run(heteroloco(), &["island", "top"]);
-    assert_eq!(output.status.code(), Some(2));
-    let said = said(&output);
-    assert!(said.contains("set --kubeconfig or KUBECONFIG"), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-}
-
-#[test]
-fn a_cluster_that_does_not_answer_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
-    let config = "
-apiVersion: v1
-kind: Config
-current-context: here
-contexts: [{name: here, context: {cluster: here, user: me}}]
-clusters: [{name: here, cluster: {server: 'http://127.0.0.1:1'}}]
-users: [{name: me, user: {}}]
-";
-    fs::write(&path, config).unwrap();
-    let kubeconfig = path.to_str().unwrap();
-    let args =
-        |context| ["island", "explain", "x", "--kubeconfig", kubeconfig, "--context", context];
-    let output = run(heteroloco(), &args("here"));
+fn without_the_plugin_it_says_how_to_get_it() {
+    let output = island("/nonexistent/kubectl-island", &["top"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("build it with `make build`"), "{said}");
     assert_eq!(output.status.code(), Some(1));
-    let text = said(&output);
-    assert!(text.contains("http://127.0.0.1:1 does not answer"), "{text}");
-    let output = run(heteroloco(), &args("there"));
-    assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("there"));
 }

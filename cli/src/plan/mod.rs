@@ -8,7 +8,7 @@ mod report;
 mod table;
 #[cfg(test)]
 mod tests;
-pub(crate) mod words;
+pub mod words;
 
 use anyhow::Context as _;
 use plan::planner::{Refusals, RunPlan};

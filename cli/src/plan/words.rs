@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 pub(super) const CELL: usize = 44;
 
 /// Bytes of memory.
-pub(crate) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -21,7 +21,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// A time of any length.
-pub(crate) fn seconds(seconds: f64) -> String {
+pub fn seconds(seconds: f64) -> String {
     match seconds {
         s if s > 0.0 && s < 1e-4 => format!("{:.1} µs", s * 1e6),
         s if s > 0.0 && s < 1e-2 => format!("{:.1} ms", s * 1000.0),
@@ -38,7 +38,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Digits in groups of three.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -105,7 +105,7 @@ fn fitting(parts: &[String], count: usize) -> String {
 }
 
 /// At most so many characters: the beginning and the end of a longer text.
-pub(crate) fn clip(text: &str, most: usize) -> String {
+pub fn clip(text: &str, most: usize) -> String {
     let count = text.chars().count();
     if count <= most {
         return text.to_owned();

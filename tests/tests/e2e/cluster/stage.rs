@@ -251,9 +251,8 @@ async fn images(folder: &Path) -> [Image; 2] {
     let programs = context.join("target/release");
     fs::create_dir_all(&programs).unwrap();
     fs::copy(root.join("LICENSE"), context.join("LICENSE")).unwrap();
-    let names =
-        ["heteroloco", "heteroloco-coordinator", "heteroloco-operator", "heteroloco-worker"];
-    for name in names {
+    let ours = ["heteroloco", "heteroloco-coordinator", "heteroloco-operator", "heteroloco-worker"];
+    for name in ours.into_iter().chain(["kubectl-island"]) {
         fs::copy(e2e::program(name), programs.join(name)).unwrap();
     }
     let libtorch = std::env::var_os("LIBTORCH").expect("LIBTORCH is set by `make test`");

@@ -18,8 +18,8 @@ use super::connection::Cluster;
 use super::error::ClusterError;
 use super::idle::{self, Held, Idle, Key};
 use super::text::counted;
-use crate::manifests::{self, ManifestError};
-use crate::plan::{Basis, View};
+use cli::manifests::{self, ManifestError};
+use cli::plan::{Basis, View};
 
 /// Plans as asked.
 pub(super) async fn make(

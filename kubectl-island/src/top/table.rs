@@ -6,9 +6,9 @@ use api::status::{Condition, ConditionStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::cluster::text::{age, heads, or_dash, plain, table as columns};
-use crate::plan::words::{bytes, clip};
-use crate::show;
+use crate::text::{age, heads, or_dash, plain, table as columns};
+use cli::plan::words::{bytes, clip};
+use cli::show;
 
 /// The widest name of a resource.
 const NAME: usize = 32;

@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use super::connection::Cluster;
 use super::error::ClusterError;
 use super::text::{age, counted, heads, or_dash, plain, since, table};
-use crate::plan::words::{bytes, grouped, seconds};
+use cli::plan::words::{bytes, grouped, seconds};
 
 /// Events that are shown.
 const EVENTS: usize = 12;

@@ -1,4 +1,4 @@
-//! The command line of `heteroloco island` and `kubectl island`.
+//! The command line of `kubectl island`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::text::{DurationText, TextError};
 use clap::{Args, Parser, Subcommand};
 
-use crate::args::Output;
+use cli::args::Output;
 
 /// What kubectl starts as its plugin `island`.
 #[derive(Debug, Parser)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use crate::manifests::ManifestError;
+use cli::manifests::ManifestError;
 
 /// What was asked of a cluster did not go.
 #[derive(Debug, thiserror::Error)]
