@@ -12,6 +12,6 @@ rm -rf "$run"
 # The islands' replicas are identical: any island's newest checkpoint will do.
 checkpoint=$run/checkpoints/dc
 printf '\nA sample of what the model writes after "pub fn ":\n\n'
-"$heteroloco" generate --checkpoint "$checkpoint" --prompt 'pub fn ' -- --temperature 0.6
+"$heteroloco" generate --checkpoint "$checkpoint" --prompt 'pub fn ' --temperature 0.6
 printf '\n'
 "$heteroloco" export --checkpoint "$checkpoint" --out "$run/huggingface"

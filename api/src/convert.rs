@@ -10,7 +10,6 @@ use plan::model::{Llama, LlamaConfig, PRESETS, preset};
 use plan::request::{InnerSteps, RoundRules, RunRequest, Tokenizer};
 use plan::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
 
-use crate::pretrained;
 use crate::run::{self, Model, ModelConfig, Optimizer, OuterRule, SparseLoCo, TrainingRun};
 use crate::schema::FieldProblem;
 use crate::text::{Decimal, Quantity};

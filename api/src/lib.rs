@@ -9,7 +9,6 @@ pub mod island;
 mod load;
 pub mod nodes;
 pub mod pool;
-mod pretrained;
 pub mod proposal;
 pub mod run;
 mod schema;

@@ -200,49 +200,67 @@ pub struct VerifyArgs {
 /// `heteroloco generate`.
 #[derive(Clone, Debug, Args)]
 pub struct GenerateArgs {
-    /// Folder of a checkpoint.
+    /// Folder of a run, of a checkpoint, or of an exported model.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// What to continue.
-    #[arg(long)]
+    /// What to continue; empty begins a document.
+    #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
-    /// Anything more goes to `heteroloco-worker generate` as it is.
-    #[arg(last = true)]
-    pub more: Vec<OsString>,
+    /// Tokens to write at most [default: 300].
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u32>,
+    /// Logits are divided by it; 0 takes the likeliest token every time [default: 0.8].
+    #[arg(long, value_name = "NUMBER", value_parser = temperature, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Consider only so many of the likeliest tokens; 0 considers all [default: 40].
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<u32>,
+    /// Seed of the choices [default: 0].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "write a number of 0 or more, such as 0.8".to_owned())
 }
 
 /// `heteroloco eval`.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
-    /// Folder of a checkpoint.
+    /// Folder of a run, of a checkpoint, or of an exported model.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
     /// Questions or texts, a JSON object on each line; may be given several times.
-    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    #[arg(long, value_name = "FILE")]
     pub tasks: Vec<PathBuf>,
-    /// Folder made by `heteroloco data prepare`: loss on what is held out there.
+    /// Folder made by `heteroloco data prepare`: loss on what is held out there [default: a run's
+    /// own data, where neither this nor tasks are given].
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Take at most so many documents of each file, and sequences of the data.
     #[arg(long, value_name = "N")]
     pub limit: Option<u32>,
+    /// Tokens of a sequence of the data [default: the model's longest].
+    #[arg(long, value_name = "N")]
+    pub sequence_length: Option<u32>,
     /// Write the figures, and the log-likelihoods of each document, to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Anything more goes to `heteroloco-worker eval` as it is.
-    #[arg(last = true)]
-    pub more: Vec<OsString>,
 }
 
 /// `heteroloco export`.
 #[derive(Clone, Debug, Args)]
 pub struct ExportArgs {
-    /// Folder of a checkpoint.
+    /// Folder of a run, of a checkpoint, or of an exported model.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
     /// Folder to write.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Largest file of parameters, in MB [default: 5000].
+    #[arg(long, value_name = "MB")]
+    pub shard_megabytes_max: Option<u64>,
 }
 
 /// `heteroloco probe`.
@@ -270,6 +288,14 @@ pub struct ProbeArgs {
     pub serve: Option<String>,
 }
 
+/// Those options that have a value.
+fn options<T: Into<OsString>, const N: usize>(
+    values: [(&'static str, Option<T>); N],
+) -> impl Iterator<Item = OsString> {
+    let given = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    given.flat_map(|(name, value)| [name.into(), value.into()])
+}
+
 impl PlanArgs {
     /// What is printed.
     pub fn output(&self) -> Output {
@@ -282,7 +308,13 @@ impl GenerateArgs {
     pub fn worker_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["generate".into(), "--checkpoint".into()];
         args.extend([self.checkpoint.clone().into(), "--prompt".into(), (&self.prompt).into()]);
-        args.extend(self.more.iter().cloned());
+        let numbers = [
+            ("--tokens", self.tokens.map(|count| count.to_string())),
+            ("--temperature", self.temperature.map(|number| number.to_string())),
+            ("--top-k", self.top_k.map(|count| count.to_string())),
+            ("--seed", self.seed.map(|seed| seed.to_string())),
+        ];
+        args.extend(options(numbers));
         args
     }
 }
@@ -295,13 +327,9 @@ impl EvalArgs {
         for file in &self.tasks {
             args.extend(["--tasks".into(), file.into()]);
         }
-        let limit = self.limit.map(|limit| limit.to_string().into());
-        let paths = [("--data", &self.data), ("--json", &self.json)];
-        let paths = paths.map(|(name, path)| (name, path.clone().map(OsString::from)));
-        for (name, value) in paths.into_iter().chain([("--limit", limit)]) {
-            args.extend(value.into_iter().flat_map(|value| [name.into(), value]));
-        }
-        args.extend(self.more.iter().cloned());
+        args.extend(options([("--data", self.data.clone()), ("--json", self.json.clone())]));
+        let numbers = [("--limit", self.limit), ("--sequence-length", self.sequence_length)];
+        args.extend(options(numbers.map(|(name, n)| (name, n.map(|n| n.to_string())))));
         args
     }
 }
@@ -311,6 +339,8 @@ impl ExportArgs {
     pub fn worker_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["export".into(), "--checkpoint".into()];
         args.extend([self.checkpoint.clone().into(), "--out".into(), self.out.clone().into()]);
+        let most = self.shard_megabytes_max.map(|most| most.to_string());
+        args.extend(options([("--shard-megabytes-max", most)]));
         args
     }
 }
@@ -378,13 +408,22 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_may_begin_with_a_dash_and_more_reaches_the_worker() {
-        let line = ["heteroloco", "generate", "--checkpoint", "c", "--prompt=-x", "--", "--seed"];
-        let Command::Generate(args) = Cli::try_parse_from(line).unwrap().command else {
-            panic!("not generate")
+    fn a_prompt_may_begin_with_a_dash_and_how_to_sample_reaches_the_worker() {
+        let args = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Generate(args)) => Ok(args.worker_args()),
+            Ok(_) => panic!("not generate"),
+            Err(error) => Err(error.to_string()),
         };
-        let expected = ["generate", "--checkpoint", "c", "--prompt", "-x", "--seed"];
-        assert_eq!(args.worker_args(), expected);
+        let short = "generate --checkpoint c --prompt -x";
+        let sampled = format!("{short} --tokens 7 --temperature 0.5 --top-k 0 --seed 3");
+        for line in [short, &sampled] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(args(&format!("heteroloco {line}")), Ok(words));
+        }
+        for wrong in ["nan", "inf", "-1", "warm"] {
+            let refused = args(&format!("heteroloco {short} --temperature {wrong}")).unwrap_err();
+            assert!(refused.contains("a number of 0 or more"), "{wrong}: {refused}");
+        }
     }
 
     #[test]
@@ -416,12 +455,11 @@ mod tests {
 
     #[test]
     fn an_evaluation_reaches_the_worker_as_it_was_asked_for() {
-        let line = "heteroloco eval --checkpoint c --tasks a --tasks b --limit 7 --json j -- -x";
+        let line = "heteroloco eval --checkpoint c --tasks a --tasks b --limit 7 --json j";
         let Command::Eval(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not eval")
         };
-        let expected = "eval --checkpoint c --tasks a --tasks b --json j --limit 7 -x";
+        let expected = "eval --checkpoint c --tasks a --tasks b --json j --limit 7";
         assert_eq!(args.worker_args(), expected.split(' ').collect::<Vec<_>>());
-        assert!(Cli::try_parse_from(["heteroloco", "eval", "--checkpoint", "c"]).is_err());
     }
 }

@@ -15,10 +15,12 @@ pub struct StepControl {
     pub stop: bool,
     /// The round closed, or closes before the rest of the steps: they would be in vain.
     pub closed: bool,
+    /// Some rank that was asked to stop left the step before its end: it is void.
+    pub interrupted: bool,
 }
 
-/// Three numbers and two flags.
-const BYTES: usize = 3 * 8 + 2;
+/// Three numbers and three flags.
+const BYTES: usize = 3 * 8 + 3;
 
 impl StepControl {
     pub(crate) fn encode(&self) -> [u8; BYTES] {
@@ -26,7 +28,8 @@ impl StepControl {
         message[..8].copy_from_slice(&self.loss_sum.to_le_bytes());
         message[8..16].copy_from_slice(&self.squares.to_le_bytes());
         message[16..24].copy_from_slice(&self.tokens.to_le_bytes());
-        message[24..].copy_from_slice(&[u8::from(self.stop), u8::from(self.closed)]);
+        let flags = [self.stop, self.closed, self.interrupted];
+        message[24..].copy_from_slice(&flags.map(u8::from));
         message
     }
 
@@ -43,21 +46,22 @@ impl StepControl {
             sum.tokens = sum.tokens.saturating_add(of_rank.tokens);
             sum.stop |= of_rank.stop;
             sum.closed |= of_rank.closed;
+            sum.interrupted |= of_rank.interrupted;
         }
         Ok(sum)
     }
 
     fn decode(bytes: &[u8]) -> Option<StepControl> {
         let (numbers, flags) = bytes.as_chunks::<8>();
-        let (&[loss_sum, squares, tokens], &[stop, closed]) = (numbers, flags) else {
-            return None;
-        };
+        let &[loss_sum, squares, tokens] = numbers else { return None };
+        let &[stop, closed, interrupted] = flags else { return None };
         Some(StepControl {
             loss_sum: f64::from_le_bytes(loss_sum),
             squares: f64::from_le_bytes(squares),
             tokens: u64::from_le_bytes(tokens),
             stop: stop != 0,
             closed: closed != 0,
+            interrupted: interrupted != 0,
         })
     }
 }
@@ -68,13 +72,18 @@ mod tests {
 
     #[test]
     fn what_ranks_sent_is_summed_in_their_order() {
-        let rank =
-            |squares, stop| StepControl { loss_sum: 1.5, squares, tokens: 10, stop, closed: false };
+        let rank = |squares, stop| StepControl {
+            loss_sum: 1.5,
+            squares,
+            tokens: 10,
+            stop,
+            interrupted: stop,
+            ..StepControl::default()
+        };
         let sent = [rank(1e16, false), rank(1.0, true), rank(-1e16, false)];
         let all: Vec<_> = sent.iter().map(|step| step.encode().to_vec()).collect();
         let squares = 1e16 + 1.0 - 1e16;
-        let expected =
-            StepControl { loss_sum: 4.5, squares, tokens: 30, stop: true, closed: false };
+        let expected = StepControl { loss_sum: 4.5, tokens: 30, ..rank(squares, true) };
         assert_eq!(StepControl::sum(&all).ok(), Some(expected));
     }
 

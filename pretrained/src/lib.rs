@@ -1,9 +1,10 @@
-//! The parameters of a model's folder in Hugging Face's form, read where they lie: a rank takes the
-//! rows that it needs and no more.
+//! A model's folder in Hugging Face's form: [`config`] says which network it is, and [`Folder`]
+//! reads the parameters where they lie: a rank takes the rows that it needs and no more.
 //!
 //! Which tensor counts is what transformers 5 would load; where that would be something else than
 //! `config.json` says, the folder is refused.
 
+mod config;
 mod header;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use plan::model::{Llama, TensorSpec};
 use serde::Deserialize;
 
+pub use config::{ConfigProblem, config};
 use header::{Entry, Kind};
 
 const SINGLE: &str = "model.safetensors";

@@ -8,7 +8,7 @@
 
 mod shard;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs;
 use std::io;

@@ -12,6 +12,7 @@ use plan::spec::{DeviceSpec, IslandSpec, OptimizerSpec, RankSpec};
 use sparseloco::layout::Layout;
 
 use crate::error::RunError;
+use crate::interrupt::Interrupt;
 use crate::model::{MicroBatches, ModelError, Shard, ShardSetup};
 use crate::parallel::{self, PeerError, Place};
 use crate::parameters::FlatBuffer;
@@ -33,6 +34,8 @@ pub struct DevicesSetup<'a> {
     pub seed: u64,
     /// `host:port` where the island's other ranks reach this one; connections take free ports.
     pub listen: &'a str,
+    /// When a step is left.
+    pub interrupt: &'a Interrupt,
 }
 
 /// Whether the island's plan can be executed on the model, before anybody is met.
@@ -100,6 +103,7 @@ impl Devices {
                 device: &card.device,
                 optimizer: setup.optimizer,
                 seed: setup.seed,
+                interrupt: setup.interrupt,
             };
             Shard::new(setup.model, shard, links)
         });
@@ -124,7 +128,8 @@ impl Devices {
             let work = &work[shard.position().data as usize];
             let loss = shard.accumulate(work, scale)?;
             shard.sums(&loss)
-        })?;
+        });
+        let all = self.left(all)?;
         match <[Sums; 1]>::try_from(all) {
             Ok([own]) => Ok(own),
             Err(all) => add_up(&all),
@@ -137,8 +142,16 @@ impl Devices {
     /// # Errors
     /// As for [`Shard::loss`].
     pub fn loss(&mut self, work: &[MicroBatches]) -> Result<f64, ModelError> {
-        let losses = self.each(|shard| shard.loss(&work[shard.position().data as usize]))?;
-        Ok(losses.iter().sum())
+        let losses = self.each(|shard| shard.loss(&work[shard.position().data as usize]));
+        Ok(self.left(losses)?.iter().sum())
+    }
+
+    /// Where the devices left what they were at, nobody waits for them any longer.
+    fn left<T>(&mut self, result: Result<T, ModelError>) -> Result<T, ModelError> {
+        if result.is_err() {
+            self.shards.iter_mut().for_each(Shard::abandon);
+        }
+        result
     }
 
     /// [`Shard::optimizer_step`] on every device, by the sums over the island's ranks.

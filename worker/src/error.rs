@@ -203,7 +203,8 @@ fn of_model(error: &ModelError) -> i32 {
         | ModelError::Device { .. }
         | ModelError::NoBf16 { .. } => EXIT_CONFIG,
         ModelError::Peers(PeerError::Group(error)) => of_group(error),
-        ModelError::Peers(PeerError::Late { .. } | PeerError::Gone { .. }) => EXIT_LOST,
+        ModelError::Interrupted
+        | ModelError::Peers(PeerError::Late { .. } | PeerError::Gone { .. }) => EXIT_LOST,
         ModelError::Peers(PeerError::Torch { .. })
         | ModelError::Stage(_)
         | ModelError::Layout(_)

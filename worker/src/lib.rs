@@ -8,6 +8,7 @@ pub mod evaluation;
 pub mod events;
 pub mod hugging_face;
 pub mod init;
+pub mod interrupt;
 pub mod memory;
 pub mod metrics;
 pub mod model;

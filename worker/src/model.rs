@@ -17,6 +17,7 @@ use plan::spec::{DeviceSpec, OptimizerSpec, Precision, Sharding};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::init;
+use crate::interrupt::Interrupt;
 use crate::optimizer::Optimizer;
 use crate::parallel::{Links, PeerError};
 use crate::parameters::Layout;
@@ -53,6 +54,9 @@ pub enum ModelError {
     /// It cannot be cut so.
     #[error("failed to shard the model")]
     Shard(#[from] ShardError),
+    /// The rank is to stop, and left what it was computing.
+    #[error("failed to end the step: the rank was asked to stop")]
+    Interrupted,
     /// A device that works on the same step.
     #[error("failed to make a step together")]
     Peers(#[from] PeerError),
@@ -163,7 +167,8 @@ impl Replica {
         let sharding = Sharding::whole(config.num_hidden_layers);
         let sharded = Arc::new(Sharded::new(&model, &sharding)?);
         let position = Position { data: 0, stage: 0, tensor: 0 };
-        let setup = ShardSetup { sharded, position, device, optimizer, seed };
+        let interrupt = &Interrupt::default();
+        let setup = ShardSetup { sharded, position, device, optimizer, seed, interrupt };
         let mut shard = Shard::new(&model, setup, Links::default())?;
         let layout = shard.layout().clone();
         init::fill_all(seed, &layout, model.config().initializer_range, shard.theta.host()?);

@@ -6,12 +6,15 @@ use std::time::Duration;
 use plan::spec::DeviceSpec;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::interrupt::Interrupt;
+
 /// Keeps a rank to its emulated speed. Processor time counts, not wall time, so ranks that share a
 /// busy machine keep their relative speeds.
 #[derive(Debug)]
 pub struct Pace {
     speed: f64,
     since: Duration,
+    interrupt: Interrupt,
 }
 
 fn processor_time() -> Duration {
@@ -26,13 +29,14 @@ fn rest(work: Duration, speed: f64) -> Duration {
 }
 
 impl Pace {
-    /// Starts to count. Speeds outside (0, 1] and real devices are not slowed down.
-    pub fn new(device: &DeviceSpec) -> Pace {
+    /// Starts to count. Speeds outside (0, 1] and real devices are not slowed down; `interrupt` ends
+    /// a rest.
+    pub fn new(device: &DeviceSpec, interrupt: Interrupt) -> Pace {
         let speed = match device {
             DeviceSpec::Cpu { speed, .. } if *speed > 0.0 && *speed < 1.0 => *speed,
             _ => 1.0,
         };
-        Pace { speed, since: processor_time() }
+        Pace { speed, since: processor_time(), interrupt }
     }
 
     /// Begins a piece of work.
@@ -43,7 +47,8 @@ impl Pace {
     /// Ends it, resting as long as the emulated card would still compute.
     pub fn end(&mut self) {
         if self.speed < 1.0 {
-            std::thread::sleep(rest(processor_time().saturating_sub(self.since), self.speed));
+            let work = processor_time().saturating_sub(self.since);
+            self.interrupt.rest(rest(work, self.speed));
         }
     }
 }

@@ -19,14 +19,18 @@ use sparseloco::{CodecParams, ValueBits};
 use crate::devices::{self, Devices, DevicesSetup};
 use crate::error::{RunError, chain};
 use crate::events::emit;
+use crate::interrupt::Interrupt;
 use crate::memory::{self, Memory};
 use crate::metrics::Metrics;
-use crate::model::MicroBatches;
+use crate::model::{MicroBatches, ModelError};
 use crate::parameters;
 use crate::skips::{Made, Skips};
 use crate::sums::Sums;
 use crate::text::{Text, TextOptions};
 use crate::unread::{ReadStep, Unread, only_device};
+
+/// Why a round has no contribution where it was stopped in its first step.
+const INTERRUPTED: &str = "stopped in the first step of the round: no contribution";
 
 /// Everything a rank works with.
 struct Rank<'a> {
@@ -39,6 +43,8 @@ struct Rank<'a> {
     compute_seconds: f64,
     unread: Unread,
     skips: Skips,
+    /// A step was left because the island is to stop: its devices make no more of them.
+    interrupted: bool,
     saved: Option<u64>,
     memory: Memory,
     metrics: &'a Metrics,
@@ -86,6 +92,7 @@ impl<'a> Rank<'a> {
         devices::check(&model, &spec.island)?;
         let text = open_text(spec)?;
         let layout = Arc::new(parameters::Layout::new(model.tensors()).canonical()?);
+        let interrupt = Interrupt::new(Arc::clone(&stop));
         let mut member = Member::connect(member_config(spec)?, Arc::clone(&layout), stop)?;
         let setup = DevicesSetup {
             model: &model,
@@ -94,6 +101,7 @@ impl<'a> Rank<'a> {
             optimizer: &spec.run.optimizer,
             seed: spec.run.seed,
             listen: &spec.collective_listen,
+            interrupt: &interrupt,
         };
         let devices = Devices::connect(member.group(), &setup)?;
         let mut rank = Rank {
@@ -106,6 +114,7 @@ impl<'a> Rank<'a> {
             compute_seconds: 0.0,
             unread: Unread::new(&spec.island),
             skips: Skips::default(),
+            interrupted: false,
             saved: None,
             memory: Memory::new(&rank_spec(spec)?.devices),
             metrics,
@@ -199,6 +208,7 @@ impl<'a> Rank<'a> {
             }
         }
         Ok(match self.skips.made() {
+            0 if self.interrupted => Trained::Nothing(INTERRUPTED.to_string()),
             0 => Trained::Nothing(self.skips.reason()),
             steps => Trained::Work(total, steps),
         })
@@ -220,8 +230,10 @@ impl<'a> Rank<'a> {
         let work = self.read_samples(part, step)?;
         let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
         let scale = 1.0 / (sequences as f64 * length as f64);
-        let mine = self.devices.accumulate(&work, scale)?;
-        let (control, sums) = self.agree(mine)?;
+        let mine = self.devices.accumulate(&work, scale);
+        let (control, Some(sums)) = self.agree(mine)? else {
+            return Ok(StepControl { stop: true, ..StepControl::default() });
+        };
         let of_round = (step, self.spec.island.inner_steps);
         let rate = self.schedule.rate(schedule::position(part.before, part.expected, of_round));
         self.devices.optimizer_step(rate, &sums)?;
@@ -229,17 +241,43 @@ impl<'a> Rank<'a> {
         Ok(control)
     }
 
-    /// What the ranks say of a step, and its sums over all of them.
-    fn agree(&mut self, mine: Sums) -> Result<(StepControl, Sums), RunError> {
+    /// What the ranks say of a step, and its sums over all of them where they made it.
+    fn agree(
+        &mut self,
+        mine: Result<Sums, ModelError>,
+    ) -> Result<(StepControl, Option<Sums>), RunError> {
         let tokens = self.tokens();
+        let Some(mine) = self.unless_left(mine)? else {
+            return Ok((StepControl::default(), None));
+        };
         if only_device(&self.spec.island).is_some() {
             let control = StepControl { tokens, ..StepControl::default() };
-            return Ok((self.member.step_control(control)?, mine));
+            return Ok((self.member.step_control(control)?, Some(mine)));
         }
         let [loss_sum, squares] = mine.read()?;
         let control = StepControl { loss_sum, squares, tokens, ..StepControl::default() };
         let control = self.member.step_control(control)?;
-        Ok((control, Sums::of(control.loss_sum, control.squares)?))
+        self.interrupted |= control.interrupted;
+        let sums = Sums::of(control.loss_sum, control.squares)?;
+        Ok((control, (!control.interrupted).then_some(sums)))
+    }
+
+    /// Nothing where this rank left what it computed, or another one did and told: that it is gone
+    /// from the step is no failure of it.
+    fn unless_left<T>(&mut self, mine: Result<T, ModelError>) -> Result<Option<T>, RunError> {
+        let error = match mine {
+            Ok(mine) => return Ok(Some(mine)),
+            Err(error @ (ModelError::Interrupted | ModelError::Peers(_))) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let interrupted = matches!(error, ModelError::Interrupted);
+        let control = StepControl { interrupted, ..StepControl::default() };
+        let told = self.member.step_control(control);
+        if !told.is_ok_and(|told| told.interrupted) {
+            return Err(error.into());
+        }
+        self.interrupted = true;
+        Ok(None)
     }
 
     /// Reads the steps that are not read yet, adds them to `total`, and tells of them. False where
@@ -370,6 +408,9 @@ impl<'a> Rank<'a> {
 
     /// Held-out loss of θ, shared out over the island's replicas.
     fn evaluate(&mut self) -> Result<(), RunError> {
+        if self.interrupted {
+            return Ok(());
+        }
         let run = &self.spec.run;
         let length = run.sequence_length;
         let tokens = self.text.tokens(Split::Validation);
@@ -389,9 +430,16 @@ impl<'a> Rank<'a> {
             }
             work.push(MicroBatches { tokens: rows, batch: 1, length: length as usize });
         }
-        let loss_sum = self.devices.loss(&work)?;
+        let loss = self.devices.loss(&work);
+        let Some(loss_sum) = self.unless_left(loss)? else {
+            return Ok(self.member.load_local_start(&mut self.devices)?);
+        };
         let all = self.member.step_control(StepControl { loss_sum, ..StepControl::default() })?;
+        self.interrupted |= all.interrupted;
         self.member.load_local_start(&mut self.devices)?;
+        if all.interrupted {
+            return Ok(());
+        }
         let tokens = held_out.sequences().count() as u64 * u64::from(length);
         let heldout_loss = all.loss_sum / tokens.max(1) as f64;
         self.metrics.heldout(heldout_loss);

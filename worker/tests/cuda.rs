@@ -11,6 +11,7 @@ use plan::spec::{
 };
 use worker::devices::{Devices, DevicesSetup};
 use worker::init;
+use worker::interrupt::Interrupt;
 use worker::model::{MicroBatches, Replica};
 use worker::parameters::Layout;
 use worker::sums::Sums;
@@ -104,6 +105,7 @@ fn six_steps(device: DeviceSpec, kept: bool) -> (Vec<f32>, Vec<f64>, u64) {
         optimizer: &OptimizerSpec { warmup_steps: 0, ..OptimizerSpec::default() },
         seed: 3,
         listen: "127.0.0.1:0",
+        interrupt: &Interrupt::default(),
     };
     let mut group = Group::in_memory(1).remove(0);
     let mut devices = Devices::connect(&mut group, &setup).expect("devices");

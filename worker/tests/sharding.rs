@@ -2,6 +2,7 @@
 //! was changed.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use plan::spec::{
 use sparseloco::Layout;
 use worker::devices::{Devices, DevicesSetup, Values};
 use worker::error::RunError;
+use worker::interrupt::Interrupt;
 use worker::model::{MicroBatches, ModelError};
 use worker::sums::Sums;
 use worker::{init, parameters};
@@ -173,6 +175,15 @@ fn train(model: &Llama, shape: &Shape, state: &State, steps: u64, rate: f64) -> 
 
 /// The devices of one process.
 fn connect(group: &mut Group, model: &Llama, island: &IslandSpec) -> Devices {
+    connect_with(group, model, island, &Interrupt::default())
+}
+
+fn connect_with(
+    group: &mut Group,
+    model: &Llama,
+    island: &IslandSpec,
+    interrupt: &Interrupt,
+) -> Devices {
     // So that nothing is clipped, and the first moment of a first step is a tenth of the gradient.
     let optimizer = OptimizerSpec { grad_clip: 1e9, ..OptimizerSpec::default() };
     let setup = DevicesSetup {
@@ -182,6 +193,7 @@ fn connect(group: &mut Group, model: &Llama, island: &IslandSpec) -> Devices {
         optimizer: &optimizer,
         seed: 5,
         listen: "127.0.0.1:0",
+        interrupt,
     };
     Devices::connect(group, &setup).expect("devices")
 }
@@ -451,6 +463,48 @@ fn a_device_that_fails_lets_all_others_end_at_once_and_is_named_as_the_cause() {
                 assert!(matches!(error, RunError::Model(ModelError::Token { .. })), "{error:?}");
             } else {
                 assert_eq!(error.exit_code(), EXIT_LOST, "{shape:?}: rank {rank}: {error:?}");
+            }
+        }
+    }
+}
+
+/// Only one rank knows that it is to stop: the others find it gone from the step, and hand over what
+/// was made before all the same.
+#[test]
+fn a_rank_that_leaves_its_step_takes_the_others_with_it_and_what_was_made_can_be_handed_over() {
+    for (shape, culprit) in [
+        (whole(), 0),
+        (shape(2, &[4], &[4]), 1),
+        (shape(1, &[2, 2], &[4]), 0),
+        (shape(1, &[4], &[2, 2]), 1),
+        (Shape { devices: 2, ..shape(2, &[2, 2], &[4]) }, 1),
+    ] {
+        let (model, island) = (model(true), shape.island());
+        let ranks = ranks_of(&shape).into_iter().map(|mut group| {
+            let (model, shape, island) = (model.clone(), shape.clone(), island.clone());
+            thread::spawn(move || {
+                let stop = Arc::new(AtomicBool::new(group.rank() == culprit));
+                let mut devices = connect_with(&mut group, &model, &island, &Interrupt::new(stop));
+                let theta = vec![0.5; span(&model, &group).len()];
+                devices.spread(&mut group, &theta).expect("θ");
+                let error = loop {
+                    if let Err(error) = devices.accumulate(&work(&shape, 0), 1.0) {
+                        break error;
+                    }
+                };
+                let mut after = vec![0.0; theta.len()];
+                devices.collect(&mut group, &mut after).expect("θ");
+                devices.spread(&mut group, &after).expect("θ");
+                assert_eq!(after, theta, "no step was made");
+                (group.rank() == culprit, error)
+            })
+        });
+        for rank in ranks.collect::<Vec<_>>() {
+            let (left, error) = rank.join().expect("no panic");
+            match error {
+                ModelError::Interrupted => assert!(left, "{shape:?}"),
+                ModelError::Peers(_) => assert!(!left, "{shape:?}: {error:?}"),
+                error => panic!("{shape:?}: {error:?}"),
             }
         }
     }

@@ -10,6 +10,7 @@ use plan::spec::{
     BatchSpec, CardSpec, DeviceSpec, IslandSpec, OptimizerSpec, RankSpec, Sharding, StageSpec,
 };
 use worker::devices::{Devices, DevicesSetup};
+use worker::interrupt::Interrupt;
 use worker::{init, parameters};
 
 /// Seed of initial parameters and of the subspace.
@@ -60,6 +61,7 @@ pub fn connect(
         optimizer,
         seed: SEED,
         listen: "127.0.0.1:0",
+        interrupt: &Interrupt::default(),
     };
     let mut devices = Devices::connect(group, &setup)?;
     let mut flat = vec![0.0; tensors.numel()];

@@ -30,7 +30,7 @@ fn values(layout: &Layout, part: u32) -> Vec<f32> {
 }
 
 /// Writes a checkpoint of `round` cut over ranks at the given pieces.
-fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
+pub(crate) fn write(root: &Path, round: u64, cuts: &[u32]) -> Manifest {
     let layout = layout();
     let kinds: Vec<Vec<f32>> = (0..4).map(|part| values(&layout, part)).collect();
     let parts = cuts.windows(2).zip(0..).map(|(cut, rank)| {

@@ -10,18 +10,19 @@ use data::{Corpus, HeldOut, Split, Tokenizer};
 use super::report::{DocumentReport, HeldOutReport, Report, Score, TaskReport};
 use super::{AnswerScore, Documents, Question, Scorer, Text, TextScore, read_documents};
 use crate::model::Replica;
-use crate::trained::Trained;
+use crate::trained::{Trained, data_of_run};
 
 /// Which checkpoint is evaluated on what.
 #[derive(Debug, Args)]
 pub struct EvalArguments {
-    /// A checkpoint, or a folder of them (the newest is taken).
+    /// A run, a checkpoint, a folder of them (the newest is taken), or an exported model.
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
     /// Questions or texts, a JSON object on each line; may be given several times.
-    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    #[arg(long, value_name = "FILE")]
     tasks: Vec<PathBuf>,
-    /// Folder made by `heteroloco data prepare`: loss on what is held out there.
+    /// Folder made by `heteroloco data prepare`: loss on what is held out there [default: a run's
+    /// own data, where neither this nor tasks are given].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Take at most so many documents of each file, and sequences of the data.
@@ -41,12 +42,13 @@ pub struct EvalArguments {
 /// The checkpoint, a file or the data cannot be read, or the model not computed.
 pub fn eval_command(arguments: &EvalArguments) -> anyhow::Result<()> {
     let limit = arguments.limit.map(|limit| limit as usize);
+    let data = data(arguments)?;
     // All files are read before a model is: mistakes in them show at once.
     let files = arguments.tasks.iter().map(|path| read_documents(path, limit));
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let trained = Trained::open(&arguments.checkpoint)?;
     let mut replica = trained.replica()?;
-    let held_out = match &arguments.data {
+    let held_out = match &data {
         Some(data) => Some(held_out(arguments, &trained, &mut replica, data)?),
         None => None,
     };
@@ -65,6 +67,18 @@ pub fn eval_command(arguments: &EvalArguments) -> anyhow::Result<()> {
         durable::write(path, &bytes)?;
     }
     write!(std::io::stdout(), "{report}").context("failed to print the figures")
+}
+
+/// The data whose held-out part is measured, if any is.
+fn data(arguments: &EvalArguments) -> anyhow::Result<Option<PathBuf>> {
+    if arguments.data.is_some() || !arguments.tasks.is_empty() {
+        return Ok(arguments.data.clone());
+    }
+    let own = data_of_run(&arguments.checkpoint);
+    own.map(Some).context(
+        "failed to evaluate: give --tasks FILE or --data DIR, or name a run's folder, whose own \
+         data is then taken",
+    )
 }
 
 fn score_questions(

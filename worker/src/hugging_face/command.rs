@@ -11,7 +11,7 @@ use crate::trained::Trained;
 /// Which checkpoint, and where to.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// A checkpoint, or a folder of them (the newest is taken).
+    /// A run, a checkpoint, a folder of them (the newest is taken), or an exported model.
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
     /// Folder to write; it must be new or empty.

@@ -17,6 +17,7 @@ use super::stage::{Flight, Stage, StageSetup};
 use super::subspace::Subspace;
 use super::{Batch, Compute, ModelError};
 use crate::devices::Values;
+use crate::interrupt::Interrupt;
 use crate::optimizer::Optimizer;
 use crate::pace::Pace;
 use crate::parallel::{Links, Reducer, Team};
@@ -48,6 +49,8 @@ pub struct ShardSetup<'a> {
     pub optimizer: &'a OptimizerSpec,
     /// Seed of the run.
     pub seed: u64,
+    /// When a step is left.
+    pub interrupt: &'a Interrupt,
 }
 
 /// One device's shard of the model.
@@ -93,7 +96,7 @@ impl Shard {
         setup: ShardSetup<'_>,
         mut links: Links,
     ) -> Result<Shard, ModelError> {
-        let ShardSetup { sharded, position, device, optimizer, seed } = setup;
+        let ShardSetup { sharded, position, device, optimizer, seed, interrupt } = setup;
         let compute = Compute::new(device)?;
         let slices = sharded.slices(position.stage, position.tensor);
         let layout = Layout::new(slices.iter().map(|slice| sharded.local(slice)).collect());
@@ -101,7 +104,7 @@ impl Shard {
         let gradient = FlatBuffer::zeros(layout.numel(), compute.device)?;
         let leaves = Leaves { layout: &layout, theta: theta.tensor(), gradient: gradient.tensor() };
         let peers = Peers::new(links.tensor.take());
-        let stage = stage_setup(&sharded, position, &slices, peers);
+        let stage = stage_setup(&sharded, position, &slices, (peers, interrupt.clone()));
         let stage = Stage::new(model, &leaves, compute, stage)?;
         let compression = Compression::new(model, (&sharded, position), &leaves, seed)?;
         let counts = |slice: &Slice| sharded.counts(slice, position.stage, position.tensor);
@@ -116,7 +119,7 @@ impl Shard {
             model: model.clone(),
             optimizer: Optimizer::new(optimizer.clone(), &layout, compute.device, threads)?,
             tied: links.tied.take(),
-            pace: Pace::new(device),
+            pace: Pace::new(device, interrupt.clone()),
             prepared: None,
             sharded,
             position,
@@ -172,8 +175,8 @@ impl Shard {
     /// on the device, for which nobody has waited.
     ///
     /// # Errors
-    /// Tokens that make no such batch, libtorch refused, a peer is gone; the gradient is then
-    /// undefined.
+    /// Tokens that make no such batch, libtorch refused, a peer is gone, the rank is to stop; the
+    /// gradient is then undefined.
     pub fn accumulate(&mut self, work: &MicroBatches, scale: f64) -> Result<Tensor, ModelError> {
         let count = work.tokens.len() as u32;
         let shape = self.boundary_shape(work);
@@ -513,7 +516,7 @@ fn stage_setup(
     sharded: &Sharded,
     position: Position,
     slices: &[Slice],
-    peers: Peers,
+    (peers, interrupt): (Peers, Interrupt),
 ) -> StageSetup {
     let Position { stage, .. } = position;
     let rows = |tensor: usize| {
@@ -528,6 +531,7 @@ fn stage_setup(
         embedding: if stage == 0 { rows(0) } else { None },
         head: if last { rows(head) } else { None },
         peers,
+        interrupt,
     }
 }
 

@@ -15,6 +15,7 @@ use super::ops::{Ops, Rotary};
 use super::peers::Peers;
 use super::weight::Weight;
 use super::{Batch, Compute, ModelError};
+use crate::interrupt::Interrupt;
 use crate::parameters::{Leaf, Leaves};
 
 /// What a stage is made of.
@@ -30,6 +31,8 @@ pub(super) struct StageSetup {
     pub(super) head: Option<Range<i64>>,
     /// Those that share the layers.
     pub(super) peers: Peers,
+    /// When a step is left: it is asked between layers.
+    pub(super) interrupt: Interrupt,
 }
 
 /// A stage on one device.
@@ -42,6 +45,7 @@ pub(super) struct Stage {
     rotary: Rotary,
     recompute: bool,
     peers: Peers,
+    interrupt: Interrupt,
 }
 
 /// [rows, width]: the rows of the vocabulary that are here.
@@ -173,6 +177,7 @@ impl Stage {
             rotary: Rotary::new(positions, head_dim, config.rope_theta, compute.device)?,
             recompute: setup.recompute,
             peers: setup.peers,
+            interrupt: setup.interrupt,
         })
     }
 
@@ -224,6 +229,7 @@ impl Stage {
         let mut residual = Residual::input(input);
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
+            self.interrupt.check()?;
             if self.recompute {
                 let _no_grad = tch::no_grad_guard();
                 let next = layer.forward(&residual, self, &rotary, batch.batch)?;
@@ -253,6 +259,7 @@ impl Stage {
         let rotary = self.rotary.first(batch.length)?;
         let layers = self.layers.iter().zip(flight.layers).enumerate();
         for (index, (layer, kept)) in layers.rev() {
+            self.interrupt.check()?;
             let (leaf, output) = match kept {
                 Kept::Graph { leaf, output } => (leaf, output),
                 Kept::Input(input) => {
@@ -319,6 +326,7 @@ impl Stage {
         let rotary = self.rotary.first(batch.length)?;
         let mut residual = Residual::input(input);
         for layer in &self.layers {
+            self.interrupt.check()?;
             residual = layer.forward(&residual, self, &rotary, batch.batch)?;
         }
         Ok(residual)

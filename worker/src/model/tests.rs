@@ -229,6 +229,7 @@ fn composed(kind: Kind, recompute: bool) -> Replica {
         device: &cpu(1),
         optimizer: &optimizer(),
         seed: 11,
+        interrupt: &Interrupt::default(),
     };
     let mut shard = Shard::new(&model, setup, Links::default()).unwrap();
     shard.stage.compose(kind).unwrap();

@@ -259,3 +259,24 @@ fn a_full_disk_under_a_run_is_told_and_the_run_goes_on_and_writes_again_when_the
     assert_eq!(rounds, (0..rounds.len() as u64).collect::<Vec<_>>());
     assert_eq!(events.last().unwrap()["event"], "end");
 }
+
+/// A card that takes minutes for a step: a large model on a laptop, as far as Ctrl-C goes.
+#[test]
+fn a_step_that_takes_long_is_left_when_the_run_is_stopped() {
+    let place = Place::new();
+    let slow = Island::new("b", "Slow-Card", 1);
+    place.manifests(ENDLESS, &[Island::new("a", "NVIDIA-H100-80GB-HBM3", 1), slow]);
+    place.edit("Slow-Card, count: 1", "Slow-Card, memory: 8Gi, tflops: \"0.01\", count: 1");
+    let mut running = place.up(&[]);
+    running.wait_for_state("b", "training");
+    running.wait_for_state("a", "waiting");
+    running.interrupt();
+    let (records, code, complaints) = running.end();
+    assert_eq!(code, 130, "{complaints}");
+    let steps = records.iter().filter(|r| r["event"] == "step" && r["island"] == "b");
+    assert_eq!(steps.count(), 0, "the step was not left");
+    let left = |r: &Value| r["reason"].as_str().is_some_and(|r| r.starts_with("stopped in the"));
+    assert!(records.iter().any(left), "{records:?}");
+    let kept = |r: &&Value| r["event"] == "checkpoint" && r["island"] == "a" && r["round"] == 1;
+    assert!(records.iter().any(|r| kept(&r)), "what the other made counts: {records:?}");
+}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// Why a `config.json` is not taken.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigProblem {
+pub enum ConfigProblem {
     /// It is no JSON object.
     #[error("config.json is not a JSON object: {0}")]
     NotJson(serde_json::Error),
@@ -77,7 +77,10 @@ const MISTRAL_WINDOW: u32 = 4096;
 /// The model that a `config.json` describes; it may still make no sense.
 ///
 /// What counts where keys contradict each other is what counts in transformers 5.
-pub(crate) fn config(text: &str) -> Result<LlamaConfig, ConfigProblem> {
+///
+/// # Errors
+/// It is no such model, or one that is computed otherwise.
+pub fn config(text: &str) -> Result<LlamaConfig, ConfigProblem> {
     let mut keys: Map<String, Value> =
         serde_json::from_str(text).map_err(ConfigProblem::NotJson)?;
     let is_mistral = keys.get("model_type").is_some_and(|kind| kind == "mistral");
