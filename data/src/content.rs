@@ -65,8 +65,9 @@ impl<'a> Content<'a> {
     }
 }
 
-/// `text` without a byte-order mark.
-pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+/// UTF-8 without a byte-order mark at its beginning.
+#[must_use]
+pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(UTF8_MARK).unwrap_or(text)
 }
 

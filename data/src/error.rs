@@ -30,7 +30,8 @@ pub enum PrepareError {
     #[error(
         "failed to prepare data: no text found in {files} files{}: give text, or .jsonl, .json or \
          .parquet files with the field `{text_field}` (--text-field names another), or folders of \
-         them; --as-text EXT reads files of an extension as text",
+         them; --as-text EXT reads files of an extension as text, and a file that is an input \
+         itself is read whatever its name",
         in_brackets(left_out)
     )]
     NoText {
@@ -44,8 +45,8 @@ pub enum PrepareError {
     /// Most of an input would not be read.
     #[error(
         "failed to prepare data: of the {all} bytes of {path}, {lost} would not be read{}; \
-         --as-text EXT reads files of an extension as text, --allow-passed-over goes on without \
-         what is not read",
+         --as-text EXT reads files of an extension as text, a file that is an input itself is read \
+         whatever its name, and --allow-passed-over goes on without what is not read",
         in_brackets(left_out)
     )]
     MostPassedOver {

@@ -62,6 +62,8 @@ pub(crate) struct Form {
     pub(crate) kind: Option<Kind>,
     /// Its extensions as they are shown, such as `.jsonl.gz`; empty where it has none.
     pub(crate) label: String,
+    /// By its extension it is packed.
+    pub(crate) packed: bool,
     /// By its extension it is data, and not read.
     pub(crate) other_data: bool,
     /// It is one of the files that stand beside data and are about it.
@@ -87,7 +89,7 @@ pub(crate) fn form(name: &OsStr, as_text: &[String]) -> Form {
     let other_data = inner.is_some_and(|inner| OTHER_DATA.binary_search(&inner).is_ok());
     let first = name.split(['.', '-', '_']).next().unwrap_or_default();
     let companion = COMPANIONS.binary_search(&first).is_ok();
-    Form { kind, label, other_data, companion }
+    Form { kind, label, packed: packed.is_some(), other_data, companion }
 }
 
 fn kind(extension: &str, as_text: &[String]) -> Option<Kind> {

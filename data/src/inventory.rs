@@ -202,6 +202,7 @@ fn folder(
             probe(file, wanted.text_field)?;
         }
     }
+    leave_packed(&mut files);
     leave_companions(&mut files);
     Ok(files)
 }
@@ -251,6 +252,21 @@ fn has_field(path: &Path, field: &str) -> io::Result<bool> {
         Ok(()) => Ok(false),
         Err(Stop::Known(known)) => Ok(known),
         Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// Passes over packed files that stand beside what they unpack to, as after `gunzip --keep`.
+fn leave_packed(files: &mut [Candidate]) {
+    let packed = |file: &Candidate| file.why.is_none() && file.form.packed;
+    if !files.iter().any(packed) {
+        return;
+    }
+    let read = files.iter().filter(|file| file.why.is_none());
+    let read: HashSet<_> = read.map(|file| file.source.path.clone()).collect();
+    for file in files.iter_mut().filter(|file| packed(file)) {
+        if read.contains(&file.source.path.with_extension("")) {
+            file.why = Some(Why::Unpacked(file.form.label.clone()));
+        }
     }
 }
 

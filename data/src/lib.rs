@@ -23,6 +23,7 @@ mod shards;
 mod streams;
 mod tokenizer;
 
+pub use content::without_mark;
 pub use corpus::{Check, Corpus, CorpusError, ShardId, Split, patiently};
 pub use error::PrepareError;
 pub use prepare::{DEFAULT_SHARD_TOKENS, PrepareOptions, PrepareSummary, Progress, prepare};

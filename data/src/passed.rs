@@ -17,6 +17,8 @@ pub(crate) enum Why {
     NoField(String),
     /// Parquet without the column, or with something else than text in it.
     NoColumn(String),
+    /// What it unpacks to stands beside it.
+    Unpacked(String),
     /// It has zero bytes, as text has not.
     Binary(String),
     /// A pointer of Git LFS, whose data was not fetched.
@@ -44,6 +46,7 @@ impl fmt::Display for Why {
             Self::BesideRecords(label) => write!(f, "{} beside records", or(label)),
             Self::NoField(label) => write!(f, "{} without the text's field", or(label)),
             Self::NoColumn(label) => write!(f, "{} without the text's column", or(label)),
+            Self::Unpacked(label) => write!(f, "{} beside the same unpacked", or(label)),
             Self::Binary(label) => write!(f, "{}, binary", or(label)),
             Self::LfsPointer => f.write_str("pointers of Git LFS (fetch them: git lfs pull)"),
             Self::Hidden => f.write_str("hidden"),
@@ -172,7 +175,7 @@ mod tests {
         for number in 0..100 {
             passed.add(Why::Extension(format!(".{number}")), 1);
         }
-        assert!(passed.to_string().ends_with(" and 96 files more"), "{passed}");
+        assert!(passed.to_string().ends_with(" and 95 files more"), "{passed}");
     }
 
     #[test]

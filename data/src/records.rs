@@ -290,6 +290,10 @@ impl<R: BufRead> Values<R> {
             self.reader.consume(got);
             bytes += got as u64;
             if end.is_some() || got == 0 {
+                if got == 0 {
+                    // This value is what is reported.
+                    self.open_arrays = 0;
+                }
                 return Ok((bytes, how));
             }
         }

@@ -18,14 +18,9 @@ fn corpus(shard_tokens: u64) -> (TempDir, PathBuf) {
         fs::write(input.join(format!("{number:02}.txt")), format!("text {number}")).unwrap();
     }
     let out = folder.path().join("out");
-    let options = PrepareOptions {
-        inputs: vec![input],
-        tokenizer: TokenizerChoice::Byte,
-        out: out.clone(),
-        validation: "20%".parse::<Ratio>().unwrap(),
-        max_bytes: None,
-        shard_tokens: NonZeroU64::new(shard_tokens).unwrap(),
-    };
+    let mut options = PrepareOptions::new(vec![input], TokenizerChoice::Byte, out.clone());
+    options.validation = "20%".parse::<Ratio>().unwrap();
+    options.shard_tokens = NonZeroU64::new(shard_tokens).unwrap();
     prepare(&options, &mut |_| {}).unwrap();
     (folder, out)
 }

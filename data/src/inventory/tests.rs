@@ -81,6 +81,14 @@ fn json_is_read_where_its_objects_have_the_field() {
 }
 
 #[test]
+fn a_packed_file_beside_what_it_unpacks_to_is_not_read_again() {
+    let folder = folder(&[("a.jsonl", RECORDS), ("a.jsonl.gz", RECORDS), ("b.jsonl.gz", RECORDS)]);
+    let (read, passed) = stock(folder.path(), WANTED);
+    assert_eq!(read, ["a.jsonl", "b.jsonl.gz"]);
+    assert_eq!(passed, "1 .jsonl.gz beside the same unpacked (22 bytes)");
+}
+
+#[test]
 fn a_cache_of_links_is_read_by_the_names_of_the_links_and_each_file_once() {
     let folder = folder(&[
         ("blobs/0a1b", RECORDS),
