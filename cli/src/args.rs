@@ -160,7 +160,7 @@ pub enum Output {
 /// `heteroloco data`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DataCommand {
-    /// Turn text, source code and .jsonl files into token shards.
+    /// Turn text, source code and records (.jsonl, .json, .parquet) into token shards.
     Prepare(PrepareArgs),
     /// Read all of the data in a folder and compare it with what was prepared.
     ///
@@ -172,21 +172,46 @@ pub enum DataCommand {
 /// `heteroloco data prepare`.
 #[derive(Clone, Debug, Args)]
 pub struct PrepareArgs {
-    /// Files and folders to read.
+    /// Files and folders to read; `-` is standard input. Text, source code, .jsonl, .ndjson and
+    /// .json, each also packed as .gz or .zst, and .parquet.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub input: Vec<PathBuf>,
+    /// Field of JSON objects, or column of .parquet files, that has the text.
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    pub text_field: String,
+    /// Read files of these extensions as text, whatever they are, JSON as it stands included; `-` is
+    /// standard input.
+    #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "EXT")]
+    pub as_text: Vec<String>,
+    /// Go on where most bytes of an input are passed over.
+    #[arg(long)]
+    pub allow_passed_over: bool,
     /// `byte`, or a Hugging Face tokenizer.json.
     #[arg(long, value_name = "byte|FILE")]
     pub tokenizer: data::TokenizerChoice,
+    /// Token that ends a document, where the files beside the tokenizer do not say it.
+    #[arg(long, value_name = "TOKEN")]
+    pub end_token: Option<String>,
     /// Folder to write; new or empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Share of the documents that is held out.
     #[arg(long, default_value = "1%", value_name = "SHARE")]
     pub validation: data::Ratio,
-    /// Stop after so many bytes of text.
-    #[arg(long, value_name = "BYTES")]
+    /// Take so many bytes of text, such as 500M or 1G, evenly from all files; the first ones of
+    /// standard input.
+    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub max_bytes: Option<u64>,
+}
+
+/// `1G`, also as `1GB`, `1g` or `1GiB`.
+fn byte_count(text: &str) -> Result<u64, String> {
+    let upper = text.to_uppercase();
+    let plain = upper.strip_suffix('B').unwrap_or(&upper).replace('I', "i");
+    let plain = plain.strip_suffix('K').map_or(plain.clone(), |number| format!("{number}k"));
+    api::text::Quantity::from(plain.as_str())
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of bytes: write for example 500M, 1G or 2GiB"))
 }
 
 /// `heteroloco data verify`.
@@ -405,6 +430,27 @@ mod tests {
         assert_eq!(output(" --json --output yaml"), None);
         assert_eq!(output(" --emulate --capability c"), None);
         assert_eq!(output(" --emulate --nodes n"), None);
+    }
+
+    #[test]
+    fn bytes_are_counted_with_units() {
+        let table = [
+            ("1G", 1_000_000_000),
+            ("1g", 1_000_000_000),
+            ("1.5GB", 1_500_000_000),
+            ("2GiB", 2 << 30),
+            ("3Ki", 3072),
+            ("3K", 3000),
+            ("3kB", 3000),
+            ("12345", 12345),
+            ("7B", 7),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(byte_count(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "1 G", "-1G", "1X", "1e9", "nan"] {
+            assert!(byte_count(text).unwrap_err().contains("write for example"), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use data::{Corpus, CorpusError, Split, Tokenizer, TokenizerChoice, TokenizerError};
+use data::{Corpus, CorpusError, Split, TokenizerChoice, TokenizerError};
 use plan::request;
 use plan::spec::RunSpec;
 
@@ -74,8 +74,10 @@ pub fn check(run: &RunSpec, tokenizer: &request::Tokenizer) -> Result<Checked, C
         request::Tokenizer::File(path) => TokenizerChoice::File(path.clone()),
     };
     let corpus = Corpus::open(&folder).map_err(refused)?;
-    let tokenizer = Tokenizer::load(&choice).map_err(CorpusRefused::Tokenizer)?;
-    corpus.check_tokenizer(&tokenizer).map_err(refused)?;
+    corpus.check_tokenizer(&choice).map_err(|error| match error {
+        CorpusError::Tokenizer(source) => CorpusRefused::Tokenizer(source),
+        other => refused(other),
+    })?;
     corpus.check_vocab(run.model.vocab_size).map_err(refused)?;
     let (tokens, needed) = (corpus.tokens(Split::Train), u64::from(run.sequence_length) + 1);
     if tokens < needed {

@@ -21,6 +21,10 @@ pub fn run(args: &PrepareArgs) -> Result<String, PrepareError> {
         validation: args.validation,
         max_bytes: args.max_bytes,
         shard_tokens: DEFAULT_SHARD_TOKENS,
+        text_field: args.text_field.clone(),
+        as_text: args.as_text.clone(),
+        allow_passed_over: args.allow_passed_over,
+        end_token: args.end_token.clone(),
     };
     let bar = bar();
     let summary = data::prepare(&options, &mut |progress| draw(&bar, progress));
@@ -41,7 +45,8 @@ fn bar() -> ProgressBar {
 }
 
 fn draw(bar: &ProgressBar, progress: Progress) {
-    bar.set_length(progress.bytes_total);
+    // How much a stream has is not known.
+    bar.set_length(progress.bytes_total.max(progress.bytes_done));
     bar.set_position(progress.bytes_done);
     bar.set_message(format!("{} tokens", show::count(progress.tokens as f64)));
 }

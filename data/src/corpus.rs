@@ -19,7 +19,7 @@ use crate::index::{
     FILE_NAME, FORMAT, Index, MAX_INDEX_BYTES, SplitIndex, TOKENIZER_NAME, TokenizerKind,
     shard_name,
 };
-use crate::tokenizer::{Tokenizer, TokenizerChoice, TokenizerError};
+use crate::tokenizer::{Ending, Tokenizer, TokenizerChoice, TokenizerError};
 
 pub use check::Check;
 pub use patience::patiently;
@@ -258,20 +258,21 @@ impl Corpus {
     /// # Errors
     /// The copy in the folder cannot be loaded, or is not what made the tokens.
     pub fn tokenizer(&self) -> Result<Tokenizer, CorpusError> {
-        let tokenizer = Tokenizer::load(&match self.index.tokenizer.kind {
+        let choice = match self.index.tokenizer.kind {
             TokenizerKind::Byte => TokenizerChoice::Byte,
             TokenizerKind::HuggingFace => TokenizerChoice::File(self.folder.join(TOKENIZER_NAME)),
-        })?;
-        self.check_tokenizer(&tokenizer)?;
-        Ok(tokenizer)
+        };
+        self.check_tokenizer(&choice)?;
+        let ending = Ending::At(self.index.tokenizer.end_token);
+        Ok(Tokenizer::load_ending(&choice, ending)?)
     }
 
     /// Checks that a tokenizer is the one that made the tokens.
     ///
     /// # Errors
-    /// It is another one.
-    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<(), CorpusError> {
-        if tokenizer.hash() == self.index.tokenizer.blake3 {
+    /// It is another one, or cannot be read.
+    pub fn check_tokenizer(&self, tokenizer: &TokenizerChoice) -> Result<(), CorpusError> {
+        if tokenizer.hash()? == self.index.tokenizer.blake3 {
             return Ok(());
         }
         Err(CorpusError::TokenizerMismatch { path: self.folder.clone() })

@@ -1,15 +1,25 @@
 //! One pass over the inputs: documents are gathered into batches, encoded on all cores, written in
 //! order. What is written depends on the documents alone, not on the number of cores.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::thread;
 
 use crate::Split;
-use crate::documents::{LeftOut, ReadError, read_documents};
+use crate::columns::MAGIC;
+use crate::content::Counter;
+use crate::documents::{First, LeftOut, ReadError, Unread, read_documents, read_parquet};
+use crate::error::PrepareError;
+use crate::form::{Kind, form};
 use crate::index::SourceIndex;
-use crate::prepare::{PrepareError, Progress};
+use crate::inventory::{Inventory, Source};
+use crate::passed::{PassedOver, Tally, Why};
+use crate::prepare::Progress;
+use crate::records::Problem;
 use crate::shards::ShardWriter;
-use crate::sources::{Source, sources};
+use crate::streams::Streams;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 const BATCH_BYTES: usize = 4 << 20;
@@ -30,20 +40,25 @@ pub(crate) struct Rules {
 
 /// What a pass needs to know.
 pub(crate) struct Task<'a> {
-    pub(crate) inputs: &'a [PathBuf],
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) streams: &'a Streams,
+    pub(crate) text_field: &'a str,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) rules: Rules,
-    pub(crate) files_total: u64,
-    pub(crate) bytes_total: u64,
 }
 
 /// What a pass found, beside what it wrote.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) source: SourceIndex,
-    /// The first file with invalid UTF-8, and the first with a malformed line.
+    /// By input; with what was seen in the files, beside what their names said.
+    pub(crate) tallies: Vec<Tally>,
+    /// The first file with invalid UTF-8.
     pub(crate) first_invalid: Option<PathBuf>,
-    pub(crate) first_malformed: Option<PathBuf>,
+    /// Records left out by why: how many, and the first with its file.
+    pub(crate) records: BTreeMap<Problem, (u64, PathBuf, First)>,
+    /// The first Parquet file without the text's column, and what it has.
+    pub(crate) first_without: Option<(PathBuf, String)>,
     /// The smallest first draw of a document that was taken.
     pub(crate) lowest_draw: Option<u64>,
 }
@@ -61,15 +76,16 @@ pub(crate) fn run(
         validation,
         progress,
         batch: Batch::default(),
-        found: Found::default(),
+        found: Found { tallies: task.inventory.tallies.clone(), ..Found::default() },
         bytes_done: 0,
         files_done: 0,
+        counter: Counter::default(),
     };
     match pass.read_all() {
         Ok(()) | Err(Stop::Full) => {}
         Err(Stop::Failed(error)) => return Err(error),
     }
-    pass.report(task.files_total, task.bytes_total);
+    pass.report(task.inventory.files(), task.inventory.bytes());
     Ok(pass.found)
 }
 
@@ -93,30 +109,43 @@ struct Pass<'a> {
     found: Found,
     bytes_done: u64,
     files_done: u64,
+    /// Bytes read of the file that is being read.
+    counter: Counter,
 }
 
 impl Pass<'_> {
     fn read_all(&mut self) -> Result<(), Stop> {
         let task = self.task;
-        for source in sources(task.inputs) {
-            self.read_file(&source.map_err(PrepareError::Walk)?)?;
+        for source in &task.inventory.sources {
+            self.read_file(source)?;
         }
         self.flush()
     }
 
     fn read_file(&mut self, source: &Source) -> Result<(), Stop> {
+        let failed = |source_error| {
+            Stop::from(PrepareError::Read { path: source.path.clone(), source: source_error })
+        };
+        let (task, counter) = (self.task, Counter::default());
+        self.counter = Counter::clone(&counter);
         let mut receive = |text: &str| -> Result<(), Stop> {
             self.batch.push(text);
             if self.batch.text.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
         };
-        let left_out = match read_documents(source, &mut receive) {
-            Ok(left_out) => left_out,
-            Err(ReadError::Receiver(stop)) => return Err(stop),
-            Err(ReadError::Io(error)) => {
-                return Err(PrepareError::Read { path: source.path.clone(), source: error }.into());
-            }
+        let read = if is_parquet(source).map_err(failed)? {
+            let file = File::open(&source.path).map_err(failed)?;
+            read_parquet(file, task.text_field, &mut receive)
+        } else {
+            let stored = task.streams.open(source).map_err(failed)?;
+            let how = (source.kind, task.text_field);
+            read_documents(stored, &counter, how, &mut receive)
         };
-        self.found.count(&source.path, left_out);
+        match read {
+            Ok(left_out) => self.found.count(source, counter.get(), left_out),
+            Err(ReadError::Receiver(stop)) => return Err(stop),
+            Err(ReadError::Io(error)) => return Err(failed(error)),
+        }
+        self.counter = Counter::default();
         self.files_done += 1;
         self.bytes_done += source.bytes;
         Ok(())
@@ -140,35 +169,111 @@ impl Pass<'_> {
             };
             shards.write_document(&document.tokens).map_err(PrepareError::Write)?;
         }
-        self.report(self.files_done, self.bytes_done);
+        if self.validation.documents() > 0 {
+            // The split is as it shall be: there is no second pass.
+            self.task.streams.keep_no_more();
+        }
+        self.report(self.files_done, self.bytes_done + self.counter.get());
         Ok(())
     }
 
     fn report(&mut self, files_done: u64, bytes_done: u64) {
         (self.progress)(Progress {
             files_done,
-            files_total: self.task.files_total,
+            files_total: self.task.inventory.files(),
             bytes_done,
-            bytes_total: self.task.bytes_total,
+            bytes_total: self.task.inventory.bytes(),
             tokens: self.train.tokens() + self.validation.tokens(),
             documents: self.train.documents() + self.validation.documents(),
         });
     }
 }
 
+/// Whether a file is Parquet by its name, or by its beginning where its name says nothing.
+fn is_parquet(source: &Source) -> io::Result<bool> {
+    match source.kind {
+        Kind::Parquet => Ok(true),
+        Kind::Unknown if !source.stream => {
+            let mut magic = Vec::new();
+            File::open(&source.path)?.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+            Ok(magic == MAGIC)
+        }
+        _ => Ok(false),
+    }
+}
+
 impl Found {
-    fn count(&mut self, path: &Path, left_out: LeftOut) {
-        let LeftOut { binary, malformed_lines, invalid_utf8 } = left_out;
-        self.source.files += u64::from(!binary);
-        self.source.binary_files += u64::from(binary);
-        self.source.malformed_lines += malformed_lines;
-        self.source.invalid_utf8 += invalid_utf8;
-        if malformed_lines > 0 {
-            self.first_malformed.get_or_insert_with(|| path.to_owned());
+    fn count(&mut self, source: &Source, stored: u64, left_out: LeftOut) {
+        let tally = &mut self.tallies[source.input];
+        // A stream's bytes are known now.
+        let bytes = if source.stream { stored } else { source.bytes };
+        if source.stream {
+            tally.take(bytes);
         }
-        if invalid_utf8 > 0 {
-            self.first_invalid.get_or_insert_with(|| path.to_owned());
+        let path = || source.path.clone();
+        self.source.files += u64::from(left_out.unread.is_none());
+        self.source.malformed_lines += left_out.malformed();
+        self.source.invalid_utf8 += left_out.invalid_utf8;
+        if left_out.invalid_utf8 > 0 {
+            self.first_invalid.get_or_insert_with(path);
         }
+        tally.lose(bytes, left_out.lost, left_out.seen);
+        for (problem, count, first) in left_out.records {
+            let entry = self.records.entry(problem).or_insert_with(|| (0, path(), first));
+            entry.0 += count;
+        }
+        let label = || form(source.path.file_name().unwrap_or_default(), &[]).label;
+        let (why, stands_for) = match left_out.unread {
+            None => return,
+            Some(Unread::Binary) => {
+                self.source.binary_files += 1;
+                (Why::Binary(label()), bytes)
+            }
+            Some(Unread::LfsPointer(size)) => (Why::LfsPointer, size),
+            Some(Unread::NoColumn(what)) => {
+                self.first_without.get_or_insert_with(|| (path(), what));
+                (Why::NoColumn(label()), bytes)
+            }
+        };
+        tally.pass_over_after_all(why, bytes, stands_for);
+    }
+
+    /// What was passed over of all inputs.
+    pub(crate) fn passed(&self) -> PassedOver {
+        let mut all = PassedOver::default();
+        for tally in &self.tallies {
+            all.extend(tally.passed());
+        }
+        all
+    }
+
+    /// What was left out, a sentence each.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let passed = self.passed();
+        if !passed.is_empty() {
+            sentences.push(format!("passed over: {passed}"));
+        }
+        if let Some((path, what)) = &self.first_without {
+            sentences.push(format!("{}: {what}; --text-field names the column", path.display()));
+        }
+        if let Some(path) = &self.first_invalid {
+            let count = self.source.invalid_utf8;
+            sentences.push(format!(
+                "{count} sequences that are not UTF-8 were left out, first in {}",
+                path.display()
+            ));
+        }
+        for (problem, (count, path, First { place, detail })) in &self.records {
+            let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            let hint = if *problem == Problem::NoField { "; --text-field names it" } else { "" };
+            sentences.push(format!(
+                "{count} records were left out because they {problem}{hint}: the first is {place} \
+                 of {}{detail}",
+                path.display()
+            ));
+        }
+        sentences
     }
 }
 

@@ -5,17 +5,19 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use crate::Split;
-use crate::corpus::CorpusError;
+use crate::error::PrepareError;
 use crate::index::{
     FILE_NAME, FORMAT, Index, SourceIndex, SplitIndex, TOKENIZER_NAME, TokenizerIndex,
     TokenizerKind, to_bytes,
 };
+use crate::inventory::{Inventory, Wanted, estimate, is_stream};
 use crate::output::{Existing, WorkFolder, existing};
 use crate::pass::{self, Found, Rules, Task};
+use crate::passed::{PassedOver, Tally};
 use crate::ratio::Ratio;
 use crate::shards::{ShardWriter, Width};
-use crate::sources::{check_input, sources};
-use crate::tokenizer::{Tokenizer, TokenizerChoice, TokenizerError};
+use crate::streams::Streams;
+use crate::tokenizer::{Tokenizer, TokenizerChoice};
 
 /// Tokens of a shard unless told otherwise: 512 MiB at two bytes each.
 pub const DEFAULT_SHARD_TOKENS: NonZeroU64 = NonZeroU64::new(256 << 20).expect("not zero");
@@ -23,7 +25,7 @@ pub const DEFAULT_SHARD_TOKENS: NonZeroU64 = NonZeroU64::new(256 << 20).expect("
 /// What to prepare.
 #[derive(Clone, Debug)]
 pub struct PrepareOptions {
-    /// Files and folders, read in this order.
+    /// Files and folders, read in this order; `-` is standard input.
     pub inputs: Vec<PathBuf>,
     /// Makes the tokens.
     pub tokenizer: TokenizerChoice,
@@ -31,10 +33,39 @@ pub struct PrepareOptions {
     pub out: PathBuf,
     /// Share of the documents that is held out.
     pub validation: Ratio,
-    /// At most so many bytes of text are taken, evenly from all the inputs.
+    /// At most so many bytes of text are taken, evenly from all the inputs; the first ones where
+    /// an input is a stream.
     pub max_bytes: Option<u64>,
     /// Tokens of a shard.
     pub shard_tokens: NonZeroU64,
+    /// The field of JSON objects, and the column of Parquet files, that has the text.
+    pub text_field: String,
+    /// Extensions, such as `csv`, of files that are read as text whatever they are; `-` is standard
+    /// input.
+    pub as_text: Vec<String>,
+    /// Goes on where most bytes of an input are not read.
+    pub allow_passed_over: bool,
+    /// The token that ends a document, where the tokenizer's own files do not say, or are wrong.
+    pub end_token: Option<String>,
+}
+
+impl PrepareOptions {
+    /// Options with nothing held out, and all else as the command has it by default.
+    #[must_use]
+    pub fn new(inputs: Vec<PathBuf>, tokenizer: TokenizerChoice, out: PathBuf) -> Self {
+        Self {
+            inputs,
+            tokenizer,
+            out,
+            validation: Ratio::ZERO,
+            max_bytes: None,
+            shard_tokens: DEFAULT_SHARD_TOKENS,
+            text_field: "text".to_owned(),
+            as_text: Vec::new(),
+            allow_passed_over: false,
+            end_token: None,
+        }
+    }
 }
 
 /// How far the preparation is.
@@ -75,7 +106,7 @@ pub struct PrepareSummary {
     pub shards: u64,
     /// Files skipped for being binary.
     pub binary_files: u64,
-    /// Lines of `.jsonl` files skipped.
+    /// Records left out: lines of `.jsonl` files, objects of `.json` files, rows of Parquet files.
     pub malformed_lines: u64,
     /// Byte sequences left out for not being UTF-8.
     pub invalid_utf8: u64,
@@ -83,75 +114,6 @@ pub struct PrepareSummary {
     pub warnings: Vec<String>,
     /// Identifies the corpus, as `Corpus::hash` does.
     pub hash: [u8; 32],
-}
-
-/// Why nothing was prepared.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// The tokenizer cannot be loaded, or cannot encode a document.
-    #[error("failed to prepare data: the tokenizer cannot be used")]
-    Tokenizer(#[source] TokenizerError),
-    /// An input or a file of it cannot be read.
-    #[error("failed to read input {path}")]
-    Read {
-        /// The input.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A folder cannot be listed.
-    #[error("failed to list the inputs")]
-    Walk(#[source] walkdir::Error),
-    /// The output cannot be written.
-    #[error("failed to write the corpus")]
-    Write(#[source] io::Error),
-    /// There is nothing to read.
-    #[error(
-        "failed to prepare data: no text found in {files} files: give text files, .jsonl files \
-         with the field `text`, or folders of them"
-    )]
-    NoText {
-        /// Files looked at.
-        files: u64,
-    },
-    /// All there is would be held out, or a single document cannot be divided.
-    #[error(
-        "failed to divide {documents} documents into training and validation: give more data, or \
-         change the share that is held out"
-    )]
-    CannotDivide {
-        /// Documents found.
-        documents: u64,
-    },
-    /// Another corpus stands there.
-    #[error(
-        "failed to create {path}: another corpus stands there, and these inputs and options give a \
-         different one: remove it or choose another folder"
-    )]
-    OtherCorpus {
-        /// The output folder.
-        path: PathBuf,
-    },
-    /// A damaged corpus stands there.
-    #[error("failed to create {path}: a damaged corpus stands there: remove it")]
-    DamagedCorpus {
-        /// The output folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CorpusError,
-    },
-    /// Something else stands there.
-    #[error("failed to create {path}: it exists and is not a corpus")]
-    Occupied {
-        /// The output folder.
-        path: PathBuf,
-    },
-    /// Another process prepares the same output.
-    #[error("failed to create {path}: another process is preparing it")]
-    Busy {
-        /// The output folder.
-        path: PathBuf,
-    },
 }
 
 /// Prepares a corpus. The same inputs and options give the same bytes, on any machine. The folder
@@ -164,12 +126,22 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PrepareSummary, PrepareError> {
     let present = refuse_foreign(&options.out)?;
-    let tokenizer = Tokenizer::load(&options.tokenizer).map_err(PrepareError::Tokenizer)?;
-    let (files_total, bytes_total) = measure(&options.inputs)?;
+    let end = options.end_token.as_deref();
+    let tokenizer = Tokenizer::load_ending_with(&options.tokenizer, end);
+    let tokenizer = tokenizer.map_err(PrepareError::Tokenizer)?;
+    let inventory = take_stock(options)?;
     let work = WorkFolder::create(&options.out).map_err(PrepareError::Write)?;
     let work = work.ok_or_else(|| PrepareError::Busy { path: options.out.clone() })?;
-    let mut job = Job { options, tokenizer: &tokenizer, work: &work, files_total, bytes_total };
+    let streams = Streams::new(work.path(), !options.validation.is_zero());
+    let job = Job {
+        options,
+        tokenizer: &tokenizer,
+        work: &work,
+        inventory: &inventory,
+        streams: &streams,
+    };
     let written = job.run(progress)?;
+    drop(streams);
     let index = index(options, &tokenizer, &written);
     let bytes = to_bytes(&index);
     let hash = blake3::hash(&bytes).into();
@@ -194,23 +166,52 @@ fn refuse_foreign(out: &Path) -> Result<Option<[u8; 32]>, PrepareError> {
     }
 }
 
-/// Files and bytes to read.
-fn measure(inputs: &[PathBuf]) -> Result<(u64, u64), PrepareError> {
-    for input in inputs {
-        check_input(input).map_err(|source| PrepareError::Read { path: input.clone(), source })?;
+/// Lists what is to be read, and refuses what is mostly passed over by its names.
+fn take_stock(options: &PrepareOptions) -> Result<Inventory, PrepareError> {
+    let mut streams: Vec<_> = options.inputs.iter().filter(|path| is_stream(path)).collect();
+    streams.sort_unstable();
+    if let Some(pair) = streams.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(PrepareError::StreamTwice { path: pair[0].clone() });
     }
-    sources(inputs).try_fold((0, 0u64), |(files, bytes), source| {
-        let source = source.map_err(PrepareError::Walk)?;
-        Ok((files + 1, bytes.saturating_add(source.bytes)))
-    })
+    let as_text: Vec<String> = options.as_text.iter().map(|name| plain_extension(name)).collect();
+    let wanted = Wanted { text_field: &options.text_field, as_text: &as_text };
+    let inventory = Inventory::of(&options.inputs, wanted)?;
+    refuse_mostly_lost(options, &inventory.tallies, |passed| {
+        vec![format!("passed over: {passed}")]
+    })?;
+    Ok(inventory)
+}
+
+/// `.CSV` as names of files are compared.
+fn plain_extension(written: &str) -> String {
+    written.trim_start_matches(['*', '.']).to_lowercase()
+}
+
+/// Refuses an input of which most bytes are not read, unless the user wants it so.
+fn refuse_mostly_lost(
+    options: &PrepareOptions,
+    tallies: &[Tally],
+    say: impl Fn(&PassedOver) -> Vec<String>,
+) -> Result<(), PrepareError> {
+    if options.allow_passed_over {
+        return Ok(());
+    }
+    let inputs = options.inputs.iter().zip(tallies);
+    for (path, tally) in inputs {
+        if let Some((lost, all)) = tally.mostly_lost() {
+            let (path, left_out) = (path.clone(), say(tally.passed()));
+            return Err(PrepareError::MostPassedOver { path, lost, all, left_out });
+        }
+    }
+    Ok(())
 }
 
 struct Job<'a> {
     options: &'a PrepareOptions,
     tokenizer: &'a Tokenizer,
     work: &'a WorkFolder,
-    files_total: u64,
-    bytes_total: u64,
+    inventory: &'a Inventory,
+    streams: &'a Streams,
 }
 
 struct Written {
@@ -222,13 +223,14 @@ struct Written {
 impl Job<'_> {
     /// Writes the shards. Where the draw holds nothing out of few documents, the one with the
     /// lowest draw is held out instead.
-    fn run(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Written, PrepareError> {
+    fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<Written, PrepareError> {
         let threshold = self.options.validation.threshold();
         let mut written = self.pass(threshold, progress)?;
         let documents = written.train.documents + written.validation.documents;
         let Some(lowest) = written.found.lowest_draw else {
-            return Err(PrepareError::NoText { files: self.files_total });
+            return Err(self.no_text(&written.found));
         };
+        refuse_mostly_lost(self.options, &written.found.tallies, |_| written.found.sentences())?;
         if !self.options.validation.is_zero() && written.validation.documents == 0 {
             self.work.clear().map_err(PrepareError::Write)?;
             written = self.pass(lowest.saturating_add(1), progress)?;
@@ -244,19 +246,39 @@ impl Job<'_> {
         validation_below: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Written, PrepareError> {
-        let Self { options, tokenizer, work, files_total, bytes_total } = *self;
+        let Self { options, tokenizer, work, inventory, streams } = *self;
         let width = Width::of(tokenizer.vocab_size());
         let writer =
             |split| ShardWriter::new(work.path(), split, width, options.shard_tokens.get());
         let (mut train, mut validation) = (writer(Split::Train), writer(Split::Validation));
         let max_bytes = options.max_bytes.unwrap_or(u64::MAX);
-        let sample_below = sample_threshold(max_bytes, bytes_total);
+        let sample_below = options.max_bytes.and_then(|most| self.sample_below(most));
         let rules = Rules { validation_below, sample_below, max_bytes };
-        let task = Task { inputs: &options.inputs, tokenizer, rules, files_total, bytes_total };
+        let text_field = &options.text_field;
+        let task = Task { inventory, streams, text_field, tokenizer, rules };
         let found = pass::run(&task, &mut train, &mut validation, progress)?;
         let train = train.finish().map_err(PrepareError::Write)?;
         let validation = validation.finish().map_err(PrepareError::Write)?;
         Ok(Written { train, validation, found })
+    }
+
+    /// Below which draw documents are taken so that `most` bytes come evenly from all the inputs;
+    /// `None` where all are, and where it is not known how many there are.
+    fn sample_below(&self, most: u64) -> Option<u64> {
+        let sources = &self.inventory.sources;
+        if sources.iter().any(|source| source.stream) {
+            return None;
+        }
+        let field = &self.options.text_field;
+        // What cannot be read is refused when it is read.
+        let bytes = sources.iter().map(|file| estimate(file, field).unwrap_or(file.bytes));
+        sample_threshold(most, bytes.fold(0, u64::saturating_add))
+    }
+
+    fn no_text(&self, found: &Found) -> PrepareError {
+        let text_field = self.options.text_field.clone();
+        let files = self.inventory.files() + found.passed().files();
+        PrepareError::NoText { files, text_field, left_out: found.sentences() }
     }
 }
 
@@ -297,15 +319,6 @@ fn publish(work: WorkFolder, out: &Path, tokenizer: &Tokenizer, index: &[u8]) ->
 fn summary(reused: bool, hash: [u8; 32], index: &Index, found: &Found) -> PrepareSummary {
     let SourceIndex { files, text_bytes, binary_files, malformed_lines, invalid_utf8 } =
         index.source;
-    let warning = |count: u64, first: &Option<PathBuf>, what: &str| {
-        let first = first.as_ref().map(|path| format!(", first in {}", path.display()));
-        (count > 0).then(|| format!("{count} {what} left out{}", first.unwrap_or_default()))
-    };
-    let warnings = [
-        warning(invalid_utf8, &found.first_invalid, "sequences that are not UTF-8 were"),
-        warning(malformed_lines, &found.first_malformed, "malformed .jsonl lines were"),
-        warning(binary_files, &None, "binary files were"),
-    ];
     PrepareSummary {
         reused,
         files,
@@ -318,7 +331,7 @@ fn summary(reused: bool, hash: [u8; 32], index: &Index, found: &Found) -> Prepar
         binary_files,
         malformed_lines,
         invalid_utf8,
-        warnings: warnings.into_iter().flatten().collect(),
+        warnings: found.sentences(),
         hash,
     }
 }

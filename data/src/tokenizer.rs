@@ -1,5 +1,7 @@
 //! Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`.
 
+mod end;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -9,12 +11,13 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
 
+use self::end::{END_NAMES, Tokens};
+use crate::content::without_mark;
+
 /// Ids 0 to 255 are bytes; this one ends a document.
 const BYTE_END: u32 = 256;
 /// What ends a document in the files that describe the byte tokenizer to others.
 const BYTE_END_TEXT: &str = "<|endoftext|>";
-/// The names that tokenizers give to the token that ends a document, best first.
-const END_NAMES: [&str; 4] = ["</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>"];
 /// A `tokenizer.json` above this size is refused.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
@@ -60,14 +63,53 @@ pub enum TokenizerError {
         /// What the parser said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No token ends a document.
+    /// Nothing says which token ends a document.
     #[error(
-        "failed to use tokenizer {path}: it has none of the tokens that end a document ({})",
-        END_NAMES.join(", ")
+        "failed to use tokenizer {path}: nothing says which token ends a document: no eos_token in \
+         a tokenizer_config.json or special_tokens_map.json beside it, no eos_token_id in a \
+         config.json that is one of its added tokens, and no special token called {}: name it with \
+         --end-token (special tokens: {special})",
+        END_NAMES.join(" or ")
     )]
     NoEnd {
         /// The file.
         path: PathBuf,
+        /// Its special tokens.
+        special: String,
+    },
+    /// What is said to end a document is no token.
+    #[error(
+        "failed to use tokenizer {path}: {who} names {token:?} as the token that ends a document, \
+         which it does not have: name one of its own with --end-token (special tokens: {special})"
+    )]
+    UnknownEnd {
+        /// The file.
+        path: PathBuf,
+        /// Who says so.
+        who: String,
+        /// The name, or the id.
+        token: String,
+        /// The special tokens that it has.
+        special: String,
+    },
+    /// A file beside the tokenizer, which would say what ends a document, cannot be read.
+    #[error(
+        "failed to read {path} for the token that ends a document: mend it, or name the token with \
+         --end-token"
+    )]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// The byte tokenizer has an end of its own.
+    #[error(
+        "failed to use --end-token {token:?}: the byte tokenizer ends documents with token 256"
+    )]
+    EndOfBytes {
+        /// The name that was given.
+        token: String,
     },
     /// A text cannot be encoded, for example for want of an unknown token.
     #[error("failed to encode a text of {bytes} bytes")]
@@ -93,9 +135,12 @@ impl TokenizerError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Read { .. } => false,
+            Self::Beside { source, .. } => source.kind() == std::io::ErrorKind::InvalidData,
             Self::TooLarge { .. }
             | Self::Parse { .. }
             | Self::NoEnd { .. }
+            | Self::UnknownEnd { .. }
+            | Self::EndOfBytes { .. }
             | Self::Encode { .. }
             | Self::Decode { .. } => true,
         }
@@ -111,26 +156,73 @@ pub enum Tokenizer {
     HuggingFace(Box<HuggingFace>),
 }
 
-/// A Hugging Face `tokenizer.json`, parsed, with its bytes as they were.
+/// A Hugging Face `tokenizer.json`, parsed, with its bytes as they were but for a byte-order mark.
 pub struct HuggingFace {
     pipeline: PipelineTokenizer,
     json: Vec<u8>,
     vocabulary: u32,
     end: u32,
-    end_text: &'static str,
+    end_text: String,
+}
+
+/// What is known of the token that ends a document.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending<'a> {
+    /// The tokenizer's files say it.
+    Found,
+    /// Its name.
+    Named(&'a str),
+    /// Its id.
+    At(u32),
+}
+
+impl TokenizerChoice {
+    /// What [`Tokenizer::hash`] is of this choice.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn hash(&self) -> Result<[u8; 32], TokenizerError> {
+        match self {
+            Self::Byte => Ok(Tokenizer::Byte.hash()),
+            Self::File(path) => Ok(blake3::hash(&read_bounded(path)?).into()),
+        }
+    }
 }
 
 impl Tokenizer {
     /// Loads what was chosen.
     ///
     /// # Errors
-    /// The file cannot be read or understood, or no token ends a document.
+    /// The file cannot be read or understood, or nothing says which token ends a document.
     pub fn load(choice: &TokenizerChoice) -> Result<Self, TokenizerError> {
+        Self::load_ending(choice, Ending::Found)
+    }
+
+    /// Loads what was chosen; the token called `end` ends a document, where it is given.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::load`], or there is no token of that name.
+    pub fn load_ending_with(
+        choice: &TokenizerChoice,
+        end: Option<&str>,
+    ) -> Result<Self, TokenizerError> {
+        match (choice, end) {
+            (TokenizerChoice::Byte, Some(end)) => {
+                Err(TokenizerError::EndOfBytes { token: end.to_owned() })
+            }
+            (_, end) => Self::load_ending(choice, end.map_or(Ending::Found, Ending::Named)),
+        }
+    }
+
+    pub(crate) fn load_ending(
+        choice: &TokenizerChoice,
+        ending: Ending<'_>,
+    ) -> Result<Self, TokenizerError> {
         match choice {
             TokenizerChoice::Byte => Ok(Self::Byte),
             TokenizerChoice::File(path) => {
-                let json = read_bounded(path)?;
-                HuggingFace::parse(json, path).map(|parsed| Self::HuggingFace(Box::new(parsed)))
+                let parsed = HuggingFace::parse(read_bounded(path)?, path, ending)?;
+                Ok(Self::HuggingFace(Box::new(parsed)))
             }
         }
     }
@@ -153,7 +245,7 @@ impl Tokenizer {
         }
     }
 
-    /// blake3 of the `tokenizer.json`, or of the byte tokenizer's name.
+    /// blake3 of the `tokenizer.json` without a byte-order mark, or of the byte tokenizer's name.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         match self {
@@ -200,7 +292,7 @@ impl Tokenizer {
     pub fn hugging_face_files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let (json, end_text) = match self {
             Self::Byte => (pretty(&byte_tokenizer_json()), BYTE_END_TEXT),
-            Self::HuggingFace(parsed) => (parsed.json.clone(), parsed.end_text),
+            Self::HuggingFace(parsed) => (parsed.json.clone(), parsed.end_text.as_str()),
         };
         let config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -212,21 +304,18 @@ impl Tokenizer {
 }
 
 impl HuggingFace {
-    fn parse(json: Vec<u8>, path: &Path) -> Result<Self, TokenizerError> {
+    fn parse(json: Vec<u8>, path: &Path, ending: Ending<'_>) -> Result<Self, TokenizerError> {
         let wrong = |source| TokenizerError::Parse { path: path.to_owned(), source };
         let text = std::str::from_utf8(&json).map_err(|error| wrong(error.into()))?;
         let canonical = tokenizers::canonicalize_str(text).map_err(|error| wrong(error.into()))?;
         let pipeline = tokenizers::from_json(&canonical).map_err(wrong)?;
         let value: Value = serde_json::from_str(&canonical).map_err(|error| wrong(error.into()))?;
-        let ids = token_ids(&value);
-        let highest = ids.values().max().ok_or_else(|| wrong("it has no tokens".into()))?;
+        let tokens = Tokens::of(&value);
+        let highest = tokens.ids.values().max().ok_or_else(|| wrong("it has no tokens".into()))?;
         let vocabulary =
             highest.checked_add(1).ok_or_else(|| wrong("a token id is too large".into()))?;
-        let (end_text, end) = END_NAMES
-            .iter()
-            .find_map(|&name| Some((name, *ids.get(name)?)))
-            .ok_or_else(|| TokenizerError::NoEnd { path: path.to_owned() })?;
-        drop(ids);
+        let (end_text, end) = end::find(&tokens, ending, path)?;
+        drop(tokens);
         Ok(Self { pipeline, json, vocabulary, end, end_text })
     }
 
@@ -260,32 +349,15 @@ impl fmt::Debug for HuggingFace {
     }
 }
 
+/// A tokenizer's file, without a byte-order mark.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     let unreadable = |source| TokenizerError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_FILE_BYTES {
         return Err(TokenizerError::TooLarge { path: path.to_owned() });
     }
-    std::fs::read(path).map_err(unreadable)
-}
-
-/// Every token of a canonical `tokenizer.json` with its id; ids that do not fit u32 count as the
-/// largest.
-fn token_ids(tokenizer: &Value) -> BTreeMap<&str, u32> {
-    let id = |value: &Value| value.as_u64().map(|id| u32::try_from(id).unwrap_or(u32::MAX));
-    let mut ids = BTreeMap::new();
-    match &tokenizer["model"]["vocab"] {
-        Value::Object(vocab) => {
-            ids.extend(vocab.iter().filter_map(|(token, at)| Some((token.as_str(), id(at)?))));
-        }
-        Value::Array(vocab) => {
-            ids.extend((0..).zip(vocab).filter_map(|(at, token)| Some((token[0].as_str()?, at))));
-        }
-        _ => {}
-    }
-    let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
-    ids.extend(added.filter_map(|token| Some((token["content"].as_str()?, id(&token["id"])?))));
-    ids
+    let json = std::fs::read(path).map_err(unreadable)?;
+    Ok(without_mark(&json).to_vec())
 }
 
 /// The byte tokenizer in Hugging Face's words: byte-level BPE over 256 symbols without a merge,

@@ -145,14 +145,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let input = folder.path().join("in.txt");
         fs::write(&input, "abcdefghijklmnopqrstuvwxyz".repeat(20)).expect("written");
-        let options = PrepareOptions {
-            inputs: vec![input],
-            tokenizer: TokenizerChoice::Byte,
-            out: folder.path().join("out"),
-            validation: "0%".parse().expect("a share"),
-            max_bytes: None,
-            shard_tokens: NonZeroU64::new(200).expect("not zero"),
-        };
+        let out = folder.path().join("out");
+        let mut options = PrepareOptions::new(vec![input], TokenizerChoice::Byte, out);
+        options.shard_tokens = NonZeroU64::new(200).expect("not zero");
         prepare(&options, &mut |_| {}).expect("prepared");
         (folder, options.out)
     }

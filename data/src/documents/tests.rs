@@ -9,16 +9,18 @@ use super::*;
 type Read = Result<LeftOut, ReadError<Infallible>>;
 
 fn texts(bytes: &[u8]) -> (Vec<String>, LeftOut) {
-    gather(|receive| read_text(bytes, receive))
+    of(Kind::Plain, bytes)
 }
 
 fn lines(bytes: &[u8]) -> (Vec<String>, LeftOut) {
-    gather(|receive| read_lines(bytes, receive))
+    of(Kind::Records, bytes)
 }
 
-type Receive<'a> = &'a mut dyn FnMut(&str) -> Result<(), Infallible>;
+fn of(kind: Kind, bytes: &[u8]) -> (Vec<String>, LeftOut) {
+    gather(|receive| read_documents(bytes, &Counter::default(), (kind, "text"), receive))
+}
 
-fn gather(read: impl FnOnce(Receive<'_>) -> Read) -> (Vec<String>, LeftOut) {
+fn gather(read: impl FnOnce(Receive<'_, Infallible>) -> Read) -> (Vec<String>, LeftOut) {
     let mut documents = Vec::new();
     let left_out = read(&mut |document| {
         documents.push(document.to_owned());
@@ -68,48 +70,47 @@ fn what_is_not_utf8_is_left_out_and_counted() {
 #[test]
 fn a_zero_byte_early_on_makes_a_file_binary() {
     let (documents, left_out) = texts(b"ELF\0text");
-    assert!(documents.is_empty() && left_out.binary);
+    assert!(documents.is_empty() && left_out.unread == Some(Unread::Binary));
     let late = [vec![b'a'; BINARY_PROBE_BYTES], vec![0]].concat();
-    assert!(!texts(&late).1.binary);
+    assert_eq!(texts(&late).1.unread, None);
 }
 
 #[test]
-fn json_lines_give_the_field_text() {
-    let table = [
-        (r#"{"text": "plain"}"#, vec!["plain"], 0),
-        (r#"{"id": 1, "text": "escaped \u00e9\n", "meta": {"text": 2}}"#, vec!["escaped é\n"], 0),
-        ("\n\r\n", vec![], 0),
-        (r#"{"text": ""}"#, vec![], 0),
-        (r#"{"content": "other field"}"#, vec![], 1),
-        (r#"{"text": 3}"#, vec![], 1),
-        (r#"{"text": "cut"#, vec![], 1),
-        (r#"{"text": "\ud800 lone surrogate"}"#, vec![], 1),
-        ("plain words", vec![], 1),
-        ("{\"text\": \"a\"}\nbad\n{\"text\": \"b\"}", vec!["a", "b"], 1),
+fn records_that_are_left_out_are_counted_by_reason_with_the_first() {
+    let input = b"{\"text\": \"a\"}\nbad\n{\"body\": 1}\nworse\n{\"text\": \"b\"}\n";
+    let (documents, left_out) = lines(input);
+    assert_eq!(documents, ["a", "b"]);
+    let first = |place: &str, detail: &str| First { place: place.into(), detail: detail.into() };
+    let expected = [
+        (Problem::NotJson, 2, first("line 2", "")),
+        (Problem::NoField, 1, first("line 3", "no `text`, but `body`")),
     ];
-    for (input, documents, malformed) in table {
-        let (found, left_out) = lines(input.as_bytes());
-        assert_eq!(
-            (found, left_out.malformed_lines),
-            (documents.into_iter().map(str::to_owned).collect(), malformed),
-            "{input}"
-        );
+    assert_eq!((left_out.records.as_slice(), left_out.malformed()), (&expected[..], 3));
+    assert_eq!((left_out.seen, left_out.lost), (input.len() as u64, 4 + 12 + 6));
+    let (_, left_out) = lines(b"[{\"text\": 1}]");
+    assert_eq!(left_out.records[0].2, first("record 1", "`text` is not a string"));
+}
+
+#[test]
+fn json_in_a_file_of_another_name_is_read_as_records_unless_it_is_asked_for() {
+    let input = b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n";
+    for kind in [Kind::Plain, Kind::Unknown, Kind::Records] {
+        assert_eq!(of(kind, input).0, ["a", "b"], "{kind:?}");
+    }
+    let raw = String::from_utf8(input.to_vec()).unwrap();
+    for kind in [Kind::Asked, Kind::Code] {
+        assert_eq!(of(kind, input).0, [raw.as_str()], "{kind:?}");
     }
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_left_out_of_json_lines() {
-    let (documents, left_out) = lines(b"{\"text\": \"a\xffb\"}\n");
-    assert_eq!((documents, left_out.invalid_utf8), (vec!["ab".to_owned()], 1));
-}
-
-#[test]
-fn a_line_beyond_the_bound_is_malformed_and_the_next_is_read() {
-    let most = usize::try_from(MAX_LINE_BYTES).unwrap();
-    let mut input = format!("{{\"text\": \"{}\"}}\n", "a".repeat(most)).into_bytes();
-    input.extend_from_slice(b"{\"text\": \"next\"}\n");
-    let (documents, left_out) = lines(&input);
-    assert_eq!((documents, left_out.malformed_lines), (vec!["next".to_owned()], 1));
+fn a_pointer_of_git_lfs_is_not_text() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n";
+    for kind in [Kind::Plain, Kind::Code, Kind::Records] {
+        let (documents, left_out) = of(kind, pointer);
+        assert!(documents.is_empty(), "{documents:?}");
+        assert_eq!(left_out.unread, Some(Unread::LfsPointer(12345)), "{kind:?}");
+    }
 }
 
 #[test]
@@ -118,6 +119,11 @@ fn a_long_json_text_is_cut_like_a_file() {
     let (documents, _) = lines(format!("{{\"text\": \"{text}\"}}").as_bytes());
     assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES));
     assert_eq!(documents.concat(), text);
+    for rest in [DOCUMENT_BYTES - 5, DOCUMENT_BYTES, DOCUMENT_BYTES + 5] {
+        let text = "word\n".repeat(2 * DOCUMENT_BYTES).split_off(9 * DOCUMENT_BYTES - rest);
+        let json = serde_json::json!({ "text": text }).to_string();
+        assert_eq!(lines(json.as_bytes()).0, texts(text.as_bytes()).0);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempfile::TempDir;
 
 use super::*;
-use crate::Corpus;
+use crate::{Corpus, CorpusError};
 
 struct Fixture {
     folder: TempDir,
@@ -22,14 +22,10 @@ impl Fixture {
         for (name, bytes) in files {
             fs::write(input.join(name), bytes).unwrap();
         }
-        let options = PrepareOptions {
-            inputs: vec![input],
-            tokenizer: TokenizerChoice::Byte,
-            out: folder.path().join("out"),
-            validation: "10%".parse().unwrap(),
-            max_bytes: None,
-            shard_tokens: NonZeroU64::new(300).unwrap(),
-        };
+        let out = folder.path().join("out");
+        let mut options = PrepareOptions::new(vec![input], TokenizerChoice::Byte, out);
+        options.validation = "10%".parse().unwrap();
+        options.shard_tokens = NonZeroU64::new(300).unwrap();
         Self { folder, options }
     }
 
@@ -127,16 +123,19 @@ fn one_document_cannot_be_divided_but_trained_on() {
 
 #[test]
 fn empty_data_is_refused_and_leaves_nothing() {
-    let table: [&[(&str, &[u8])]; 4] = [
-        &[],
-        &[("empty.txt", b"")],
-        &[("picture.txt", b"\0\0\0\0")],
-        &[("bad.jsonl", b"no json\n{}\n")],
+    let table: [(&[(&str, &[u8])], &str); 6] = [
+        (&[], "no text found in 0 files: give text"),
+        (&[("empty.txt", b"")], "1 files: give text"),
+        (&[("picture.txt", b"\0\0\0\0")], "(passed over: 1 .txt, binary (4 bytes))"),
+        (&[("bad.jsonl", b"\nno json\n{}\n")], "not JSON, or end early: the first is line 2 of"),
+        (&[("a.jsonl", b"{\"body\": \"a\"}")], "no `text`, but `body`"),
+        (&[("a.jsonl", b"{\"body\": \"a\"}")], "--text-field names it"),
     ];
-    for files in table {
+    for (files, said) in table {
         let fixture = Fixture::new(files);
         let error = fixture.prepare().unwrap_err();
         assert!(matches!(error, PrepareError::NoText { .. }), "{error:?}");
+        assert!(error.to_string().contains(said), "{error}");
         assert_eq!(fixture.beside(), ["in"]);
     }
 }
@@ -153,10 +152,10 @@ fn a_missing_input_is_named() {
 #[test]
 fn what_was_left_out_is_counted_and_said() {
     let summary = Fixture::new(&[
-        ("a.txt", b"good text"),
+        ("a.txt", b"good text that is longer than what is left out"),
         ("b.txt", b"bad \xff text \xfe"),
         ("c.jsonl", b"{\"text\": \"fine\"}\nbroken\n"),
-        ("d.rs", b"\0binary"),
+        ("d.txt", b"\0binary"),
         ("e.png", b"no text file at all"),
     ])
     .prepare()
@@ -171,7 +170,108 @@ fn what_was_left_out_is_counted_and_said() {
     assert_eq!((files, binary_files, malformed_lines, invalid_utf8), (3, 1, 1, 2));
     let said = summary.warnings.join("\n");
     assert!(said.contains("2 sequences that are not UTF-8 were left out, first in"), "{said}");
-    assert!(said.contains("b.txt") && said.contains("c.jsonl"), "{said}");
+    assert!(said.contains("b.txt") && said.contains("line 2 of"), "{said}");
+    assert!(said.contains("passed over: 1 .png (19 bytes), 1 .txt, binary (7 bytes)"), "{said}");
+}
+
+#[test]
+fn an_input_of_which_most_is_not_read_is_refused_unless_it_is_asked_for() {
+    let text = b"a text of some length\n{\"text\": \"x\"}\n";
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n";
+    let table: [(&[(&str, &[u8])], &str); 5] = [
+        (&[("a.txt", text), ("b.csv", &[b'a'; 50])], "1 .csv (50 bytes)"),
+        (&[("a.txt", text), ("b.rs", &[0; 50])], "1 .rs, binary (50 bytes)"),
+        (&[("a.jsonl", text)], "the first is line 1 of"),
+        (
+            &[("a.txt", text), ("b.parquet", pointer)],
+            "pointers of Git LFS (fetch them: git lfs pull)",
+        ),
+        (
+            &[("a.txt", text), ("b.dat", &[b'a'; 30]), ("c.xyz", &[b'a'; 20])],
+            "1 .dat (30 bytes), 1 .xyz",
+        ),
+    ];
+    for (files, said) in table {
+        let mut fixture = Fixture::new(files);
+        fixture.options.validation = Ratio::ZERO;
+        let error = fixture.prepare().unwrap_err();
+        assert!(matches!(error, PrepareError::MostPassedOver { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(said) && text.contains("--allow-passed-over"), "{text}");
+        assert_eq!(fixture.beside(), ["in"]);
+        fixture.options.allow_passed_over = true;
+        let summary = fixture.prepare().unwrap();
+        assert_eq!(summary.train_documents, 1);
+        assert!(summary.warnings.join("\n").contains(said), "{summary:?}");
+    }
+    let mut fixture = Fixture::new(&[("a.txt", text), ("b.CSV", &[b'a'; 50])]);
+    fixture.options.as_text = vec![".csv".to_owned()];
+    let summary = fixture.prepare().unwrap();
+    assert_eq!((summary.files, summary.warnings), (2, Vec::new()));
+}
+
+#[test]
+fn raw_json_is_trained_on_where_it_is_asked_for_alone() {
+    let json = b"{\n \"name\": \"x\"\n}\n";
+    let mut fixture = Fixture::new(&[("a.json", json), ("b.txt", b"a text of another file")]);
+    fixture.options.validation = Ratio::ZERO;
+    assert_eq!(fixture.prepare().unwrap().text_bytes, 22);
+    fixture.options.out = fixture.folder.path().join("raw");
+    fixture.options.as_text = vec!["json".to_owned()];
+    assert_eq!(fixture.prepare().unwrap().text_bytes, 22 + json.len() as u64);
+}
+
+#[test]
+fn a_pipe_is_read_once_and_gives_what_its_text_gives_as_a_file() {
+    let lines: Vec<_> =
+        (0..20).map(|number| format!("{{\"text\": \"number {number}\"}}\n")).collect();
+    let lines = lines.concat();
+    for validation in ["0", "0.0001%", "50%"] {
+        let mut file = Fixture::new(&[("documents.jsonl", lines.as_bytes())]);
+        file.options.validation = validation.parse().unwrap();
+        let mut pipe = Fixture::new(&[]);
+        pipe.options.validation = file.options.validation;
+        let (reader, mut writer) = io::pipe().unwrap();
+        io::Write::write_all(&mut writer, lines.as_bytes()).unwrap();
+        drop(writer);
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        pipe.options.inputs = vec![PathBuf::from(format!("/proc/self/fd/{descriptor}"))];
+        assert_eq!(pipe.prepare().unwrap(), file.prepare().unwrap());
+        assert_eq!(pipe.files(), file.files());
+        assert_eq!(pipe.beside(), ["in", "out"]);
+    }
+    let mut twice = Fixture::new(&[]);
+    twice.options.inputs = vec![PathBuf::from("-"), PathBuf::from("-")];
+    assert!(matches!(twice.prepare(), Err(PrepareError::StreamTwice { .. })));
+}
+
+#[test]
+fn a_bound_on_bytes_counts_what_a_packed_file_unpacks_to() {
+    let mut fixture = Fixture::with_documents(2000);
+    let plain = fs::read(fixture.options.inputs[0].join("documents.jsonl")).unwrap();
+    fs::remove_file(fixture.options.inputs[0].join("documents.jsonl")).unwrap();
+    let packed = zstd::encode_all(&plain[..], 19).unwrap();
+    fs::write(fixture.options.inputs[0].join("documents.jsonl.zst"), packed).unwrap();
+    fixture.options.max_bytes = Some(40_000);
+    let summary = fixture.prepare().unwrap();
+    assert!((30_000..=40_000).contains(&summary.text_bytes), "{summary:?}");
+}
+
+#[test]
+fn an_end_that_was_named_is_the_end_of_the_corpus_and_of_its_tokenizer() {
+    let mut fixture = Fixture::with_documents(10);
+    let path = fixture.folder.path().join("tokenizer.json");
+    fs::write(&path, WIDE.replace("true", "false")).unwrap();
+    fixture.options.tokenizer = TokenizerChoice::File(path);
+    let error = fixture.prepare().unwrap_err();
+    assert!(matches!(error, PrepareError::Tokenizer(_)), "{error:?}");
+    fixture.options.end_token = Some("word".to_owned());
+    fixture.prepare().unwrap();
+    let corpus = Corpus::open(&fixture.options.out).unwrap();
+    let tokenizer = corpus.tokenizer().unwrap();
+    assert_eq!((corpus.end_token(), tokenizer.end_token()), (69_999, 69_999));
+    let config = String::from_utf8(tokenizer.hugging_face_files()[1].1.clone()).unwrap();
+    assert!(config.contains("\"eos_token\": \"word\""), "{config}");
 }
 
 #[test]
@@ -266,7 +366,9 @@ fn an_empty_folder_may_become_the_corpus() {
 }
 
 /// A tokenizer of two words whose ids need more than 16 bits.
-const WIDE: &str = r#"{"version": "1.0", "added_tokens": [], "normalizer": null,
+const WIDE: &str = r#"{"version": "1.0", "added_tokens": [{"id": 70000, "content": "</s>",
+    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+    "normalizer": null,
     "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
     "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "word": 69999, "</s>": 70000},
     "unk_token": "<unk>"}}"#;

@@ -72,9 +72,12 @@ fn the_name_of_a_special_token_in_a_text_is_text() {
     assert_eq!(encode(&EXPORTED, text), encode(&Tokenizer::Byte, text));
 }
 
-fn word_level(vocab: &str) -> String {
+/// Of these words, of which `</s>` with the id `end` is special.
+fn word_level(vocab: &str, end: u32) -> String {
     format!(
-        r#"{{"version": "1.0", "added_tokens": [], "normalizer": null,
+        r#"{{"version": "1.0", "added_tokens": [{{"id": {end}, "content": "</s>",
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        "special": true}}], "normalizer": null,
         "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
         "model": {{"type": "WordLevel", "vocab": {vocab}, "unk_token": "<unk>"}}}}"#
     )
@@ -82,20 +85,21 @@ fn word_level(vocab: &str) -> String {
 
 #[test]
 fn a_tokenizer_file_is_loaded_with_its_vocabulary_and_end() {
-    let tokenizer = load(&word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#)).unwrap();
+    let tokenizer = load(&word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#, 3)).unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.end_token()), (4, 3));
     assert_eq!(encode(&tokenizer, "b a z"), [2, 1, 0]);
     assert_eq!(
         tokenizer.hugging_face_files()[0].1,
-        word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#).into_bytes()
+        word_level(r#"{"<unk>": 0, "a": 1, "b": 2, "</s>": 3}"#, 3).into_bytes()
     );
 }
 
 #[test]
-fn a_tokenizer_without_an_end_is_refused() {
-    let error = load(&word_level(r#"{"<unk>": 0, "a": 1}"#)).unwrap_err();
-    assert!(matches!(error, TokenizerError::NoEnd { .. }), "{error:?}");
-    assert!(error.to_string().contains("</s>"), "{error}");
+fn a_byte_order_mark_is_no_part_of_a_tokenizer() {
+    let json = word_level(r#"{"<unk>": 0, "</s>": 1}"#, 1);
+    let (plain, marked) = (load(&json).unwrap(), load(&format!("\u{feff}{json}")).unwrap());
+    assert_eq!(plain.hash(), marked.hash());
+    assert_eq!(plain.hugging_face_files(), marked.hugging_face_files());
 }
 
 #[test]
@@ -112,8 +116,8 @@ fn what_is_no_tokenizer_is_refused() {
 
 #[test]
 fn tokenizers_are_told_apart_by_their_hash() {
-    let one = load(&word_level(r#"{"<unk>": 0, "</s>": 1}"#)).unwrap();
-    let other = load(&word_level(r#"{"<unk>": 1, "</s>": 0}"#)).unwrap();
+    let one = load(&word_level(r#"{"<unk>": 0, "</s>": 1}"#, 1)).unwrap();
+    let other = load(&word_level(r#"{"<unk>": 1, "</s>": 0}"#, 0)).unwrap();
     assert_ne!(one.hash(), other.hash());
     assert_ne!(one.hash(), Tokenizer::Byte.hash());
 }

@@ -138,11 +138,12 @@ pub fn read_documents(path: &Path, limit: Option<usize>) -> Result<Documents, Ta
         if read.map_err(failed)? == 0 || limit == Some(questions.len().max(texts.len())) {
             break;
         }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
+        let json = if line == 1 { data::without_mark(&bytes) } else { &bytes };
+        if json.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         let wrong = |source| TaskError::Line { path: path.into(), line, source };
-        match document(&bytes).map_err(wrong)? {
+        match document(json).map_err(wrong)? {
             Document::Question(Prompt { context, choices, gold }) => {
                 questions.push(Question { line, context, choices, gold });
             }
@@ -207,6 +208,8 @@ mod tests {
         };
         let lines: Vec<usize> = found.iter().map(|question| question.line).collect();
         assert_eq!(lines, [1, 3]);
+        let marked = read(&format!("\u{feff}{PLAIN}\n{PLAIN}"), None);
+        assert!(matches!(marked, Ok(Documents::Questions(found)) if found.len() == 2));
         let texts = read("{\"text\": \"one\", \"id\": 7}\n{\"text\": \"two\"}\n", Some(1)).unwrap();
         assert_eq!(texts, Documents::Texts(vec![Text { line: 1, text: "one".into() }]));
     }

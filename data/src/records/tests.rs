@@ -1,0 +1,152 @@
+//! Tests of how records are found and what is made of them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Texts and problems, with their numbers.
+fn read(bytes: &[u8]) -> Vec<(u64, Result<String, Problem>)> {
+    let mut found = Vec::new();
+    read_records::<io::Error>(bytes, shape(bytes), "text", &mut |record| {
+        found.push((record.number, record.text.as_deref().map(str::to_owned).map_err(|p| *p)));
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+fn results(bytes: &[u8]) -> Vec<Result<String, Problem>> {
+    read(bytes).into_iter().map(|(_, result)| result).collect()
+}
+
+#[test]
+fn a_record_is_kept_when_its_text_is_whole() {
+    let ok = |text: &str| Ok(text.to_owned());
+    let table = [
+        (r#"{"text": "plain"}"#, ok("plain")),
+        (r#"{"id": 1, "text": "escaped \u00e9\n", "meta": {"text": 2}}"#, ok("escaped é\n")),
+        (r#"{"text": ""}"#, ok("")),
+        (r#"{"score": NaN, "text": "a"}"#, ok("a")),
+        (r#"{"text": "NaN \"Infinity", "x": [-Infinity, Infinity, 1e999]}"#, ok("NaN \"Infinity")),
+        (r#"{"a": 1, "a": 2, "text": "a"}"#, ok("a")),
+        (r#"{"text": "first", "text": "last"}"#, ok("last")),
+        (r#"{"other": "\ud800", "\udc00": 1, "text": "a"}"#, ok("a")),
+        (r#"{"text": "\ud83d\ude00"}"#, ok("😀")),
+        ("{\"text\": \"tab\there\", \"x\": \"\u{1}\"}", ok("tab\there")),
+        (r#"{"text": "a"},"#, ok("a")),
+        (r#"{"te\u0078t": "a"}"#, ok("a")),
+        (r#"{"x": {"y": [{"z": "}"}]}, "text": "a"}"#, ok("a")),
+        (r#"{"text": "\ud800 half"}"#, Err(Problem::HalfPair)),
+        (r#"{"content": "other field"}"#, Err(Problem::NoField)),
+        ("{}", Err(Problem::NoField)),
+        (r#"{"text": 3}"#, Err(Problem::NotText)),
+        (r#"{"text": null}"#, Err(Problem::NotText)),
+        (r#"{"text": NaN}"#, Err(Problem::NotText)),
+        (r#"{"text": ["a"]}"#, Err(Problem::NotText)),
+        (r#"{"text": "cut"#, Err(Problem::NotJson)),
+        (r#"{"text": "a"} more"#, Err(Problem::NotJson)),
+        ("plain words", Err(Problem::NotJson)),
+        ("{'text': 'python'}", Err(Problem::NotJson)),
+        (r#""text""#, Err(Problem::NotObject)),
+        ("12", Err(Problem::NotObject)),
+    ];
+    for (input, expected) in table {
+        assert_eq!(results(input.as_bytes()), [expected], "{input}");
+    }
+}
+
+#[test]
+fn records_are_found_in_lines_arrays_and_rows_of_values() {
+    let texts = |input: &str| -> Vec<String> {
+        results(input.as_bytes()).into_iter().map(|result| result.unwrap()).collect()
+    };
+    let table = [
+        "{\"text\": \"a\"}\n\n{\"text\": \"b\"}",
+        "{\"text\": \"a\"}\r\n{\"text\": \"b\"}\r\n",
+        "{\"text\": \"a\"}{\"text\": \"b\"}\n",
+        "{\"text\": \"a\"},\n{\"text\": \"b\"},\n",
+        "[{\"text\": \"a\"}, {\"text\": \"b\"}]",
+        "\n[\n  {\n    \"text\": \"a\"\n  },\n  {\n    \"text\": \"b\"\n  }\n]\n",
+        "{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n",
+        "{\"meta\": [\n1, 2], \"text\": \"a\"}\n{\"text\": \"b\"}",
+        "[{\"text\": \"a\"}]\n[{\"text\": \"b\"}]",
+        "[\n{\"text\": \"a\"}\n,{\"text\": \"b\"}\n]",
+    ];
+    for input in table {
+        assert_eq!(texts(input), ["a", "b"], "{input}");
+    }
+    for blank in ["", "\n \n", "[]", "[\n]"] {
+        assert!(results(blank.as_bytes()).is_empty(), "{blank}");
+    }
+}
+
+#[test]
+fn what_is_no_record_is_reported_with_its_number_and_the_rest_is_read() {
+    let bad = Problem::NotJson;
+    let a = || Ok("a".to_owned());
+    let lines = read(b"{\"text\": \"a\"}\n\nbroken\n{\"text\": \"a\"}");
+    assert_eq!(lines, [(1, a()), (3, Err(bad)), (4, a())]);
+    let values = read(b"[{\"text\": \"a\"}, 7, \"x,]\", {\"text\": \"a\"}, nonsense]");
+    let none = Problem::NotObject;
+    assert_eq!(values, [(1, a()), (2, Err(none)), (3, Err(none)), (4, a()), (5, Err(bad))]);
+    // Cut off within a record, and between two.
+    assert_eq!(read(b"[{\"text\": \"a\"}, {\"text\": "), [(1, a()), (2, Err(bad))]);
+    assert_eq!(read(b"[{\"text\": \"a\"},"), [(1, a()), (2, Err(bad))]);
+}
+
+#[test]
+fn a_record_beyond_the_bound_is_left_out_and_the_next_is_read() {
+    let long = "a".repeat(RECORD_BYTES_MAX);
+    let next = Ok("next".to_owned());
+    for (begin, between, end) in [("", "\n", ""), ("[", ",", "]")] {
+        let input = format!("{begin}{{\"text\": \"{long}\"}}{between}{{\"text\": \"next\"}}{end}");
+        assert_eq!(results(input.as_bytes()), [Err(Problem::TooLong), next.clone()]);
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_left_out_and_counted() {
+    let mut found = Vec::new();
+    read_records::<io::Error>(
+        &b"{\"text\": \"a\xffb\"}"[..],
+        Shape::Lines,
+        "text",
+        &mut |record| {
+            found.push((record.text.as_deref().unwrap().to_owned(), record.invalid_utf8));
+            Ok(())
+        },
+    )
+    .unwrap();
+    assert_eq!(found, [("ab".to_owned(), 1)]);
+}
+
+#[test]
+fn the_fields_of_a_record_are_named_and_bounded() {
+    let names: Vec<_> = (0..20).map(|number| format!("\"f{number}\": NaN")).collect();
+    let found = fields(&format!("{{{}}}", names.join(",")));
+    assert_eq!((found.len(), found[0].as_str()), (FIELDS_NAMED_MAX, "f0"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_back_from_any_shape(texts in proptest::collection::vec(any::<String>(), 1..6)) {
+        let records: Vec<_> =
+            texts.iter().map(|text| serde_json::json!({ "n": { "t": text }, "text": text })).collect();
+        let lines: Vec<_> = records.iter().map(ToString::to_string).collect();
+        let pretty: Vec<_> = records.iter().map(|record| format!("{record:#}")).collect();
+        let whole = serde_json::Value::Array(records);
+        for input in [
+            lines.join("\n"), lines.concat(), pretty.join("\n"), whole.to_string(), format!("{whole:#}"),
+        ] {
+            let found: Vec<_> = results(input.as_bytes()).into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(&found, &texts, "{}", input);
+        }
+    }
+
+    #[test]
+    fn nothing_breaks_the_reading(bytes in proptest::collection::vec(
+        proptest::sample::select(&b"{}[]\",:\\ \n\xffuaNtex1-"[..]), 0..60,
+    )) {
+        read(&bytes);
+    }
+}
