@@ -1,6 +1,6 @@
 //! From what users write to the planner's input: parses every text, checks every range.
 
-mod island;
+pub(crate) mod island;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -39,6 +39,7 @@ impl TrainingRun {
         let sequence_length = check.sequence_length(spec.batch.sequence_length, longest);
         let tokenizer = check.tokenizer(&spec.data.tokenizer, model.as_ref());
         let inner_steps = check.inner_steps(spec.sparse_lo_co.inner_steps);
+        check.memory("spec.coordinator.storage", Some(&spec.coordinator.storage));
         let tokens = check.whole("spec.tokens", spec.tokens);
         let seed = check.whole("spec.seed", spec.seed);
         check.finish(|| {
@@ -101,8 +102,9 @@ impl Check {
         self.parse(path, u64::try_from(value).map_err(|_| message))
     }
 
-    fn optional_quantity(&mut self, path: &str, text: Option<&Quantity>) -> Option<u64> {
-        text.and_then(|text| self.parse(path, text.parse()))
+    /// Bytes.
+    fn memory(&mut self, path: &str, text: Option<&Quantity>) -> Option<u64> {
+        text.and_then(|text| self.parse(path, text.bytes()))
     }
 
     /// A number for which `fits` holds; `wanted` says what that is.
@@ -168,7 +170,9 @@ impl Check {
         let longest = longest?;
         let length = asked.unwrap_or(longest);
         if length > longest {
-            let message = format!("{length} is longer than the model's {longest} positions");
+            let message = format!(
+                "{length} is longer than the model's {longest} positions: write `{longest}`"
+            );
             self.problem("spec.batch.sequenceLength", message);
         }
         Some(length)
@@ -215,13 +219,15 @@ impl Check {
 
     fn sparse(&mut self, sparse: &SparseLoCo) -> Option<SparseSpec> {
         if sparse.chunk != CHUNK {
-            let message =
-                format!("{} is not possible: this version has chunks of 4096", sparse.chunk);
+            let message = format!(
+                "{} is not possible: this version has chunks of {CHUNK}, write `{CHUNK}`",
+                sparse.chunk
+            );
             self.problem("spec.sparseLoCo.chunk", message);
         }
         if sparse.overlap != 0 {
             let message = format!(
-                "{} is not possible: this version ends an exchange before it trains on; set 0",
+                "{} is not possible: this version ends an exchange before it trains on; write `0`",
                 sparse.overlap
             );
             self.problem("spec.sparseLoCo.overlap", message);

@@ -3,6 +3,8 @@
 // kube repeats `type_` for every printed column.
 #![allow(clippy::duplicated_attributes)]
 
+mod count;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,9 @@ use crate::crds::{immutable, rule};
 use crate::selector::NodeSelector;
 use crate::status::{Condition, conditions};
 use crate::text::{Decimal, DurationText, Quantity};
+
+pub(crate) use count::CARDS_MAX;
+pub use count::{Count, CountRange};
 
 /// GPUs with fast links between them that act as one participant of a run: one replica of the
 /// model, trained on its own share of the data, and a sparse exchange with the other islands once a
@@ -197,33 +202,6 @@ pub struct Device {
     /// above 0. Objective `PerCost` needs it of every device; nothing else looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_per_hour: Option<Decimal>,
-}
-
-/// How many cards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "it has to be a number, or {min: …, max: …}")]
-pub enum Count {
-    /// So many, no fewer.
-    Exactly(u32),
-    /// What there is, between bounds.
-    Between(CountRange),
-}
-
-/// Bounds of a number of cards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CountRange {
-    /// At least; with 0 the cards may be missing.
-    #[serde(default)]
-    pub min: u32,
-    /// At most.
-    pub max: u32,
-}
-
-impl Default for Count {
-    fn default() -> Self {
-        Self::Exactly(1)
-    }
 }
 
 /// A number or an object is not a type of Kubernetes' schemas: the field is left open there, and

@@ -16,17 +16,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Node as Object;
 use plan::cluster::{Links, Node, Topology};
 
+use crate::island::Toleration;
+use crate::occupancy::{self, Taint, kept_away, taints};
+use crate::selector::NodeSelector;
+
 pub use read::NodesError;
 pub use slices::{DRIVER, Devices, Slice};
 
 /// Bytes of text that are read.
-const TEXT_MAX: usize = 64 << 20;
+pub const TEXT_MAX: usize = 64 << 20;
 /// Nodes that are read.
 const NODES_MAX: usize = 10_000;
 /// Nodes that a note lists by name.
 const LISTED: usize = 3;
 /// More bytes than any card has, so that sums of cards do not overflow.
 const CARD_BYTES_MAX: u64 = 1 << 50;
+/// Fewer bytes than any card has: they are of another unit.
+const CARD_BYTES_MIN: u64 = 256 << 20;
 
 /// The annotation of a node with the record that `heteroloco probe` printed there.
 pub const CAPABILITY: &str = "heteroloco.dev/capability";
@@ -42,11 +48,49 @@ const CLIQUE: &str = "nvidia.com/gpu.clique";
 pub struct FoundNodes {
     /// Nodes with cards that can be used, with their labels, in the order in which they stand.
     pub nodes: Vec<(Node, BTreeMap<String, String>)>,
+    /// The taints of those that keep pods away, by name.
+    taints: BTreeMap<String, Vec<Taint>>,
     /// What was left out and why, and what is not known, a sentence each.
     pub notes: Vec<String>,
 }
 
 impl FoundNodes {
+    /// Names of the nodes that an island's pods may be on, and a sentence of those that it selects
+    /// but does not tolerate.
+    pub fn selected(
+        &self,
+        island: &str,
+        selector: Option<&NodeSelector>,
+        tolerations: &[Toleration],
+    ) -> (BTreeSet<String>, Vec<String>) {
+        let (mut names, mut notes) = (BTreeSet::new(), Notes::default());
+        let selects = |labels| selector.is_none_or(|selector| selector.selects(labels));
+        for (node, _) in self.nodes.iter().filter(|(_, labels)| selects(labels)) {
+            match self.taints.get(&node.name).and_then(|own| kept_away(own, tolerations)) {
+                Some(taint) => {
+                    let note = format!("tainted {taint}, which {island} does not tolerate");
+                    notes.put(note, &node.name);
+                }
+                None => drop(names.insert(node.name.clone())),
+            }
+        }
+        (names, notes.sentences())
+    }
+
+    /// Leaves out nodes whose taints keep away pods that tolerate nothing.
+    pub fn without_tainted(mut self) -> Self {
+        let mut notes = Notes::default();
+        for (node, taints) in std::mem::take(&mut self.taints) {
+            if let Some(taint) = kept_away(&taints, &[]) {
+                let why = "and proposed islands tolerate nothing";
+                notes.put(format!("left out, tainted {taint}, {why}"), &node);
+                self.nodes.retain(|(other, _)| other.name != node);
+            }
+        }
+        self.notes.extend(notes.sentences());
+        self
+    }
+
     /// The label [`HOSTNAME`] of each node by its name, as [`crate::proposal::island`] needs it.
     pub fn hostnames(&self) -> BTreeMap<&str, &str> {
         let labelled = self.nodes.iter().filter_map(|(node, labels)| {
@@ -65,7 +109,7 @@ pub fn nodes(text: &str) -> Result<FoundNodes, NodesError> {
     let objects = read::objects(text)?;
     let mut names = BTreeSet::new();
     let mut notes = Notes::default();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut tainted) = (Vec::new(), BTreeMap::new());
     for (at, object) in objects.into_iter().enumerate() {
         let name = object.metadata.name.clone().filter(|name| !name.is_empty());
         let name = name.ok_or(NodesError::Unnamed(at + 1))?;
@@ -75,12 +119,15 @@ pub fn nodes(text: &str) -> Result<FoundNodes, NodesError> {
         match of_object(object, None) {
             Ok(usable) => {
                 usable.notes.into_iter().for_each(|note| notes.put(note, &name));
+                if !usable.taints.is_empty() {
+                    tainted.insert(name, usable.taints);
+                }
                 nodes.push((usable.node, usable.labels));
             }
             Err(why) => notes.put(why, &name),
         }
     }
-    Ok(FoundNodes { nodes, notes: notes.sentences() })
+    Ok(FoundNodes { nodes, taints: tainted, notes: notes.sentences() })
 }
 
 /// A node with cards that can be used.
@@ -90,6 +137,8 @@ pub struct Usable {
     pub node: Node,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its taints that keep pods away.
+    pub taints: Vec<Taint>,
     /// What is not as it should be, or not known, a clause each.
     pub notes: Vec<String>,
 }
@@ -98,32 +147,32 @@ pub struct Usable {
 ///
 /// # Errors
 /// Why there is none to plan with, a clause.
-pub fn of_object(mut object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
+pub fn of_object(object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
+    match occupancy::unusable(&object) {
+        Some(why) => Err(format!("left out, {why}")),
+        None => cards_of(object, devices),
+    }
+}
+
+/// The same, as it is when what ails it has passed; `None` where it has no cards even so.
+pub fn nominal(object: Object, devices: Option<&Devices>) -> Option<Node> {
+    let lasts = occupancy::unusable(&object).is_some_and(|why| !why.passes());
+    if lasts { None } else { cards_of(object, devices).ok().map(|usable| usable.node) }
+}
+
+fn cards_of(mut object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
     let name = object.metadata.name.take().unwrap_or_default();
     let mut labels = object.metadata.labels.take().unwrap_or_default();
-    let found = match unavailable(&object) {
-        Some(why) => Err(why.to_owned()),
-        None => cards::cards(&labels, object.status.as_ref(), devices),
-    };
+    let found = cards::cards(&labels, object.status.as_ref(), devices);
     let cards::Found { cards, mut notes } = found.map_err(|why| format!("left out, {why}"))?;
     // Every kubelet sets it; a file that was written by hand may lack it.
     labels.entry(HOSTNAME.to_owned()).or_insert_with(|| name.clone());
-    let topology = topology(&labels);
+    let (topology, taints) = (topology(&labels), taints(&object));
     let mut node = Node { name, topology, cards, links: Links::default() };
     let record = object.metadata.annotations.as_ref().and_then(|own| own.get(CAPABILITY));
     notes.extend(record.and_then(|record| measured::apply(&mut node, record).err()));
     notes.extend(node.cards.first().and_then(cards::without_memory));
-    Ok(Usable { node, labels, notes })
-}
-
-/// Why nothing new is started on a node.
-fn unavailable(object: &Object) -> Option<&'static str> {
-    if object.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        return Some("cordoned: kubectl uncordon it to use its cards");
-    }
-    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    ready.is_some_and(|ready| ready.status != "True").then_some("not ready: see kubectl describe")
+    Ok(Usable { node, labels, taints, notes })
 }
 
 fn topology(labels: &BTreeMap<String, String>) -> Topology {

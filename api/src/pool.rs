@@ -8,6 +8,7 @@ use plan::grouping::Wishes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::convert::island::tolerations;
 use crate::crds::{immutable, rule};
 use crate::island::{Idle, Objective, Pipeline, RunRef, Toleration};
 use crate::schema::FieldProblem;
@@ -123,7 +124,7 @@ impl IslandPool {
     pub fn wishes(&self) -> Result<Wishes, Vec<FieldProblem>> {
         let mut problems = Vec::new();
         let mut bytes = |path: &str, text: &Option<Quantity>| {
-            let parsed = text.as_ref().map(Quantity::parse).transpose();
+            let parsed = text.as_ref().map(Quantity::bytes).transpose();
             parsed.unwrap_or_else(|error| {
                 problems.push(FieldProblem::new(path, error.to_string()));
                 None
@@ -138,6 +139,7 @@ impl IslandPool {
         if let Some(selector) = &self.spec.node_selector {
             problems.extend(selector.problems("spec.nodeSelector"));
         }
+        problems.extend(tolerations(&self.spec.template.tolerations, "spec.template.tolerations"));
         let products = self.spec.products.clone();
         if problems.is_empty() {
             Ok(Wishes { min_memory, max_memory, products })

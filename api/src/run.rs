@@ -6,9 +6,13 @@
 use kube::CustomResource;
 use plan::model::PRESETS;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+use crate::advice;
 use crate::crds::{immutable, rule};
+use crate::schema::{self, FieldProblem};
 use crate::status::{Condition, conditions};
 use crate::text::{Decimal, DurationText, Percent, Quantity};
 
@@ -371,13 +375,47 @@ impl Default for SparseLoCo {
 }
 
 /// H of the fastest island.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "it has to be auto or a number")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum InnerSteps {
     /// As many.
     Fixed(u32),
     /// Chosen by the planner.
     Auto(Auto),
+}
+
+impl<'de> Deserialize<'de> for InnerSteps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Self::of(&value).map_err(|problem| D::Error::custom(problem.message))
+    }
+}
+
+impl InnerSteps {
+    /// The steps that a value stands for; whether they make sense is asked later.
+    ///
+    /// # Errors
+    /// What to write in its place.
+    pub(crate) fn of(value: &Value) -> Result<Self, FieldProblem> {
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        if let Some(number) = number {
+            return Ok(Self::Fixed(number));
+        }
+        if value == "auto" {
+            return Ok(Self::Auto(Auto::Auto));
+        }
+        let why = format!("it has to be auto or a number, not {}", schema::name(value));
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let number = advice::whole(&text).filter(|number| (1..=100_000).contains(number));
+        let word = advice::nearest(&text, ["auto"].into_iter());
+        match number.map(|it| it.to_string()).or(word.map(str::to_owned)) {
+            Some(meant) => Err(FieldProblem {
+                meant: Some(number.map_or_else(|| meant.as_str().into(), Value::from)),
+                ..FieldProblem::new("", format!("{why}: {}", advice::write(&meant)))
+            }),
+            None => Err(FieldProblem::new("", why)),
+        }
+    }
 }
 
 /// The word `auto`.

@@ -9,6 +9,13 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::advice;
+
+/// Less memory is none of a card, nor of several: it lacks its unit.
+const BYTES_MIN: u64 = 1 << 20;
+/// A slower link lacks its unit.
+const BITS_MIN: u64 = 1000;
+
 macro_rules! text_type {
     ($name:ident, $pattern:literal, $doc:literal) => {
         #[doc = $doc]
@@ -75,6 +82,30 @@ pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
     }
 }
 
+/// What is wrong with a number where a schema has one of the patterns above, and the text that was
+/// meant; a quantity's `unit` is the one that is usual for its field.
+pub(crate) fn check_number(
+    pattern: &str,
+    number: &str,
+    unit: &str,
+) -> Option<(String, Option<String>)> {
+    let (lacks, meant, example) = match pattern {
+        Quantity::PATTERN => ("has no unit", advice::quantity(number, unit), "24Gi"),
+        DurationText::PATTERN => ("has no unit", advice::duration(number), "30s"),
+        Percent::PATTERN => ("is not a percentage", advice::percent(number), "60%"),
+        Decimal::PATTERN => ("has to be text", advice::decimal(number), "0.95"),
+        _ => return None,
+    };
+    let message = match &meant {
+        Some(meant) => format!("{number} {lacks}: {}", advice::write(&advice::scalar(meant))),
+        None => {
+            let example = advice::scalar(example);
+            format!("{number} {lacks}: write it as text, such as `{example}`")
+        }
+    };
+    Some((message, meant))
+}
+
 impl Quantity {
     /// The quantity in units, rounded up.
     ///
@@ -82,17 +113,63 @@ impl Quantity {
     /// Another form, or a number beyond 64 bits.
     pub fn parse(&self) -> Result<u64, TextError> {
         let text = self.0.as_str();
+        self.value().ok_or_else(|| {
+            TextError(match advice::quantity(text, "") {
+                Some(meant) => format!("{text:?} is not a quantity: {}", advice::write(&meant)),
+                None => format!(
+                    "{text:?} is not a quantity: write a number with k, M, G, T, P, Ki, Mi, Gi, Ti \
+                     or Pi, such as `24Gi`"
+                ),
+            })
+        })
+    }
+
+    pub(crate) fn value(&self) -> Option<u64> {
+        let text = self.0.as_str();
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor = unit(&text[digits.len()..]);
         let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
         let number = decimal(digits).filter(|_| plain);
         let value = number.zip(factor).map(|(number, factor)| (number * factor).ceil());
-        value.filter(|value| *value < 2_f64.powi(63)).map(|value| value as u64).ok_or_else(|| {
-            TextError(format!(
-                "{text:?} is not a quantity: write a number with k, M, G, T, Ki, Mi, Gi or Ti, \
-                 such as 24Gi"
-            ))
-        })
+        value.filter(|value| *value < 2_f64.powi(63)).map(|value| value as u64)
+    }
+
+    /// The quantity as memory, bytes.
+    ///
+    /// # Errors
+    /// Another form, or less than is meant by anyone; 0 is nothing, and taken.
+    pub fn bytes(&self) -> Result<u64, TextError> {
+        let bytes = self.parse()?;
+        let text = self.0.as_str();
+        // As nvidia-smi writes it where it is thousands.
+        let unit = if bytes < 10_000 { "Gi" } else { "Mi" };
+        if bytes == 0 || bytes >= BYTES_MIN {
+            return Ok(bytes);
+        }
+        Err(TextError(format!("{text} is {bytes} bytes: {}", self.with_unit(unit, "24Gi"))))
+    }
+
+    /// The quantity as speed of a link, bits a second.
+    ///
+    /// # Errors
+    /// Another form, or less than is meant by anyone.
+    pub fn bits(&self) -> Result<u64, TextError> {
+        let bits = self.parse()?;
+        if bits >= BITS_MIN {
+            return Ok(bits);
+        }
+        let written = self.with_unit("M", "110M");
+        Err(TextError(format!("{} is {bits} bits a second: {written}", self.0)))
+    }
+
+    /// What to write in place of a number without a unit.
+    fn with_unit(&self, unit: &str, example: &str) -> String {
+        let bare = self.0.ends_with(|c: char| c.is_ascii_digit()) && self.parse() != Ok(0);
+        let meant = bare.then(|| advice::quantity(&self.0, unit)).flatten();
+        meant.map_or_else(
+            || format!("write it with its unit, such as `{example}`"),
+            |meant| advice::write(&meant),
+        )
     }
 }
 
@@ -129,6 +206,12 @@ fn unit(suffix: &str) -> Option<f64> {
     }
 }
 
+impl Decimal {
+    pub(crate) fn value(&self) -> Option<f64> {
+        decimal(&self.0)
+    }
+}
+
 /// A finite number in digits, sign, point and exponent; Rust also reads `inf`, `nan` and `.5`.
 fn decimal(text: &str) -> Option<f64> {
     let plain = text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c));
@@ -144,15 +227,20 @@ impl DurationText {
     /// Another form, or longer than a thousand years.
     pub fn parse(&self) -> Result<Duration, TextError> {
         self.total().ok_or_else(|| {
-            TextError(format!(
-                "{:?} is not a length of time: write hours, minutes and seconds, such as 1h30m, \
-                 25m or 30s",
-                self.0
-            ))
+            let text = &self.0;
+            TextError(match advice::duration(text) {
+                Some(meant) => {
+                    format!("{text:?} is not a length of time: {}", advice::write(&meant))
+                }
+                None => format!(
+                    "{text:?} is not a length of time: write hours, minutes and seconds, such as \
+                     `1h30m`, `25m` or `30s`"
+                ),
+            })
         })
     }
 
-    fn total(&self) -> Option<Duration> {
+    pub(crate) fn total(&self) -> Option<Duration> {
         const LONGEST: Duration = Duration::from_secs(1000 * 366 * 86_400);
         let mut rest = self.0.as_str();
         let mut total = Duration::ZERO;
@@ -182,13 +270,22 @@ impl Percent {
     /// # Errors
     /// Another form or range.
     pub fn parse(&self) -> Result<u8, TextError> {
-        self.0
-            .strip_suffix('%')
-            .and_then(|digits| digits.parse().ok())
-            .filter(|percent| (1..=100).contains(percent))
-            .ok_or_else(|| {
-                TextError(format!("{:?} is not a percentage from 1% to 100%, such as 60%", self.0))
+        self.value().ok_or_else(|| {
+            let text = &self.0;
+            TextError(match advice::percent(text) {
+                Some(meant) => format!("{text:?} is not a percentage: {}", advice::write(&meant)),
+                None => {
+                    format!(
+                        "{text:?} is not a percentage: write one from 1% to 100%, such as `60%`"
+                    )
+                }
             })
+        })
+    }
+
+    pub(crate) fn value(&self) -> Option<u8> {
+        let digits = self.0.strip_suffix('%')?;
+        digits.parse().ok().filter(|percent| (1..=100).contains(percent))
     }
 }
 
@@ -198,8 +295,18 @@ impl Decimal {
     /// # Errors
     /// Another form.
     pub fn parse(&self) -> Result<f64, TextError> {
-        decimal(&self.0).ok_or_else(|| {
-            TextError(format!("{:?} is not a number such as \"0.95\" or \"3e-4\"", self.0))
+        self.value().ok_or_else(|| {
+            let text = &self.0;
+            TextError(match advice::decimal(text) {
+                Some(meant) => {
+                    let meant = advice::write(&advice::scalar(&meant));
+                    format!("{text:?} is not a number: {meant}")
+                }
+                None => format!(
+                    "{text:?} is not a number: write one in quotes, such as `\"0.95\"` or \
+                     `\"3e-4\"`"
+                ),
+            })
         })
     }
 }

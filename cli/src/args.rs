@@ -54,7 +54,8 @@ pub enum Command {
 /// `heteroloco up`.
 #[derive(Clone, Debug, Args)]
 pub struct UpArgs {
-    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files.
+    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files and folders; `-`
+    /// is standard input.
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Folder for logs, events and checkpoints [default: runs/NAME].
@@ -90,7 +91,8 @@ pub struct IslandArgs {
 /// `heteroloco plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
-    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files.
+    /// Manifests: one TrainingRun and its ComputeIslands, in any number of files and folders; `-`
+    /// is standard input.
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The cluster's nodes, as `kubectl get nodes -o yaml` prints them; assumed where absent.
@@ -121,7 +123,8 @@ pub struct PlanArgs {
 /// `heteroloco group`.
 #[derive(Clone, Debug, Args)]
 pub struct GroupArgs {
-    /// Manifests with one TrainingRun, in any number of files; ComputeIslands are passed over.
+    /// Manifests with one TrainingRun, in any number of files and folders; ComputeIslands are
+    /// passed over; `-` is standard input.
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The cluster's nodes, as `kubectl get nodes -o yaml` prints them.
@@ -143,7 +146,7 @@ pub struct GroupArgs {
 
 /// A quantity as the manifests write it.
 fn bytes(text: &str) -> Result<u64, TextError> {
-    Quantity::from(text).parse()
+    Quantity::from(text).bytes()
 }
 
 /// What `heteroloco plan` prints; docs/plan.md has the fields.

@@ -1,5 +1,7 @@
 //! From manifest files to a plan on this machine's cards, or on emulated ones.
 
+mod files;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -17,8 +19,13 @@ use pretrained::{Folder, ImportError};
 
 use crate::measured::Measured;
 
+pub(crate) use files::manifests as texts;
+
 /// CPU threads of one emulated card: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;
+
+/// The name of texts that are of no file, so that they have no lines.
+pub(crate) const CLUSTER: &str = "the cluster";
 
 /// A larger `config.json` or record of a node is refused.
 const JSON_BYTES_MAX: u64 = 1 << 20;
@@ -48,6 +55,11 @@ pub enum ManifestError {
     /// The files say something that makes no sense.
     #[error("failed to understand the manifests:\n{0}")]
     Problems(Problems),
+    /// A folder has no manifests.
+    #[error(
+        "failed to find manifests in {}: no file there ends in .yaml, .yml or .json", .0.display()
+    )]
+    NoFiles(PathBuf),
     /// A file is no list of nodes.
     #[error("failed to understand {}", path.display())]
     Nodes {
@@ -115,6 +127,7 @@ pub fn load(
 ) -> Result<Planned, ManifestError> {
     let measured = Measured::read(measured)?;
     let mut manifests = manifests(files)?;
+    manifests.notes.append(&mut manifests.passed_over);
     manifests.notes.extend(measured.correct(&mut manifests.islands));
     if let Some(data) = data {
         manifests.run.data = data.to_owned();
@@ -131,7 +144,7 @@ pub fn load(
 /// # Errors
 /// When a file cannot be read or says something wrong.
 pub(crate) fn manifests(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
-    let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let texts = files::manifests(files)?;
     let loaded = api::load_with(&sources(&texts), &read_config);
     let mut manifests = loaded.map_err(ManifestError::Problems)?;
     manifests.run.from = manifests.run.from.map(absolute);
@@ -158,7 +171,11 @@ pub fn of_cluster(texts: &[(String, String)]) -> Result<Manifests, ManifestError
     let unread = |folder: &Path| {
         Err(format!("{} is not read in a cluster: give preset or config", folder.display()))
     };
-    api::load_with(&sources(texts), &unread).map_err(ManifestError::Problems)
+    api::load_with(&sources(texts), &unread).map_err(|mut problems| {
+        let of_cluster = problems.0.iter_mut().filter(|problem| problem.file == CLUSTER);
+        of_cluster.for_each(|problem| problem.mark = None);
+        ManifestError::Problems(problems)
+    })
 }
 
 /// Reads a run; islands need not be there.
@@ -166,11 +183,12 @@ pub fn of_cluster(texts: &[(String, String)]) -> Result<Manifests, ManifestError
 /// # Errors
 /// When a file cannot be read or says something wrong.
 pub(crate) fn run(files: &[PathBuf]) -> Result<RunAlone, ManifestError> {
-    let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let texts = files::manifests(files)?;
     api::load_run(&sources(&texts), &read_config).map_err(ManifestError::Problems)
 }
 
-fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
+/// A name for messages and a text, as sources of manifests.
+pub(crate) fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
     texts.iter().map(|(name, text)| Source { name, text }).collect()
 }
 
@@ -179,7 +197,7 @@ fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
 /// # Errors
 /// When the file cannot be read or is no list of nodes.
 pub(crate) fn nodes(path: &Path) -> Result<FoundNodes, ManifestError> {
-    let (_, text) = read(path)?;
+    let text = files::read(path, api::nodes::TEXT_MAX)?;
     api::nodes::nodes(&text)
         .map_err(|source| ManifestError::Nodes { path: path.to_owned(), source })
 }
@@ -257,15 +275,6 @@ pub(crate) fn read_json(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A file's name and text.
-pub(crate) fn read(path: &Path) -> Result<(String, String), ManifestError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
-    // A byte-order mark, which some editors put first, is no YAML.
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok((path.display().to_string(), text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,13 +298,5 @@ mod tests {
         let run = load(&files, &[], None).unwrap().plan.run;
         assert_eq!(run.from, Some(model.canonicalize().unwrap()));
         assert_eq!(run.model.vocab_size, 300);
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_not_part_of_a_manifest() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.yaml");
-        fs::write(&path, "\u{feff}kind: TrainingRun\n").unwrap();
-        assert_eq!(read(&path).unwrap().1, "kind: TrainingRun\n");
     }
 }

@@ -5,8 +5,10 @@ use plan::request::{self, DeviceRequest, IslandRequest, PipelineRequest};
 use plan::spec::PipelineCompression;
 
 use super::{Check, Wanted};
+use crate::advice;
 use crate::island::{
-    CompressionMode, ComputeIsland, Count, CountRange, Device, Objective, Pipeline, Uplink,
+    CARDS_MAX, CompressionMode, ComputeIsland, Count, CountRange, Device, Objective, Pipeline,
+    Toleration, TolerationOperator, Uplink,
 };
 use crate::schema::FieldProblem;
 use crate::text::Decimal;
@@ -20,7 +22,7 @@ impl ComputeIsland {
         let mut check = Check::default();
         let spec = &self.spec;
         let devices = check.devices(&spec.devices, spec.objective);
-        let memory = check.optional_quantity("spec.minMemory", spec.min_memory.as_ref());
+        let memory = check.memory("spec.minMemory", spec.min_memory.as_ref());
         let uplink = spec.uplink.as_ref().and_then(|uplink| check.uplink(uplink));
         if let Some(selector) = &spec.node_selector {
             check.problems.extend(selector.problems("spec.nodeSelector"));
@@ -31,6 +33,7 @@ impl ComputeIsland {
         if let Some(deadline) = &spec.start_deadline {
             check.parse("spec.startDeadline", deadline.parse());
         }
+        check.problems.extend(tolerations(&spec.tolerations, "spec.tolerations"));
         let layout = spec.parallelism.clone().unwrap_or_default();
         check.finish(|| {
             Some(IslandRequest {
@@ -50,6 +53,24 @@ impl ComputeIsland {
             })
         })
     }
+}
+
+/// What of tolerations no pod may have: the API server refuses it.
+pub(crate) fn tolerations(all: &[Toleration], path: &str) -> Vec<FieldProblem> {
+    let problem = |(i, toleration): (usize, &Toleration)| {
+        let exists = toleration.operator == TolerationOperator::Exists;
+        let path = format!("{path}[{i}]");
+        if toleration.key.as_ref().is_none_or(String::is_empty) && !exists {
+            let message = "without a key it tolerates every taint: write `operator: Exists` too";
+            Some(FieldProblem::new(path, message))
+        } else if exists && toleration.value.as_ref().is_some_and(|value| !value.is_empty()) {
+            let message = "Exists takes no value: leave it out";
+            Some(FieldProblem::new(format!("{path}.value"), message))
+        } else {
+            None
+        }
+    };
+    all.iter().enumerate().filter_map(problem).collect()
 }
 
 fn objective(objective: Objective) -> request::Objective {
@@ -89,13 +110,22 @@ impl Check {
             Count::Exactly(count) => (count, count),
             Count::Between(CountRange { min, max }) => (min, max),
         };
-        if max == 0 || max > 1024 {
-            self.problem(&format!("{path}.count"), format!("{max} is not between 1 and 1024"));
+        if max == 0 || max > CARDS_MAX {
+            let message = format!("{max} is not between 1 and {CARDS_MAX}");
+            self.problem(&format!("{path}.count"), message);
         } else if min > max {
-            let message = format!("min {min} is above max {max}");
+            let bounds = advice::write(&format!("{{min: {max}, max: {min}}}"));
+            let message = match min <= CARDS_MAX {
+                true => format!("min {min} is above max {max}: {bounds}"),
+                false => format!("min {min} is above max {max}"),
+            };
             self.problem(&format!("{path}.count"), message);
         }
-        let memory = self.optional_quantity(&format!("{path}.memory"), device.memory.as_ref());
+        let memory = self.memory(&format!("{path}.memory"), device.memory.as_ref());
+        if memory == Some(0) {
+            let message = "0 is no memory: write what one card has, such as `24Gi`";
+            self.problem(&format!("{path}.memory"), message);
+        }
         let mut number = |name: &str, text: Option<&Decimal>, wanted| {
             text.and_then(|text| self.number(&format!("{path}.{name}"), text, wanted))
         };
@@ -112,8 +142,8 @@ impl Check {
     }
 
     fn uplink(&mut self, uplink: &Uplink) -> Option<Bandwidth> {
-        let up = self.parse("spec.uplink.up", uplink.up.parse());
-        let down = self.parse("spec.uplink.down", uplink.down.parse());
+        let up = self.parse("spec.uplink.up", uplink.up.bits());
+        let down = self.parse("spec.uplink.down", uplink.down.bits());
         let bits = |value: Option<u64>| value.map(|bits| bits as f64);
         Some(Bandwidth { up: bits(up)?, down: bits(down)? })
     }

@@ -1,7 +1,10 @@
 //! Tests of manifests as users write them, right and wrong.
 
+mod advice;
+mod files;
 mod islands;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,6 +52,12 @@ fn read(text: &str) -> Result<Manifests, Problems> {
 
 fn problems(text: &str) -> Vec<String> {
     read(text).expect_err("something wrong").0.iter().map(ToString::to_string).collect()
+}
+
+/// The same without the places in the text.
+fn unplaced(text: &str) -> Vec<String> {
+    let problems = read(text).expect_err("something wrong").0.into_iter();
+    problems.map(|problem| Problem { mark: None, ..problem }.to_string()).collect()
 }
 
 #[test]
@@ -123,7 +132,7 @@ fn a_model_may_be_one_that_is_in_a_folder() {
     assert_eq!((run.model.config().hidden_size, run.sequence_length), (64, 128));
 
     let refused = |read: ReadConfig<'_>| load_with(&sources, read).unwrap_err().to_string();
-    let place = "run.yaml: TrainingRun mini: spec.model.from: ";
+    let place = "run.yaml:5:11: TrainingRun mini: spec.model.from: ";
     let text = refused(&|_| Err("no such folder".into()));
     assert_eq!(text, format!("{place}no such folder"));
     let text = refused(&|_| Ok(config.replace("llama", "gpt2")));
@@ -155,14 +164,19 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
     let run = "run.yaml: TrainingRun mini: spec.";
     let island = "run.yaml: ComputeIsland lab-a: spec.";
     let cases = [
-        ("tokens: 2000000000", "token: 1", run, "token: unknown field; the fields here are batch,"),
-        ("tokens: 2000000000", "token: 1", run, "tokens: missing: Tokens after which the run is"),
+        (
+            "tokens: 2000000000",
+            "token: 1",
+            run,
+            "token: unknown field: write `tokens` in its place",
+        ),
+        ("  tokens: 2000000000\n", "", run, "tokens: missing: Tokens after which the run is"),
         ("tokens: 2000000000", "tokens: 0", run, "tokens: 0 is below 1, the least"),
         ("tokens: 2000000000", "tokens: 1.5", run, "tokens: 1.5 has to be a whole number"),
         ("llama-160m", "llama-2b", run, "model.preset: \"llama-2b\" is not one of llama-demo,"),
         ("preset: llama-160m", "", run, "model: set one of preset, config and from"),
-        ("\"3e-4\"", "3e-4", run, "optimizer.learningRate: has to be text: write \"0.0003\" in"),
-        ("\"3e-4\"", "fast", run, "optimizer.learningRate: \"fast\" is not a number such as"),
+        ("\"3e-4\"", "3e-4", run, "optimizer.learningRate: 3e-4 has to be text: write `\"3e-4\"`"),
+        ("\"3e-4\"", "fast", run, "optimizer.learningRate: \"fast\" is not a number: write one"),
         ("\"0.95\"", "\"1.5\"", run, "sparseLoCo.errorDecay: 1.5 has to be above 0 and at most 1"),
         ("\"0.95\"", "\"1e-60\"", run, "sparseLoCo.errorDecay: 1e-60 has to be above 0"),
         ("\"3e-4\"", "\"1e300\"", run, "optimizer.learningRate: 1e300 has to be above 0 and below"),
@@ -171,11 +185,11 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
         ("innerSteps: auto", "innerSteps: car", run, "sparseLoCo.innerSteps: it has to be auto or"),
         ("innerSteps: auto", "innerSteps: 0", run, "sparseLoCo.innerSteps: 0 is not between 1 and"),
         ("valueBits: 2", "valueBits: 3", run, "sparseLoCo.valueBits: 3 is above 2, the most"),
-        ("60%", "0%", run, "rounds.quorum: \"0%\" is not a percentage from 1% to 100%"),
-        ("grace: 30s", "grace: 30", run, "rounds.grace: has to be text: write \"30\" in quotes"),
+        ("60%", "0%", run, "rounds.quorum: \"0%\" is not a percentage: write one from 1% to 100%"),
+        ("grace: 30s", "grace: 30", run, "rounds.grace: 30 has no unit: write `30s`"),
         ("grace: 30s", "grace: 1d", run, "rounds.grace: \"1d\" is not a length of time: write"),
         ("grace: 30s", "grace: 1h", run, "rounds.deadline: has to be above 0 and at least the"),
-        ("24Gi", "24GB", island, "devices[1].memory: \"24GB\" is not a quantity: write a number"),
+        ("24Gi", "24GB", island, "devices[1].memory: \"24GB\" is not a quantity: write `24G`"),
         ("{min: 0, max: 8}", "two", island, "devices[1].count: it has to be a number, or {min"),
         ("{min: 0, max: 8}", "{min: 9, max: 8}", island, "devices[1].count: min 9 is above max 8"),
         ("count: 2", "count: 0", island, "devices[0].count: 0 is not between 1 and 1024"),
@@ -208,7 +222,7 @@ fn each_mistake_gets_its_sentence_with_file_document_and_field() {
 /// That RIGHT with `wrong` in place of `right` has a problem that begins with `sentence`.
 fn assert_mistake(right: &str, wrong: &str, sentence: &str) {
     assert!(RIGHT.contains(right), "{right}");
-    let found = problems(&RIGHT.replacen(right, wrong, 1));
+    let found = unplaced(&RIGHT.replacen(right, wrong, 1));
     assert!(found.iter().any(|line| line.starts_with(sentence)), "{sentence}\n got {found:#?}");
 }
 
@@ -232,7 +246,7 @@ fn kinds_names_and_numbers_of_documents_are_checked() {
         (RIGHT.replace("v1alpha1", "v2"), "heteroloco.dev/v2 TrainingRun is not known here"),
         (RIGHT.replace("{name: lab-a}", "{name: Lab A}"), "\"Lab A\" is not a name"),
         (RIGHT.replace("metadata: {name: mini}", ""), "metadata.name: missing"),
-        (format!("{RIGHT}---\na: ["), "run.yaml: document 3: this is not YAML"),
+        (format!("{RIGHT}---\na: ["), "document 3: this is not YAML"),
         ("just text".to_owned(), "no apiVersion and no kind is not known here"),
         (String::new(), "no ComputeIsland in these files"),
     ];

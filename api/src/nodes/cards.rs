@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::NodeStatus;
 use plan::cluster::NodeCard;
 use plan::gpu;
+use plan::words::gib;
 
-use super::CARD_BYTES_MAX;
 use super::slices::Devices;
+use super::{CARD_BYTES_MAX, CARD_BYTES_MIN};
+use crate::occupancy::{GPU as RESOURCE, PRODUCT};
 
 /// Cards of a node; GPU servers have at most 16, of MIG seven times as many.
 const CARDS_MAX: u32 = 64;
+/// A label this many times more or less than the catalogue has is of another unit.
+const OFF: u64 = 8;
+/// More bytes than a card has whose product nobody knows.
+const LABELLED_MAX: u64 = 4 << 40;
 /// Pods that take turns on a card.
 const TURNS_MAX: u64 = 64;
 
-/// The resource that the device plugin offers whole cards as.
-const RESOURCE: &str = "nvidia.com/gpu";
-const PRODUCT: &str = "nvidia.com/gpu.product";
 const COUNT: &str = "nvidia.com/gpu.count";
 /// MiB of one card.
 const MEMORY: &str = "nvidia.com/gpu.memory";
@@ -73,7 +76,7 @@ pub(super) fn cards(
     if count == 0 {
         return Err(format!("no {RESOURCE} is allocatable: see to NVIDIA's device plugin there"));
     }
-    let memory = memory(labels, product, devices)? / turns;
+    let memory = memory(labels, product, devices, &mut notes)? / turns;
     if part {
         notes.push(format!("it offers parts of cards, for islands whose devices name {product}"));
     }
@@ -150,21 +153,33 @@ fn checked(label: &str) -> Result<&str, String> {
 }
 
 /// Bytes of a card, all turns together: the slices', the label's or the catalogue's; 0 where none
-/// says it.
+/// says it. A label of another unit than MiB is passed over where the catalogue knows better.
 fn memory(
     labels: &BTreeMap<String, String>,
     product: &str,
     devices: Option<&Devices>,
+    notes: &mut Vec<String>,
 ) -> Result<u64, String> {
     if let Some(bytes) = devices.and_then(|devices| devices.memory) {
         return Ok(bytes);
     }
-    match number(labels, MEMORY)? {
-        Some(mib) if mib > CARD_BYTES_MAX >> 20 => {
-            Err(format!("label {MEMORY} is {mib} MiB, which no card has"))
+    let known = gpu::part(product).map(|(_, share)| share.memory).filter(|bytes| *bytes > 0);
+    let Some(mib) = number(labels, MEMORY)?.filter(|mib| *mib > 0) else {
+        return Ok(known.unwrap_or(0));
+    };
+    let none = || format!("label {MEMORY} is {mib} MiB, which no card has");
+    if mib > CARD_BYTES_MAX >> 20 {
+        return Err(none());
+    }
+    let bytes = mib << 20;
+    match known {
+        Some(known) if bytes < known / OFF || bytes / OFF > known => {
+            let there = gib(known);
+            notes.push(format!("{}: {product} has {there}, which is taken", none()));
+            Ok(known)
         }
-        Some(mib @ 1..) => Ok(mib << 20),
-        _ => Ok(gpu::part(product).map_or(0, |(_, share)| share.memory)),
+        None if !(CARD_BYTES_MIN..=LABELLED_MAX).contains(&bytes) => Err(none()),
+        _ => Ok(bytes),
     }
 }
 

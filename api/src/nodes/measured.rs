@@ -3,7 +3,7 @@
 use plan::cluster::{Capability, Node, NodeCard, Reached};
 use plan::nodes::{RecordError, measure};
 
-use super::{CAPABILITY, CARD_BYTES_MAX};
+use super::{CAPABILITY, CARD_BYTES_MAX, CARD_BYTES_MIN};
 
 /// Characters of why a record is passed over: it may quote the record.
 const WHY_MAX: usize = 200;
@@ -43,6 +43,9 @@ fn measured(mut node: Node, record: &Capability) -> Result<Node, String> {
     let Some((memory, reached)) = least else {
         return Err("it measured none of the node's cards".into());
     };
+    if memory < CARD_BYTES_MIN {
+        return Err(format!("no card has {memory} bytes"));
+    }
     // Pods cannot choose among a node's cards, so that none counts as better than another.
     let alike = |card: NodeCard| NodeCard { memory, measured: Some(reached), ..card };
     node.cards = node.cards.into_iter().map(alike).collect();

@@ -6,7 +6,7 @@ use k8s_openapi::api::resource::v1::{Device, ResourceSlice};
 use plan::cluster::product_label;
 use plan::gpu;
 
-use super::CARD_BYTES_MAX;
+use super::{CARD_BYTES_MAX, CARD_BYTES_MIN};
 use crate::text::Quantity;
 
 /// The driver whose slices name GPUs.
@@ -131,7 +131,7 @@ fn memory(device: &Device) -> Option<Result<u64, String>> {
     let said = &device.capacity.as_ref()?.get(MEMORY)?.value.0;
     let bytes = Quantity::from(said.as_str()).parse().map_err(|error| error.to_string());
     Some(bytes.and_then(|bytes| match bytes {
-        1..=CARD_BYTES_MAX => Ok(bytes),
+        CARD_BYTES_MIN..=CARD_BYTES_MAX => Ok(bytes),
         _ => Err(format!("no card has {said}")),
     }))
 }

@@ -98,11 +98,7 @@ fn each_mistake_of_an_island_gets_its_sentence() {
             "objective: PerCost",
             "devices[1].costPerHour: missing: objective PerCost needs it of every device; say what",
         ),
-        (
-            "memory: 24Gi",
-            "tflops: 330",
-            "devices[1].tflops: has to be text: write \"330\" in quotes",
-        ),
+        ("memory: 24Gi", "tflops: 330", "devices[1].tflops: 330 has to be text: write `\"330\"`"),
         (
             "memory: 24Gi",
             "tflops: \"0\"",
@@ -117,7 +113,7 @@ fn each_mistake_of_an_island_gets_its_sentence() {
         (
             "memory: 24Gi",
             "costPerHour: cheap",
-            "devices[1].costPerHour: \"cheap\" is not a number such as",
+            "devices[1].costPerHour: \"cheap\" is not a number: write one",
         ),
         (
             SELECTOR,

@@ -1,0 +1,104 @@
+//! From a document's value to a resource, with every problem of it.
+
+use kube::CustomResourceExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::envelope;
+use crate::crds::spec_schema;
+use crate::island::ComputeIsland;
+use crate::run::TrainingRun;
+use crate::schema::{FieldProblem, Written, check, prune};
+
+/// A kind that is read from files.
+pub(super) trait Manifest: CustomResourceExt + DeserializeOwned {
+    /// What of it makes no sense, a model's folder left out.
+    fn problems(&self) -> Vec<FieldProblem>;
+}
+
+impl Manifest for TrainingRun {
+    fn problems(&self) -> Vec<FieldProblem> {
+        let unread = |_: &std::path::Path| Err(String::new());
+        let mut problems = self.request(&unread).err().unwrap_or_default();
+        problems.retain(|problem| !problem.message.is_empty());
+        problems
+    }
+}
+
+impl Manifest for ComputeIsland {
+    fn problems(&self) -> Vec<FieldProblem> {
+        self.request().err().unwrap_or_default()
+    }
+}
+
+/// The document as a resource, once its envelope and its spec follow the schema.
+pub(super) fn read<Kind: Manifest>(
+    mut value: Value,
+    written: Written<'_>,
+) -> Result<Kind, Vec<FieldProblem>> {
+    let schema = spec_schema::<Kind>();
+    if let Some(spec) = value.get_mut("spec") {
+        prune(&schema, spec);
+    }
+    let mut found = envelope::check(&value, &schema, written);
+    match &value["spec"] {
+        Value::Null if found.iter().any(|it| it.message.contains("`spec`")) => {}
+        Value::Null => found.push(FieldProblem::new("spec", "missing: what is wanted")),
+        spec => found.extend(check(&schema, spec, written)),
+    }
+    if found.is_empty() {
+        return deserialized(&value).map_err(|problem| vec![problem]);
+    }
+    beyond::<Kind>(value, &mut found);
+    Err(found)
+}
+
+fn deserialized<Kind: Manifest>(value: &Value) -> Result<Kind, FieldProblem> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| FieldProblem::new(error.path().to_string(), error.inner().to_string()))
+}
+
+/// What would still be wrong after everything was written as the problems say: no advice is given
+/// that is refused when it is followed.
+fn beyond<Kind: Manifest>(mut value: Value, found: &mut Vec<FieldProblem>) {
+    for problem in &*found {
+        let Some(meant) = &problem.meant else { return };
+        if let Some(place) = at(&mut value, &problem.path) {
+            *place = meant.clone();
+        }
+    }
+    let Ok(resource) = deserialized::<Kind>(&value) else { return };
+    for problem in resource.problems() {
+        match found.iter_mut().find(|before| before.path == problem.path) {
+            Some(before) => *before = problem,
+            None => found.push(problem),
+        }
+    }
+}
+
+/// The value at a path such as `spec.devices[0].count`.
+fn at<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    if path.is_empty() {
+        return Some(value);
+    }
+    match value {
+        Value::Array(items) => {
+            let (number, rest) = path.strip_prefix('[')?.split_once(']')?;
+            at(
+                items.get_mut(number.parse::<usize>().ok()?)?,
+                rest.strip_prefix('.').unwrap_or(rest),
+            )
+        }
+        Value::Object(fields) => {
+            let fits = |name: &String| {
+                let rest = path.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let name = fields.keys().filter(|name| fits(name)).max_by_key(|name| name.len())?;
+            let name = name.clone();
+            let rest = &path[name.len()..];
+            at(fields.get_mut(&name)?, rest.strip_prefix('.').unwrap_or(rest))
+        }
+        _ => None,
+    }
+}
