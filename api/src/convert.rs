@@ -1,6 +1,6 @@
 //! From what users write to the planner's input: parses every text, checks every range.
 
-mod island;
+pub(crate) mod island;
 
 use std::fmt::Display;
 use std::path::Path;

@@ -8,6 +8,7 @@ use plan::grouping::Wishes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::convert;
 use crate::crds::{immutable, rule};
 use crate::island::{Idle, Objective, Pipeline, RunRef, Toleration};
 use crate::schema::FieldProblem;
@@ -140,7 +141,10 @@ impl IslandPool {
         }
         let products = self.spec.products.clone();
         if problems.is_empty() {
-            Ok(Wishes { min_memory, max_memory, products })
+            let template = &self.spec.template;
+            let objective = convert::island::objective(template.objective);
+            let pipeline = convert::island::pipeline(template.pipeline.as_ref());
+            Ok(Wishes { min_memory, max_memory, products, objective, pipeline })
         } else {
             Err(problems)
         }

@@ -52,7 +52,7 @@ impl ComputeIsland {
     }
 }
 
-fn objective(objective: Objective) -> request::Objective {
+pub(crate) fn objective(objective: Objective) -> request::Objective {
     match objective {
         Objective::Throughput => request::Objective::Throughput,
         Objective::PerWatt => request::Objective::PerWatt,
@@ -60,7 +60,7 @@ fn objective(objective: Objective) -> request::Objective {
     }
 }
 
-fn pipeline(pipeline: Option<&Pipeline>) -> PipelineRequest {
+pub(crate) fn pipeline(pipeline: Option<&Pipeline>) -> PipelineRequest {
     let compression = pipeline.and_then(|pipeline| pipeline.compression.as_ref());
     PipelineRequest {
         compression: compression.map(|asked| PipelineCompression { rank: asked.rank }),
