@@ -8,7 +8,7 @@ use plan::grouping::Wishes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::island::tolerations;
+use crate::convert;
 use crate::crds::{immutable, rule};
 use crate::island::{Idle, Objective, Pipeline, RunRef, Toleration};
 use crate::schema::FieldProblem;
@@ -139,10 +139,16 @@ impl IslandPool {
         if let Some(selector) = &self.spec.node_selector {
             problems.extend(selector.problems("spec.nodeSelector"));
         }
-        problems.extend(tolerations(&self.spec.template.tolerations, "spec.template.tolerations"));
+        problems.extend(convert::island::tolerations(
+            &self.spec.template.tolerations,
+            "spec.template.tolerations",
+        ));
         let products = self.spec.products.clone();
         if problems.is_empty() {
-            Ok(Wishes { min_memory, max_memory, products })
+            let template = &self.spec.template;
+            let objective = convert::island::objective(template.objective);
+            let pipeline = convert::island::pipeline(template.pipeline.as_ref());
+            Ok(Wishes { min_memory, max_memory, products, objective, pipeline })
         } else {
             Err(problems)
         }

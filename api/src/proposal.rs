@@ -111,10 +111,7 @@ fn devices(proposal: &Proposal, template: &IslandTemplate) -> Result<Vec<Device>
         cost_per_hour: None,
     };
     let mut devices: Vec<_> = products.iter().map(device).collect();
-    // Products that the catalogue lacks come last.
-    let speed = |device: &Device| {
-        gpu::part(&device.product).map_or(0.0, |(card, share)| card.tflops() * share.speed)
-    };
+    let speed = |device: &Device| gpu::tflops(&device.product);
     devices.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
     Ok(devices)
 }

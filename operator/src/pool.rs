@@ -14,7 +14,6 @@ use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::controller::Action;
 use plan::cluster::Node;
 use plan::grouping::{self, Grouping, Proposal, Wishes};
-use plan::planner;
 use plan::request::RunRequest;
 
 use crate::conditions::{Said, conditions, shortened};
@@ -90,7 +89,7 @@ async fn keep(
     let (nodes, hostnames) = nodes(context, pool);
     let count = nodes.len();
     let (by, asked) = (pool.spec.group_by, wishes.clone());
-    // Whether cards hold a model is computed: not on a thread that others wait for.
+    // How fast islands would be is computed: not on a thread that others wait for.
     let grouping = tokio::task::spawn_blocking(move || group(&nodes, &asked, by, &run)).await;
     let grouping = grouping.map_err(|error| Error::Damaged {
         object: format!("IslandPool {key}"),
@@ -98,7 +97,8 @@ async fn keep(
     })?;
     let hostnames: BTreeMap<&str, &str> =
         hostnames.iter().map(|(node, host)| (node.as_str(), host.as_str())).collect();
-    let mut left_out: Vec<String> = grouping.left_out.iter().map(|it| it.reason.clone()).collect();
+    let mut left_out: Vec<String> =
+        grouping.left_out.iter().map(|it| it.reason.to_string()).collect();
     let mut wanted = Vec::new();
     for proposal in &grouping.proposals {
         let island = proposal::of_template(
@@ -165,16 +165,7 @@ fn group(nodes: &[Node], wishes: &Wishes, by: GroupBy, run: &RunRequest) -> Grou
     }
     let mut all = Grouping::default();
     for family in families.values() {
-        let grouping = grouping::propose(family, wishes, |cards| {
-            let mut nodes: Vec<Node> = Vec::new();
-            for (node, card) in cards {
-                match nodes.last_mut().filter(|last| last.name == node.name) {
-                    Some(last) => last.cards.push((*card).clone()),
-                    None => nodes.push(Node { cards: vec![(*card).clone()], ..(*node).clone() }),
-                }
-            }
-            planner::holds(run, 1, &nodes)
-        });
+        let grouping = grouping::for_run(run, family, wishes);
         all.proposals.extend(grouping.proposals);
         all.left_out.extend(grouping.left_out);
     }

@@ -96,6 +96,11 @@ pub fn part(product: &str) -> Option<(&'static Card, Share)> {
     product.card().zip(product.share())
 }
 
+/// Dense TFLOP/s of a product in what it trains in; 0 where the catalogue lacks it.
+pub fn tflops(product: &str) -> f64 {
+    part(product).map_or(0.0, |(card, share)| card.tflops() * share.speed)
+}
+
 /// What a family is taken to be where no node says which of its cards there are, in words; absent
 /// for the name of one product, and where none of the family is known.
 pub fn assumed(pattern: &str) -> Option<String> {

@@ -1,17 +1,11 @@
 //! From what is asked for to what every rank does, or the reasons why not.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::cluster::Node;
 use crate::gpu;
 use crate::memory::Memory;
 use crate::outer::{self, OuterPlan, OuterRequest, Participant};
-use crate::request::{
-    DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RoundRules,
-    RunRequest, Tokenizer,
-};
+use crate::request::{Execution, IslandRequest, RoundRules, RunRequest, Tokenizer};
 use crate::schedule::warmup_tokens;
 use crate::spec::{IslandSpec, RunSpec, ScheduleSpec};
 
@@ -36,14 +30,18 @@ mod search;
 mod shortfall;
 mod split;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
+mod usage;
+mod whole;
 mod wire;
 
 pub use cards::MOST_CARDS;
 pub use explain::RunnerUp;
 pub use price::StepTime;
 pub use refusal::{Reason, Refusal, Refusals};
+pub use usage::Usage;
+pub use whole::{holds, tokens_per_second};
 
 use cards::{Chosen, Host, Pool};
 use island::Planner;
@@ -82,12 +80,21 @@ pub struct IslandPlan {
     pub step: StepTime,
     /// What measured steps corrected that by; 1 where nothing was measured.
     pub correction: f64,
+    /// How much of its cards it uses.
+    pub usage: Usage,
     /// Model FLOP/s, which recompute does not raise, for each dense FLOP/s of the cards used.
     pub mfu: f64,
     /// Why it is so, a sentence each.
     pub reasons: Vec<String>,
     /// Other layouts that fit, the best first.
     pub runners_up: Vec<RunnerUp>,
+}
+
+impl RunPlan {
+    /// How much of their cards all islands use.
+    pub fn usage(&self) -> Usage {
+        self.islands.iter().map(|island| island.usage).sum()
+    }
 }
 
 impl IslandPlan {
@@ -178,52 +185,6 @@ pub struct Beginning {
 pub fn begin(run: &RunRequest, islands: Vec<Participant>) -> Result<Beginning, Refusals> {
     let outer = plan_rounds(&Planner::new(run, islands.len()), islands)?;
     Ok(Beginning { run: run_spec(run, &outer), outer })
-}
-
-/// Whether one of so many islands that has all cards of these nodes could hold the model, in
-/// whatever layout. Of more than [`MOST_CARDS`] cards the largest have to.
-pub fn holds(run: &RunRequest, islands: usize, nodes: &[Node]) -> bool {
-    let island = whole(nodes);
-    let execution = Execution::Cluster { nodes: nodes.to_vec() };
-    let mut pool = Pool::new(&execution);
-    let Ok(cards) = pool.choose(&island) else { return false };
-    Planner::new(run, islands).holds(&island, &cards, &pool.into_hosts())
-}
-
-/// An island of all cards of these nodes that wishes for nothing.
-fn whole(nodes: &[Node]) -> IslandRequest {
-    // By what a card has at most of a product: measured ones may differ a little.
-    let mut products: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
-    for card in nodes.iter().flat_map(|node| &node.cards) {
-        let (memory, count) = products.entry(&card.product).or_default();
-        (*memory, *count) = ((*memory).max(card.memory), *count + 1);
-    }
-    let mut products: Vec<_> = products.into_iter().collect();
-    products.sort_by_key(|(_, (memory, _))| Reverse(*memory));
-    let mut room = MOST_CARDS;
-    let device = |(product, (_, count)): (&str, (u64, usize))| {
-        let count = count.min(room);
-        room -= count;
-        DeviceRequest {
-            product: product.to_owned(),
-            min: count as u32,
-            max: count as u32,
-            memory: None,
-            tflops: None,
-            cost_per_hour: None,
-        }
-    };
-    IslandRequest {
-        name: String::new(),
-        devices: products.into_iter().map(device).collect(),
-        min_memory: 0,
-        parallelism: Parallelism::default(),
-        pipeline: PipelineRequest::default(),
-        objective: Objective::default(),
-        uplink: None,
-        nodes: None,
-        correction: 1.0,
-    }
 }
 
 /// The cards of every island, each card given once, and the nodes they are on.

@@ -73,7 +73,7 @@ pub(crate) fn tolerations(all: &[Toleration], path: &str) -> Vec<FieldProblem> {
     all.iter().enumerate().filter_map(problem).collect()
 }
 
-fn objective(objective: Objective) -> request::Objective {
+pub(crate) fn objective(objective: Objective) -> request::Objective {
     match objective {
         Objective::Throughput => request::Objective::Throughput,
         Objective::PerWatt => request::Objective::PerWatt,
@@ -81,7 +81,7 @@ fn objective(objective: Objective) -> request::Objective {
     }
 }
 
-fn pipeline(pipeline: Option<&Pipeline>) -> PipelineRequest {
+pub(crate) fn pipeline(pipeline: Option<&Pipeline>) -> PipelineRequest {
     let compression = pipeline.and_then(|pipeline| pipeline.compression.as_ref());
     PipelineRequest {
         compression: compression.map(|asked| PipelineCompression { rank: asked.rank }),

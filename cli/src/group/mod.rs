@@ -9,10 +9,8 @@ use std::collections::BTreeSet;
 use api::RunAlone;
 use plan::cluster::{Node, NodeCard};
 use plan::gpu;
-use plan::grouping::{Grouping, Wishes, propose};
+use plan::grouping::{self, Wishes};
 use plan::nodes::Site;
-use plan::planner;
-use plan::request::RunRequest;
 
 use crate::args::GroupArgs;
 use crate::manifests::{self, ManifestError};
@@ -50,8 +48,9 @@ pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, Ma
         min_memory: args.min_memory,
         max_memory: args.max_memory,
         products: args.product.clone(),
+        ..Wishes::default()
     };
-    let grouping = group(&run, &site.nodes, &wishes);
+    let grouping = grouping::for_run(&run, &site.nodes, &wishes);
     if grouping.proposals.is_empty() {
         return Err(ManifestError::NoIslands(text::refusal(&grouping)));
     }
@@ -81,32 +80,4 @@ fn unknown(nodes: &mut [Node]) -> Vec<String> {
         )
     };
     products.into_iter().map(sentence).collect()
-}
-
-/// Cards hold contributions of all islands, whose number is known only once they are proposed: as
-/// long as there are more of them than was thought, it is done again.
-fn group(run: &RunRequest, nodes: &[Node], wishes: &Wishes) -> Grouping {
-    let mut islands = 1;
-    loop {
-        let grouping = propose(nodes, wishes, |cards| planner::holds(run, islands, &of(cards)));
-        match grouping.proposals.len() {
-            // Never more than there are nodes, so that this ends.
-            more if more > islands => islands = more,
-            _ => return grouping,
-        }
-    }
-}
-
-/// The nodes with only these of their cards; those of a node follow one another.
-fn of(cards: &[(&Node, &NodeCard)]) -> Vec<Node> {
-    let nodes = cards.chunk_by(|(a, _), (b, _)| a.name == b.name).map(|own| {
-        let (node, _) = own[0];
-        Node {
-            name: node.name.clone(),
-            topology: node.topology.clone(),
-            cards: own.iter().map(|(_, card)| (*card).clone()).collect(),
-            links: node.links.clone(),
-        }
-    });
-    nodes.collect()
 }

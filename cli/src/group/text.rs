@@ -18,7 +18,7 @@ pub(super) fn manifests(grouping: &Grouping, islands: &[ComputeIsland]) -> Strin
     }
     for (proposal, island) in grouping.proposals.iter().zip(islands) {
         text.push_str("---\n");
-        comment(&mut text, &proposal.reason);
+        comment(&mut text, &proposal.reason.to_string());
         comment(&mut text, &cards(&proposal.products, proposal.memory));
         text.push_str(&island.to_yaml());
     }

@@ -22,6 +22,7 @@ pub(super) struct Report<'a> {
     nodes_note: Option<String>,
     parameters: u64,
     tokens: u64,
+    usage: Usage,
     rounds: Rounds<'a>,
     islands: Vec<Island<'a>>,
 }
@@ -36,11 +37,29 @@ impl<'a> Report<'a> {
             nodes_note: basis.line(),
             parameters: plan.dense_bytes / 4,
             tokens: plan.run.tokens,
+            usage: Usage::of(plan.usage()),
             rounds: Rounds::of(plan),
             islands: islands
                 .map(|(island, round)| Island::of(island, round, plan.emulated))
                 .collect(),
         }
+    }
+}
+
+/// How much of the cards is used.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage {
+    cards_used: u32,
+    cards_given: u32,
+    /// What the used ones have of the peak of all.
+    peak_percent: f64,
+}
+
+impl Usage {
+    fn of(usage: planner::Usage) -> Self {
+        let peak_percent = 100.0 * usage.speed();
+        Self { cards_used: usage.used, cards_given: usage.given, peak_percent }
     }
 }
 
@@ -110,6 +129,7 @@ struct Island<'a> {
     /// H.
     inner_steps: u32,
     tokens_per_second: f64,
+    usage: Usage,
     /// Absent where cards are emulated.
     #[serde(skip_serializing_if = "Option::is_none")]
     mfu_percent: Option<f64>,
@@ -133,6 +153,7 @@ impl<'a> Island<'a> {
             tensor,
             inner_steps: island.spec.inner_steps,
             tokens_per_second: island.spec.tokens_per_second,
+            usage: Usage::of(island.usage),
             mfu_percent: (!emulated).then_some(100.0 * island.mfu),
             compression_rank: island.spec.sharding.compression.map(|it| it.rank),
             step: Step::of(&island.step),

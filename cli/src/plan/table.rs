@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use plan::outer::{IslandRound, Transfer};
-use plan::planner::{IslandPlan, RunPlan, StepTime};
+use plan::planner::{IslandPlan, RunPlan, StepTime, Usage};
 use plan::shard::Grid;
 
 use super::words::{clip, grouped, percent, seconds};
@@ -46,7 +46,8 @@ fn run(plan: &RunPlan) -> String {
          rounds: {} of {} tokens, {} each; quorum {}%, grace {}, deadline {}\n\
          exchange: {} of a round; about {} from each island to each other, {:.0} × less than dense \
          f32\n\
-         speed: {} tokens/s, exchanges included; utilisation {}\n\n",
+         speed: {} tokens/s, exchanges included; utilisation {}\n\
+         cards: {}\n\n",
         plan.run.name,
         grouped(plan.dense_bytes / 4),
         grouped(plan.run.tokens),
@@ -61,6 +62,7 @@ fn run(plan: &RunPlan) -> String {
         plan.dense_bytes as f64 / plan.contribution_bytes.max(1) as f64,
         grouped(outer.tokens_per_second() as u64),
         percent(outer.utilisation),
+        used(&plan.usage()),
     );
     let heads = ["island", "H", "steps", "up", "down", "round", "utilisation"].map(str::to_owned);
     let rows = outer.islands.iter().map(|island| round(island).to_vec());
@@ -70,6 +72,12 @@ fn run(plan: &RunPlan) -> String {
         let _ = writeln!(text, "  why: {reason}");
     }
     text
+}
+
+/// How many of the cards are used, and their share of the speed of all.
+fn used(usage: &Usage) -> String {
+    let Usage { used, given, .. } = usage;
+    format!("{used} of {given} used, {} of their peak speed", percent(usage.speed()))
 }
 
 fn round(island: &IslandRound) -> [String; 7] {
@@ -104,6 +112,9 @@ fn describe(island: &IslandPlan, emulated: bool) -> String {
         seconds(island.step_seconds()),
         grouped(island.spec.tokens_per_second as u64),
     );
+    if island.usage.used < island.usage.given {
+        let _ = writeln!(text, "  cards: {}", used(&island.usage));
+    }
     text.push_str(&step(island));
     text.push('\n');
     text.push_str(&column::table(island));

@@ -2,29 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::domain::{Domain, Level};
-use super::{Group, Machine};
+use super::domain::Domain;
 
 /// Characters of a name before a number is put behind it, so that 63 are never exceeded.
 const CHARACTERS: usize = 52;
 
-/// The name that a group would have if no other had it.
-pub(super) fn of(machines: &[Machine<'_>], group: &Group<'_>) -> String {
-    let first = &machines[group.members[0]].node;
-    let several = || format!("{}-and-{}", first.name, group.members.len() - 1);
-    let topology = &first.topology;
-    let name = match (&group.domains[..], group.joined) {
-        ([Domain::Clique(clique)], _) => (*clique).to_owned(),
-        ([Domain::Rack(zone, rack)], _) => in_zone(*zone, rack),
-        ([Domain::Zone(zone)], _) => (*zone).to_owned(),
-        ([Domain::Node(node)], _) => (*node).to_owned(),
-        (_, Some(Level::Rack)) => {
-            in_zone(topology.zone.as_deref(), topology.rack.as_deref().unwrap_or_default())
+/// The name that an island in this place would have if no other had it.
+pub(super) fn of(domain: &Domain<'_>) -> String {
+    label(&match domain {
+        Domain::Node(name) | Domain::Clique(name) | Domain::Zone(name) => (*name).to_owned(),
+        Domain::Rack(zone, rack) => in_zone(*zone, rack),
+        Domain::Network(first, nodes) | Domain::Anywhere(first, nodes) => {
+            format!("{first}-and-{}", nodes - 1)
         }
-        (_, Some(Level::Zone)) => topology.zone.clone().unwrap_or_default(),
-        _ => several(),
-    };
-    label(&name)
+    })
 }
 
 fn in_zone(zone: Option<&str>, rack: &str) -> String {

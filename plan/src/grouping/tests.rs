@@ -1,11 +1,13 @@
 //! Tests of grouping: tables of clusters and their islands.
 
+mod planned;
 mod properties;
 
 use std::cell::Cell;
 
 use super::*;
-use crate::cluster::{Curve, Links, Topology};
+use crate::cluster::{Curve, Links, Reached, Topology};
+use crate::planner::MOST_CARDS;
 
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
 const RTX3090: &str = "NVIDIA-GeForce-RTX-3090";
@@ -36,13 +38,61 @@ fn linked(node: Node, gbps: f64) -> Node {
     Node { links: Links { network, ..Links::default() }, ..node }
 }
 
-fn sum(cards: &[(&Node, &NodeCard)]) -> u64 {
-    cards.iter().map(|(_, card)| card.memory).sum()
+fn sum(nodes: &[Node]) -> u64 {
+    nodes.iter().flat_map(|node| &node.cards).map(|card| card.memory).sum()
 }
 
-/// Islands for a model of so many GiB that does not mind how it is cut.
+/// A planner whose islands make so many tokens a second for each node and GiB, times a factor for
+/// each node more than one, and which counts what it is asked.
+struct Fake {
+    model: u64,
+    factor: f64,
+    asked: Cell<[usize; 2]>,
+}
+
+impl Fake {
+    fn new(model: u64, factor: f64) -> Self {
+        Self { model, factor, asked: Cell::default() }
+    }
+
+    fn count(&self, at: usize, more: usize) {
+        let mut asked = self.asked.get();
+        asked[at] += more;
+        self.asked.set(asked);
+    }
+}
+
+impl Predict for Fake {
+    fn holds(&self, nodes: &[Node]) -> bool {
+        self.count(0, 1);
+        sum(nodes) >= self.model * GIB
+    }
+
+    fn tokens_per_second(&self, nodes: &[Node]) -> Option<f64> {
+        let cards: usize = nodes.iter().map(|node| node.cards.len()).sum();
+        self.count(1, cards.min(MOST_CARDS));
+        let speed = (sum(nodes) / GIB) as f64 * self.factor.powi(nodes.len() as i32 - 1);
+        (sum(nodes) >= self.model * GIB).then_some(speed)
+    }
+}
+
+/// Islands for a model of so many GiB that does not mind how it is cut, and for which each further
+/// node of an island costs a hundredth.
 fn group(nodes: &[Node], wishes: &Wishes, model: u64) -> Grouping {
-    propose(nodes, wishes, |cards| sum(cards) >= model * GIB)
+    propose(nodes, wishes, &Fake::new(model, 0.99))
+}
+
+/// The same for one that each further node makes faster by a hundredth.
+fn quick(nodes: &[Node], wishes: &Wishes, model: u64) -> Grouping {
+    propose(nodes, wishes, &Fake::new(model, 1.01))
+}
+
+fn reason(grouping: &Grouping, at: usize) -> String {
+    grouping.proposals[at].reason.to_string()
+}
+
+fn left_reason(grouping: &Grouping, at: usize) -> String {
+    grouping.left_out[at].reason.to_string()
 }
 
 /// Names and nodes, in short.
@@ -61,13 +111,12 @@ fn none() -> Wishes {
 
 fn between(min: u64, max: u64) -> Wishes {
     let some = |gib: u64| Some(gib * GIB);
-    Wishes { min_memory: some(min), max_memory: some(max), products: Vec::new() }
+    Wishes { min_memory: some(min), max_memory: some(max), ..Wishes::default() }
 }
 
-#[test]
-fn the_narrowest_fast_domain_makes_an_island() {
+fn labelled() -> [Node; 12] {
     let h100 = [(H100, 80); 4];
-    let nodes = [
+    [
         node("a1", ["east", "r1", "nv.7"], &h100),
         node("a2", ["east", "r1", "nv.7"], &h100),
         node("a3", ["east", "r1", ""], &h100),
@@ -78,28 +127,49 @@ fn the_narrowest_fast_domain_makes_an_island() {
         node("e1", NOWHERE, &h100),
         node("e2", NOWHERE, &h100),
         linked(node("f1", NOWHERE, &h100), 12.0),
-        linked(node("f2", NOWHERE, &h100), 1.1),
+        linked(node("f2", NOWHERE, &h100), 12.1),
         linked(node("f3", NOWHERE, &h100), 0.9),
-    ];
-    let grouping = group(&nodes, &none(), 100);
-    let expected = [
-        "e1: e1",
-        "e2: e2",
-        "east: c1",
-        "east-r1: a3",
-        "east-r2: b1 b2",
-        "f1-and-1: f1 f2",
-        "f3: f3",
-        "nv-7: a1 a2",
-        "west-r1: d1",
-    ];
+    ]
+}
+
+#[test]
+fn what_holds_the_model_is_joined_with_what_is_near_where_that_is_faster() {
+    let grouping = group(&labelled(), &none(), 100);
+    let alone = labelled().map(|node| format!("{0}: {0}", node.name));
+    assert_eq!((islands(&grouping), &grouping.left_out), (alone.to_vec(), &vec![]));
+    let apart = "node a1: the model fits; kept apart from what is near, which would not be faster: \
+                 634 tokens/s together, 640 tokens/s apart";
     assert_eq!(
-        (islands(&grouping), grouping.left_out),
-        (expected.map(String::from).to_vec(), vec![])
+        (reason(&grouping, 0), reason(&grouping, 7)),
+        (apart.into(), "node e1: the model fits".into())
     );
-    let clique = &grouping.proposals[7];
-    assert_eq!((&clique.products[..], clique.memory), (&[(H100.into(), 8)][..], 640 * GIB));
-    assert_eq!(clique.reason, "2 nodes of clique nv.7: NVLink joins them");
+    let grouping = quick(&labelled(), &none(), 100);
+    let expected =
+        ["d1: d1", "e1: e1", "e2: e2", "east: a1 a2 a3 b1 b2 c1", "f1-and-1: f1 f2", "f3: f3"];
+    assert_eq!(
+        (islands(&grouping), &grouping.left_out),
+        (expected.map(String::from).to_vec(), &vec![])
+    );
+    let joined = &grouping.proposals[4];
+    assert_eq!((&joined.products[..], joined.memory), (&[(H100.into(), 8)][..], 640 * GIB));
+    let faster = "2 nodes of a fast network: joined because that is faster: 646 tokens/s together, \
+                  640 tokens/s apart";
+    assert_eq!(reason(&grouping, 4), faster);
+}
+
+#[test]
+fn a_joined_island_is_named_by_the_narrowest_place_around_it() {
+    let places: [(&[usize], &str); 5] = [
+        (&[0, 1], "nv-7: a1 a2"),
+        (&[0, 2], "east-r1: a1 a3"),
+        (&[3, 4], "east-r2: b1 b2"),
+        (&[3, 5], "east: b1 c1"),
+        (&[7, 8], "e1-and-1: e1 e2"),
+    ];
+    for (members, expected) in places {
+        let nodes: Vec<Node> = members.iter().map(|at| labelled()[*at].clone()).collect();
+        assert_eq!(islands(&group(&nodes, &none(), 600)), [expected]);
+    }
 }
 
 #[test]
@@ -115,10 +185,10 @@ fn what_cannot_be_an_island_joins_others_that_cannot_nearest_first() {
     ];
     let grouping = group(&nodes, &none(), 48);
     assert_eq!(islands(&grouping), ["e-and-1: e f", "east: a b", "west: c d"]);
-    let reason = "2 nodes of rack r1 of zone east, rack r2 of zone east, which do not all hold the \
-                  model with enough memory by themselves, joined in their zone";
-    assert_eq!(grouping.proposals[1].reason, reason);
-    assert!(grouping.proposals[0].reason.ends_with("links between them may be slow"));
+    let needed = "2 nodes of zone east: joined because the model does not fit in fewer with enough \
+                  memory";
+    assert_eq!(reason(&grouping, 1), needed);
+    assert!(reason(&grouping, 0).ends_with("links between them may be slow"));
 }
 
 #[test]
@@ -135,7 +205,25 @@ fn no_more_is_joined_than_it_takes_and_the_best_links_go_first() {
 }
 
 #[test]
-fn a_rest_joins_an_island_of_its_zone_but_of_no_other() {
+fn like_nodes_are_spread_over_islands_so_that_none_is_left_over() {
+    let islands = |count: usize, model: u64, wishes: &Wishes| {
+        let nodes: Vec<_> = (0..count)
+            .map(|at| node(&format!("n{at:02}"), ["lab", "", ""], &[(RTX3090, 24)]))
+            .collect();
+        let grouping = group(&nodes, wishes, model);
+        let sizes: Vec<_> = grouping.proposals.iter().map(|it| it.nodes.len()).collect();
+        (sizes, left_out(&grouping))
+    };
+    assert_eq!(islands(7, 70, &none()), (vec![4, 3], vec![]));
+    assert_eq!(islands(11, 70, &none()), (vec![4, 4, 3], vec![]));
+    assert_eq!(islands(5, 70, &none()), (vec![5], vec![]));
+    assert_eq!(islands(3, 200, &none()), (vec![], vec!["n00 n01 n02".to_owned()]));
+    // No more than three in one, so that the others make none.
+    assert_eq!(islands(5, 70, &between(0, 80)), (vec![3], vec!["n03 n04".to_owned()]));
+}
+
+#[test]
+fn a_rest_joins_an_island_of_its_zone_that_it_makes_faster_but_of_no_other() {
     let nodes = [
         node("big", ["east", "r1", ""], &[(H100, 80)]),
         node("huge", ["east", "r2", ""], &[(H100, 80); 2]),
@@ -143,10 +231,25 @@ fn a_rest_joins_an_island_of_its_zone_but_of_no_other() {
         node("stray", ["west", "r1", ""], &[(RTX3090, 24)]),
     ];
     let grouping = group(&nodes, &none(), 80);
-    assert_eq!(islands(&grouping), ["east: big small", "east-r2: huge"]);
+    assert_eq!(islands(&grouping), ["east: big small", "huge: huge"]);
+    let faster = "joined because that is faster: 103 tokens/s together, 80 tokens/s apart";
+    assert!(reason(&grouping, 0).contains(faster), "{grouping:#?}");
     assert_eq!(left_out(&grouping), ["stray"]);
-    let reason = "rack r1 of zone west does not hold the model with 24.0 GiB, and nothing is left";
-    assert!(grouping.left_out[0].reason.starts_with(reason), "{grouping:#?}");
+    assert!(left_reason(&grouping, 0).starts_with("node stray cannot hold the model, and"));
+    let grouping = propose(&nodes, &none(), &Fake::new(80, 0.7));
+    assert_eq!(islands(&grouping), ["big: big", "huge: huge"]);
+    assert_eq!(left_out(&grouping), ["small", "stray"]);
+    let slower = "would be faster with a node of it: 73 tokens/s together, 80 tokens/s apart";
+    assert!(left_reason(&grouping, 0).contains(slower), "{grouping:#?}");
+}
+
+#[test]
+fn unlike_islands_are_joined_in_pairs_that_gain_most() {
+    let cards = [("a", 80), ("b", 100), ("c", 300)];
+    let nodes = cards.map(|(name, gib)| node(name, ["lab", "", ""], &[(H100, gib)]));
+    assert_eq!(islands(&quick(&nodes, &between(0, 390), 50)), ["b: b", "lab: a c"]);
+    assert_eq!(islands(&quick(&nodes, &between(0, 400), 50)), ["a: a", "lab: b c"]);
+    assert_eq!(islands(&quick(&nodes, &none(), 50)), ["lab: a b c"]);
 }
 
 #[test]
@@ -154,22 +257,23 @@ fn memory_over_any_cards_is_kept_within_what_is_wished() {
     let mixed = [(H100, 80), (RTX3090, 24)];
     let nodes = ["a", "b", "c", "d", "e"].map(|name| node(name, ["lab", "", ""], &mixed));
     let wish = |min, max| islands(&group(&nodes, &between(min, max), 50));
-    assert_eq!(wish(128, 1000), ["lab: a b c d e"]);
-    assert_eq!(wish(128, 320), ["lab: a b c", "lab-2: d e"]);
-    // Even parts of 312 and 208 GiB have too little for 300; full ones leave two nodes.
+    assert_eq!(wish(128, 1000), ["lab: a b c", "lab-2: d e"]);
+    assert_eq!(wish(210, 1000), ["lab: a b c d e"]);
+    assert_eq!(wish(0, 1000), ["a: a", "b: b", "c: c", "d: d", "e: e"]);
+    // Two more nodes would be above 320 GiB, and have too little for 300.
     let grouping = group(&nodes, &between(300, 320), 50);
     assert_eq!(
         (islands(&grouping), left_out(&grouping)),
         (vec!["lab: a b c".into()], vec!["d e".into()])
     );
-    assert!(grouping.left_out[0].reason.contains("has 208.0 GiB, minMemory is 300.0 GiB"));
-    // Even parts of 208, 208 and 104 GiB do not hold 150.
+    assert!(left_reason(&grouping, 0).contains("2 nodes of zone lab make no island of minMemory"));
+    // One alone does not hold 150, and three are above 250.
     let grouping = group(&nodes, &between(0, 250), 150);
     assert_eq!(islands(&grouping), ["lab: a b", "lab-2: c d"]);
     assert_eq!(grouping.proposals[0].products, [(RTX3090.into(), 2), (H100.into(), 2)]);
     // A node that is above it alone cannot be split.
     let grouping = group(&nodes[..1], &between(0, 100), 10);
-    assert!(grouping.left_out[0].reason.contains("104.0 GiB in one node, above maxMemory"));
+    assert!(left_reason(&grouping, 0).contains("node a alone is above maxMemory of 100.0 GiB"));
     assert_eq!(group(&nodes, &between(400, 300), 10).proposals, []);
 }
 
@@ -186,7 +290,7 @@ fn only_products_that_are_asked_for_are_used() {
     assert_eq!(grouping.proposals[0].products, [(H100.into(), 1)]);
     let [left] = &grouping.left_out[..] else { panic!("one entry: {grouping:#?}") };
     assert_eq!((&left.products[..], left.memory), (&[(RTX3090.into(), 2)][..], 48 * GIB));
-    assert!(left.reason.contains("not the products asked for, NVIDIA-H100*"));
+    assert!(left.reason.to_string().contains("not the products asked for, NVIDIA-H100*"));
 }
 
 #[test]
@@ -208,35 +312,54 @@ fn names_are_labels_and_nobody_has_anothers() {
 }
 
 fn unique_names(nodes: &[&str]) -> Vec<String> {
-    let nodes: Vec<_> = nodes.iter().map(|name| node(name, NOWHERE, &[(H100, 80)])).collect();
-    let machines = usable(&nodes, &none()).0;
-    let name = |node: &Node| {
-        let at = machines.iter().position(|machine| machine.node.name == node.name);
-        let (members, domains) = (vec![at.expect("usable")], vec![Domain::of(node)]);
-        name::of(&machines, &Group { members, memory: 0, domains, part: false, joined: None })
-    };
-    name::unique(nodes.iter().map(name))
+    name::unique(nodes.iter().map(|node| name::of(&Domain::Node(node))))
 }
 
-#[test]
-fn a_thousand_nodes_ask_few_questions() {
-    let cards = [(RTX3090, 24); 8];
-    let lonely = |n: usize| node(&format!("n{n}"), NOWHERE, &cards);
+/// As many nodes of 8 cards, without labels or two to a rack and a hundred to a zone.
+fn thousand() -> [Vec<Node>; 2] {
+    let lonely = |n: usize| node(&format!("n{n}"), NOWHERE, &[(RTX3090, 24); 8]);
     let racked = |n: usize| {
         let [zone, rack] = [format!("z{}", n / 100), format!("r{}", n / 2)].map(Some);
         Node { topology: Topology { zone, rack, clique: None }, ..lonely(n) }
     };
-    let clusters: [Vec<_>; 2] = [(0..1000).map(lonely).collect(), (0..1000).map(racked).collect()];
-    for nodes in &clusters {
+    [(0..1000).map(lonely).collect(), (0..1000).map(racked).collect()]
+}
+
+#[test]
+fn a_thousand_nodes_that_are_alike_ask_few_questions() {
+    for nodes in &thousand() {
         for wishes in [none(), between(500, 5_000)] {
             for model in [100, 1_000, 150_000, 1_000_000] {
-                let asked = Cell::new(0);
-                propose(nodes, &wishes, |cards| {
-                    asked.set(asked.get() + 1);
-                    sum(cards) >= model * GIB
-                });
-                assert!(asked.get() < 3 * nodes.len(), "{} questions", asked.get());
+                let planner = Fake::new(model, 0.999);
+                propose(nodes, &wishes, &planner);
+                let [held, planned] = planner.asked.get();
+                assert!(held < 100 && planned <= 2_000, "{held} questions, {planned} cards");
             }
         }
+    }
+}
+
+#[test]
+fn measurements_that_hardly_differ_ask_no_further_questions_and_others_a_bounded_number() {
+    let measured = |spread: f64| {
+        let mut nodes = thousand()[1].clone();
+        for (at, node) in nodes.iter_mut().enumerate() {
+            let tflops = 60.0 + spread * at as f64;
+            for card in &mut node.cards {
+                card.measured = Some(Reached {
+                    f32_tflops: tflops,
+                    bf16_tflops: Some(tflops),
+                    bandwidth_gbps: 800.0,
+                });
+            }
+        }
+        nodes
+    };
+    for (spread, most) in [(0.0, 10), (1e-3, 40), (1.0, 4_000)] {
+        let planner = Fake::new(150, 0.999);
+        let grouping = propose(&measured(spread), &none(), &planner);
+        let [held, planned] = planner.asked.get();
+        assert!(held <= most && planned <= 2_000, "{held} questions, {planned} cards");
+        assert_eq!(grouping.proposals.len(), 1000);
     }
 }

@@ -5,7 +5,7 @@ use super::cards::{Chosen, Host};
 use super::estimate::{Estimator, ends};
 use super::evaluate::Candidate;
 use super::fabric::Spot;
-use super::{CardPlan, IslandPlan};
+use super::{CardPlan, IslandPlan, Usage};
 use crate::part::Place;
 use crate::shard::{ShardError, Sharded};
 use crate::spec::{CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding};
@@ -34,8 +34,13 @@ pub(super) fn island(
     let step_tokens = f64::from(run.sequences) * f64::from(run.sequence_length);
     let tokens_per_second = step_tokens / step_seconds;
     let devices = devices(estimator, layout, &sharding);
-    let peak: f64 =
-        devices.iter().map(|device| layout.cards[device.card].facts.peak_tflops * 1e12).sum();
+    let peak = |card: &Chosen| card.facts.peak_tflops;
+    let usage = Usage {
+        used: devices.len() as u32,
+        given: layout.cards.len() as u32,
+        used_tflops: devices.iter().map(|device| peak(&layout.cards[device.card])).sum(),
+        given_tflops: layout.cards.iter().map(peak).sum(),
+    };
     let cards = devices.iter().map(|device| device.plan.clone()).collect();
     let spec = IslandSpec {
         name: layout.name.to_owned(),
@@ -52,7 +57,9 @@ pub(super) fn island(
         cards,
         step: best.step,
         correction: estimator.correction,
-        mfu: tokens_per_second * run.model.flops_per_token(run.sequence_length) / peak,
+        mfu: tokens_per_second * run.model.flops_per_token(run.sequence_length)
+            / (usage.used_tflops * 1e12),
+        usage,
         reasons: Vec::new(),
         runners_up: Vec::new(),
     })

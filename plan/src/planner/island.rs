@@ -56,6 +56,20 @@ impl<'a> Planner<'a> {
             .is_ok_and(|mut estimator| shortfall::fits(&mut estimator, &island.parallelism))
     }
 
+    /// Tokens a second of the plan that [`Planner::plan`] makes, without making it.
+    pub(super) fn tokens_per_second(
+        &self,
+        island: &IslandRequest,
+        cards: &[Chosen],
+        hosts: &[Host],
+    ) -> Option<f64> {
+        self.check(island).ok()?;
+        let mut estimator = self.estimator(island, cards, hosts).ok()?;
+        let best = search::search(&mut estimator, island).best?;
+        let step_tokens = f64::from(self.run.sequences) * f64::from(self.run.sequence_length);
+        Some(step_tokens / best.step.total())
+    }
+
     fn check(&self, island: &IslandRequest) -> Result<(), Refusal> {
         let name = &island.name;
         let hidden = self.run.model.config().hidden_size;

@@ -23,7 +23,7 @@ const RTX4090: &str = "NVIDIA-GeForce-RTX-4090";
 const RTX3090: &str = "NVIDIA-GeForce-RTX-3090";
 const EMULATED: Execution = Execution::Emulated { threads: 1 };
 
-fn run(model: &str, sequences: u32) -> RunRequest {
+pub(crate) fn run(model: &str, sequences: u32) -> RunRequest {
     let model = preset(model).expect("a preset").validate().expect("a sound preset");
     RunRequest {
         name: "run".into(),

@@ -24,8 +24,31 @@ fn any_node() -> impl Strategy<Value = Node> {
 fn any_wishes() -> impl Strategy<Value = Wishes> {
     let memory = || prop::option::of((0..600_u64).prop_map(|gib| gib * GIB));
     let products = prop::sample::subsequence(vec![H100.to_owned(), "NVIDIA-G*".into()], 0..=2);
-    let wishes = |(min_memory, max_memory, products)| Wishes { min_memory, max_memory, products };
+    let wishes = |(min_memory, max_memory, products)| Wishes {
+        min_memory,
+        max_memory,
+        products,
+        ..Wishes::default()
+    };
     (memory(), memory(), products).prop_map(wishes)
+}
+
+/// It need not be so that more cards hold more, or are faster.
+struct Odd {
+    model: u64,
+    odd: usize,
+}
+
+impl Predict for Odd {
+    fn holds(&self, nodes: &[Node]) -> bool {
+        let cards: usize = nodes.iter().map(|node| node.cards.len()).sum();
+        sum(nodes) >= self.model * GIB && !cards.is_multiple_of(self.odd)
+    }
+
+    fn tokens_per_second(&self, nodes: &[Node]) -> Option<f64> {
+        let gib = sum(nodes) / GIB;
+        self.holds(nodes).then_some((gib * (1 + gib % self.odd as u64)) as f64)
+    }
 }
 
 proptest! {
@@ -37,16 +60,17 @@ proptest! {
         model in 1..500_u64,
         odd in 2..9_usize,
     ) {
-        // It need not be so that more cards hold more.
-        let holds = |cards: &[(&Node, &NodeCard)]| {
-            sum(cards) >= model * GIB && !cards.len().is_multiple_of(odd)
-        };
-        let grouping = propose(&nodes, &wishes, holds);
+        let planner = Odd { model, odd };
+        let grouping = propose(&nodes, &wishes, &planner);
         for proposal in &grouping.proposals {
             let members = nodes.iter().filter(|node| proposal.nodes.contains(&node.name));
-            let all = members.flat_map(|node| node.cards.iter().map(move |card| (node, card)));
-            let cards: Vec<_> = all.filter(|(_, card)| wishes.wants(&card.product)).collect();
-            prop_assert!(holds(&cards) && sum(&cards) == proposal.memory);
+            let usable = |node: &Node| {
+                let mut node = node.clone();
+                node.cards.retain(|card| wishes.wants(&card.product));
+                node
+            };
+            let members: Vec<Node> = members.map(usable).collect();
+            prop_assert!(planner.holds(&members) && sum(&members) == proposal.memory);
             prop_assert!(wishes.min_memory.is_none_or(|least| proposal.memory >= least));
             prop_assert!(wishes.max_memory.is_none_or(|most| proposal.memory <= most));
         }
@@ -61,6 +85,6 @@ proptest! {
         let names: BTreeSet<_> = grouping.proposals.iter().map(|p| &p.name).collect();
         prop_assert_eq!(proposed().collect::<BTreeSet<_>>().len(), proposed().count());
         prop_assert_eq!(names.len(), grouping.proposals.len());
-        prop_assert_eq!(propose(&shuffled, &wishes, holds), grouping);
+        prop_assert_eq!(propose(&shuffled, &wishes, &planner), grouping);
     }
 }

@@ -1,0 +1,108 @@
+//! How many islands groups make that are all alike.
+
+use super::join::{Joining, closer, joined};
+use super::{Compared, Group, Why};
+
+/// Sizes in a row that were no better, after which no further one is tried.
+const MISSES: usize = 2;
+
+/// Islands of like groups.
+struct Split {
+    /// Groups of each.
+    sizes: Vec<usize>,
+    /// Tokens a second of all of them and of what is left, where that was asked.
+    speed: Option<f64>,
+}
+
+impl Joining<'_> {
+    /// Makes islands of like groups, of which at least so many are one: of so many each, or of
+    /// more where all together then make more tokens a second. The rest comes back as it is.
+    pub(super) fn spread(&mut self, class: Vec<Group>, least: usize) -> (Vec<Group>, Vec<Group>) {
+        let most = (1..=class.len()).rev().find(|count| {
+            let memory = class[0].memory.saturating_mul(*count as u64);
+            self.allows(memory)
+        });
+        let most = most.unwrap_or(0).max(least);
+        let mut best = self.split(&class, least, most);
+        let (mut size, mut misses, mut closest) = (least, 0, None);
+        while misses < MISSES && best.speed.is_some() {
+            size += (size / 4).max(1);
+            if size > most {
+                break;
+            }
+            let next = self.split(&class, size, most);
+            let compared = self.grown(&class, least, size);
+            closest = compared.map_or(closest, |compared| closer(closest, compared));
+            if next.speed > best.speed {
+                (best, misses) = (next, 0);
+            } else {
+                misses += 1;
+            }
+        }
+        self.islands(class, &best, (least, closest))
+    }
+
+    /// The islands of a split. Of groups that were islands before they say why it is so.
+    fn islands(
+        &mut self,
+        mut class: Vec<Group>,
+        split: &Split,
+        (least, closest): (usize, Option<Compared>),
+    ) -> (Vec<Group>, Vec<Group>) {
+        let mut islands = Vec::new();
+        for size in &split.sizes {
+            let own: Vec<Group> = class.drain(..*size).collect();
+            let mut island = joined(own.iter());
+            if least == 1 {
+                island.why.clone_from(&own[0].why);
+            }
+            if least == 1 && *size > 1 {
+                let compared = self.compare(&own.iter().collect::<Vec<_>>());
+                island.why.extend(compared.map(Why::Faster));
+            } else if least == 1 {
+                island.apart = closest.map_or(own[0].apart, |next| closer(own[0].apart, next));
+            }
+            islands.push(island);
+        }
+        (islands, class)
+    }
+
+    /// Tokens a second of an island of so many groups beside those of as many smaller ones as they
+    /// make.
+    fn grown(&mut self, class: &[Group], least: usize, size: usize) -> Option<Compared> {
+        let together = self.of_size(class, size)?;
+        let apart = self.of_size(class, least)? * (size / least) as f64;
+        Some(Compared { together, apart })
+    }
+
+    /// As many islands of a size as there can be. Groups that are left over go to them, too, where
+    /// that makes more tokens a second than those make by themselves.
+    fn split(&mut self, class: &[Group], size: usize, most: usize) -> Split {
+        let count = class.len() / size;
+        let even = (class.len() / count).min(most);
+        let floor =
+            if self.of_size(class, even) >= self.of_size(class, size) { even } else { size };
+        let mut extra = class.len() - count * floor;
+        let alone = if size > 1 { self.of_size(class, 1).unwrap_or(0.0) } else { 0.0 };
+        let mut sizes = vec![floor; count];
+        let mut speed = self.of_size(class, floor).map(|speed| speed * count as f64);
+        if floor < most
+            && let (Some(more), Some(less)) =
+                (self.of_size(class, floor + 1), self.of_size(class, floor))
+            && more > less + alone
+        {
+            let larger = extra.min(count);
+            sizes[..larger].fill(floor + 1);
+            extra -= larger;
+            speed = speed.map(|speed| speed + larger as f64 * (more - less));
+        }
+        let rest = extra as f64 * alone;
+        Split { sizes, speed: speed.map(|speed| speed + rest) }
+    }
+
+    /// Tokens a second of an island of the first so many; `None` where it is none.
+    fn of_size(&mut self, class: &[Group], size: usize) -> Option<f64> {
+        let island = joined(class[..size].iter());
+        if self.stands(&island) { self.asked.speed(&island.members) } else { None }
+    }
+}

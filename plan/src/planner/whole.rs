@@ -1,0 +1,76 @@
+//! Islands that have all cards of some nodes: what grouping asks before there are any.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::cards::{MOST_CARDS, Pool};
+use super::island::Planner;
+use crate::cluster::Node;
+use crate::gpu;
+use crate::request::{
+    DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RunRequest,
+};
+
+/// Whether an island that has all cards of these nodes could hold the model, in whatever layout. Of
+/// more than [`MOST_CARDS`] cards the largest have to.
+pub fn holds(run: &RunRequest, nodes: &[Node], pipeline: PipelineRequest) -> bool {
+    let island = whole(nodes, Objective::default(), pipeline);
+    let execution = Execution::Cluster { nodes: nodes.to_vec() };
+    let mut pool = Pool::new(&execution);
+    let Ok(cards) = pool.choose(&island) else { return false };
+    Planner::new(run, 1).holds(&island, &cards, &pool.into_hosts())
+}
+
+/// Tokens a second of the plan that such an island would have, exchanges with others not counted;
+/// `None` where it would have none.
+pub fn tokens_per_second(
+    run: &RunRequest,
+    nodes: &[Node],
+    (objective, pipeline): (Objective, PipelineRequest),
+) -> Option<f64> {
+    let island = whole(nodes, objective, pipeline);
+    let execution = Execution::Cluster { nodes: nodes.to_vec() };
+    let mut pool = Pool::new(&execution);
+    let cards = pool.choose(&island).ok()?;
+    Planner::new(run, 1).tokens_per_second(&island, &cards, &pool.into_hosts())
+}
+
+/// An island of all cards of these nodes.
+fn whole(nodes: &[Node], objective: Objective, pipeline: PipelineRequest) -> IslandRequest {
+    // By what a card has at most of a product: measured ones may differ a little.
+    let mut products: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
+    for card in nodes.iter().flat_map(|node| &node.cards) {
+        let (memory, count) = products.entry(&card.product).or_default();
+        (*memory, *count) = ((*memory).max(card.memory), *count + 1);
+    }
+    let mut products: Vec<_> = products.into_iter().collect();
+    products.sort_by_key(|(_, (memory, _))| Reverse(*memory));
+    let mut room = MOST_CARDS;
+    let device = |(product, (_, count)): (&str, (u64, usize))| {
+        let count = count.min(room);
+        room -= count;
+        DeviceRequest {
+            product: product.to_owned(),
+            min: count as u32,
+            max: count as u32,
+            memory: None,
+            tflops: None,
+            cost_per_hour: None,
+        }
+    };
+    let mut devices: Vec<_> = products.into_iter().map(device).collect();
+    // As a proposal lists them.
+    let speed = |device: &DeviceRequest| gpu::tflops(&device.product);
+    devices.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
+    IslandRequest {
+        name: String::new(),
+        devices,
+        min_memory: 0,
+        parallelism: Parallelism::default(),
+        pipeline,
+        objective,
+        uplink: None,
+        nodes: None,
+        correction: 1.0,
+    }
+}
