@@ -16,7 +16,7 @@ use crate::selector::NodeSelector;
 use crate::status::{Condition, conditions};
 use crate::text::Quantity;
 
-/// Nodes whose cards are grouped into islands: what has fast links inside goes together. The
+/// Nodes whose cards are grouped into islands, so that these make the most tokens a second. The
 /// islands follow the nodes as these come and go.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -59,9 +59,9 @@ pub struct IslandPoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "products")]
     pub products: Vec<String>,
-    /// `Topology`: nodes of one NVLink domain, rack or zone go together, with whatever cards.
-    /// `Product`: only nodes with cards of the same product go together, of these again by
-    /// topology.
+    /// `Topology`: nodes go together that hold the model only so, and nodes of one NVLink domain,
+    /// rack or zone that are faster so, with whatever cards. `Product`: the same, but only of nodes
+    /// with cards of the same product.
     #[serde(default)]
     pub group_by: GroupBy,
     /// Least memory of an island over all its cards.

@@ -25,7 +25,7 @@ pub enum ProposalError {
     /// More cards than an island is planned for.
     #[error(
         "failed to write island {island}: {cards} cards are more than {MOST_CARDS}: lower \
-         maxMemory, so that it is split"
+         minMemory, so that fewer go together"
     )]
     Cards {
         /// The proposal.

@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 use crate::args::Args;
 use crate::ledger::Ledger;
 use crate::names::{Key, MANAGER};
+use crate::pool::Groupings;
 use crate::record::Record;
 use crate::selections::Selections;
 use crate::speeds::Speeds;
@@ -73,6 +74,7 @@ pub(crate) struct Context {
     changes: AtomicU64,
     ledger: Mutex<Ledger>,
     selections: Mutex<Selections>,
+    groupings: Mutex<Groupings>,
     begun: Mutex<BTreeMap<Key, Arc<Begun>>>,
     views: Mutex<BTreeMap<Key, Arc<RunView>>>,
     speeds: Mutex<Speeds>,
@@ -107,6 +109,7 @@ impl Context {
             world: RwLock::new(World::new(places)),
             ledger: Mutex::default(),
             selections: Mutex::default(),
+            groupings: Mutex::default(),
             begun: Mutex::default(),
             views: Mutex::default(),
             speeds: Mutex::default(),
@@ -166,6 +169,10 @@ impl Context {
 
     pub(crate) fn selections(&self) -> MutexGuard<'_, Selections> {
         self.selections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn groupings(&self) -> MutexGuard<'_, Groupings> {
+        self.groupings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

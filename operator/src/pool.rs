@@ -3,6 +3,7 @@
 mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::island::ComputeIsland;
@@ -26,6 +27,8 @@ use crate::write::{self, apply, tell};
 
 /// However quiet it is, a pool is looked at so often: nodes come and go.
 const SOMETIMES: Duration = Duration::from_secs(30);
+/// Pools whose groups are remembered: beyond that all are forgotten.
+const REMEMBERED_MAX: usize = 256;
 /// Sentences that status has room for, and bytes of each.
 const LEFT_OUT_MAX: usize = 32;
 const LEFT_OUT_BYTES_MAX: usize = 1024;
@@ -88,13 +91,8 @@ async fn keep(
 ) -> Result<IslandPoolStatus, Error> {
     let (nodes, hostnames) = nodes(context, pool);
     let count = nodes.len();
-    let (by, asked) = (pool.spec.group_by, wishes.clone());
-    // How fast islands would be is computed: not on a thread that others wait for.
-    let grouping = tokio::task::spawn_blocking(move || group(&nodes, &asked, by, &run)).await;
-    let grouping = grouping.map_err(|error| Error::Damaged {
-        object: format!("IslandPool {key}"),
-        problem: error.to_string(),
-    })?;
+    let asked = Asked { nodes, wishes: wishes.clone(), by: pool.spec.group_by, run };
+    let grouping = remembered(context, key, asked).await?;
     let hostnames: BTreeMap<&str, &str> =
         hostnames.iter().map(|(node, host)| (node.as_str(), host.as_str())).collect();
     let mut left_out: Vec<String> =
@@ -154,6 +152,42 @@ fn nodes(context: &Context, pool: &IslandPool) -> (Vec<Node>, BTreeMap<String, S
         nodes.push(facts.nominal.clone());
     }
     (nodes, hostnames)
+}
+
+/// What a pool's groups are made from.
+#[derive(PartialEq)]
+struct Asked {
+    nodes: Vec<Node>,
+    wishes: Wishes,
+    by: GroupBy,
+    run: RunRequest,
+}
+
+/// The groups of each pool, and what they were made from: planning them takes seconds.
+#[derive(Default)]
+pub(crate) struct Groupings(BTreeMap<Key, Arc<(Asked, Grouping)>>);
+
+/// The groups that were made before where nothing has changed since, or else new ones.
+async fn remembered(context: &Context, key: &Key, asked: Asked) -> Result<Grouping, Error> {
+    let known = context.groupings().0.get(key).cloned();
+    if let Some(known) = known.filter(|known| known.0 == asked) {
+        return Ok(known.1.clone());
+    }
+    // How fast islands would be is computed: not on a thread that others wait for.
+    let made = tokio::task::spawn_blocking(move || {
+        let grouping = group(&asked.nodes, &asked.wishes, asked.by, &asked.run);
+        Arc::new((asked, grouping))
+    });
+    let made = made.await.map_err(|error| Error::Damaged {
+        object: format!("IslandPool {key}"),
+        problem: error.to_string(),
+    })?;
+    let mut groupings = context.groupings();
+    if groupings.0.len() >= REMEMBERED_MAX {
+        groupings.0.clear();
+    }
+    groupings.0.insert(key.clone(), Arc::clone(&made));
+    Ok(made.1.clone())
 }
 
 fn group(nodes: &[Node], wishes: &Wishes, by: GroupBy, run: &RunRequest) -> Grouping {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use plan::cluster::{Links, Node, NodeCard, Topology};
-use plan::grouping::propose;
+use plan::grouping::{Predict, Reason, propose};
 use plan::request::IslandRequest;
 
 use super::*;
@@ -25,7 +25,20 @@ fn proposal(nodes: &[&str], products: &[(&str, u32)]) -> Proposal {
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
         products: products.iter().map(|(product, count)| ((*product).into(), *count)).collect(),
         memory: 0,
-        reason: "a rack has fast links".into(),
+        reason: Reason::default(),
+    }
+}
+
+/// A planner for which one island is as good as two.
+struct Any;
+
+impl Predict for Any {
+    fn holds(&self, _: &[Node]) -> bool {
+        true
+    }
+
+    fn tokens_per_second(&self, nodes: &[Node]) -> Option<f64> {
+        Some(nodes.len() as f64)
     }
 }
 
@@ -92,7 +105,7 @@ fn what_no_island_may_have_is_refused_with_what_to_change() {
     assert!(written(&[("NVIDIA-L4", 1000), ("NVIDIA-A10", 24)]).is_ok());
     let refused = written(&[("NVIDIA-L4", 1000), ("NVIDIA-A10", 25)]).expect_err("too many");
     let sentence = "failed to write island east-r1: 1025 cards are more than 1024: lower \
-                    maxMemory, so that it is split";
+                    minMemory, so that fewer go together";
     assert_eq!(refused.to_string(), sentence);
     let names: Vec<_> = (0..33).map(|product| format!("P{product}")).collect();
     let products: Vec<_> = names.iter().map(|product| (product.as_str(), 1)).collect();
@@ -114,7 +127,7 @@ fn islands_read_back_may_use_the_nodes_that_were_proposed_and_no_others() {
         |node: &Node| BTreeMap::from([(HOSTNAME.to_owned(), node.name.replace(".example", ""))]);
     let hostnames = BTreeMap::from([("a.example", "a"), ("b.example", "b"), ("c.example", "c")]);
     let wishes = wish(Some(90 << 30));
-    let grouping = propose(&nodes, &wishes, |_| true);
+    let grouping = propose(&nodes, &wishes, &Any);
     assert_eq!(grouping.proposals.len(), 2);
     for proposal in grouping.proposals {
         let written = island(&proposal, "mini", &wishes, &hostnames).expect("an island");

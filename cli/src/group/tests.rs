@@ -95,7 +95,8 @@ fn what_is_proposed_can_be_planned() {
     let summary = "proposed 2 islands with 48 cards of 3823.1 GiB together, 0 cards left out";
     assert_eq!(made.summary, summary);
     assert!(told[0].starts_with("left out NVIDIA-Unheard-Of,"), "{told:?}");
-    let reason = "# 3 nodes of zone west: a zone is the nearest that is known of them\n";
+    let reason = "# 3 nodes of zone west: joined because the model does not fit in fewer with enough \
+                  memory\n";
     assert!(made.manifests.contains(reason), "{}", made.manifests);
     write(&folder, "islands.yaml", &made.manifests);
     let expected = [["e1", "e2", "e3"], ["w1", "w2", "w3"]].map(|nodes| nodes.map(str::to_owned));
@@ -143,7 +144,7 @@ fn nothing_to_propose_is_refused_with_what_to_change() {
     assert!(refused(line).contains("no node has a card that can be used: see the warnings"));
     write(&folder, "nodes.yaml", &node("alone", EAST, H100));
     let least = refused(&format!("{line} --min-memory 1Ti"));
-    assert!(least.contains("on alone: ") && least.contains("add cards"), "{least}");
+    assert!(least.contains("on alone: ") && least.contains("minMemory of 1024.0 GiB"), "{least}");
     write(&folder, "nodes.yaml", &node("alone", EAST, "NVIDIA-L4"));
     write(&folder, "run.yaml", "");
     assert!(refused(line).contains("no TrainingRun in these files"));
@@ -155,11 +156,11 @@ fn a_place_with_more_cards_than_an_island_may_have_is_to_be_split() {
     write(&folder, "run.yaml", RUN);
     let nodes = (0..129).map(|at| node(&format!("n{at}"), EAST, H100));
     write(&folder, "nodes.yaml", &nodes.collect::<String>());
-    let line = "heteroloco group -f run.yaml --nodes nodes.yaml";
+    let line = "heteroloco group -f run.yaml --nodes nodes.yaml --min-memory 80Ti";
     let refused = grouped(&folder, line).0.unwrap_err().to_string();
-    assert!(refused.contains("1032 cards are more than 1024: lower maxMemory"), "{refused}");
-    let line = format!("{line} --max-memory 50Ti");
-    assert!(grouped(&folder, &line).0.unwrap().summary.starts_with("proposed 2 islands"));
+    assert!(refused.contains("1032 cards are more than 1024: lower minMemory"), "{refused}");
+    let (made, _) = grouped(&folder, "heteroloco group -f run.yaml --nodes nodes.yaml");
+    assert!(made.unwrap().summary.starts_with("proposed 43 islands with 1032 cards"));
 }
 
 #[test]

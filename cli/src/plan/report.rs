@@ -52,14 +52,14 @@ impl<'a> Report<'a> {
 struct Usage {
     cards_used: u32,
     cards_given: u32,
-    /// What the used ones have of the peak of all.
-    peak_percent: f64,
+    /// What the used ones have of the peak TFLOP/s of all.
+    speed_percent: f64,
 }
 
 impl Usage {
     fn of(usage: planner::Usage) -> Self {
-        let peak_percent = 100.0 * usage.speed();
-        Self { cards_used: usage.used, cards_given: usage.given, peak_percent }
+        let speed_percent = 100.0 * usage.speed();
+        Self { cards_used: usage.used, cards_given: usage.given, speed_percent }
     }
 }
 

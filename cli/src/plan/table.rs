@@ -77,7 +77,7 @@ fn run(plan: &RunPlan) -> String {
 /// How many of the cards are used, and their share of the speed of all.
 fn used(usage: &Usage) -> String {
     let Usage { used, given, .. } = usage;
-    format!("{used} of {given} used, {} of their peak speed", percent(usage.speed()))
+    format!("{used} of {given} used, {} of the speed of all", percent(usage.speed()))
 }
 
 fn round(island: &IslandRound) -> [String; 7] {

@@ -202,6 +202,49 @@ fn near(value: &Value, expected: f64) -> bool {
     value.as_f64().is_some_and(|value| (value / expected - 1.0).abs() < 1e-9)
 }
 
+/// A small model on many cards, of which a few are as fast as all.
+const MANY: &str = "
+apiVersion: heteroloco.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: many}
+spec:
+  model: {preset: llama-160m}
+  data: {path: data, tokenizer: byte}
+  tokens: 1000000000
+  batch: {sequences: 64}
+---
+apiVersion: heteroloco.dev/v1alpha1
+kind: ComputeIsland
+metadata: {name: lab}
+spec:
+  runRef: {name: many}
+  devices: [{product: NVIDIA-GeForce-RTX-4090, count: 24}]
+---
+apiVersion: heteroloco.dev/v1alpha1
+kind: ComputeIsland
+metadata: {name: desk}
+spec:
+  runRef: {name: many}
+  devices: [{product: NVIDIA-GeForce-RTX-3090, count: 1}]
+";
+
+#[test]
+fn a_plan_says_how_many_of_its_cards_it_uses_and_what_share_of_their_speed() {
+    let view = assumed(MANY);
+    // 165.2 and 71 TFLOP/s.
+    let share = 100.0 * (8.0 * 165.2 + 71.0) / (24.0 * 165.2 + 71.0);
+    let text = table::render(&view, false);
+    let all = format!("\ncards: 9 of 25 used, {share:.1}% of the speed of all\n");
+    check(&text, &[&all, "\n  cards: 8 of 24 used, 33.3% of the speed of all\n"]);
+    assert_eq!(text.matches("cards: ").count(), 2, "an island that uses all does not say so");
+    let report = json(&view);
+    let usage = |value: &Value| (value["cardsUsed"].clone(), value["cardsGiven"].clone());
+    assert_eq!(usage(&report["usage"]), (9.into(), 25.into()));
+    assert!(near(&report["usage"]["speedPercent"], share));
+    assert_eq!(usage(&report["islands"][0]["usage"]), (8.into(), 24.into()));
+    assert_eq!(report["islands"][1]["usage"]["speedPercent"], 100.0);
+}
+
 #[test]
 fn an_emulated_plan_claims_no_share_of_a_cards_peak() {
     let report = json(&emulated(QUICKSTART));
