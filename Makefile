@@ -124,7 +124,7 @@ cluster-down: ## End it
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench
-bench: $(addprefix bench-,planner codec allreduce step sharding evaluation operator convergence) ## Run every benchmark
+bench: $(addprefix bench-,planner codec allreduce step sharding evaluation models operator convergence) ## Run every benchmark
 
 .PHONY: chaos
 chaos: build ## Kill, freeze or cut off a process of a run every 20 s for MINUTES (10); needs iptables
@@ -173,6 +173,11 @@ bench-evaluation: build bench-venv ## Scores of `heteroloco eval` against lm-eva
 	cargo build --locked --release -p bench-training --bin random-checkpoint
 	@rm -rf runs/evaluation
 	"$(VENV)/bin/python" bench/evaluation.py --programs "$(TARGET)/release" --out runs/evaluation
+
+.PHONY: bench-models
+bench-models: programs bench-venv ## Folders that `model.from` takes or refuses, against transformers
+	@rm -rf runs/models
+	"$(VENV)/bin/python" bench/models.py --programs "$(TARGET)/release" --out runs/models
 
 .PHONY: bench-operator
 bench-operator: ## The operator with ISLANDS=1000 on NODES=10000 fake nodes of a real control plane
