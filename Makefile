@@ -155,12 +155,20 @@ bench-step: setup bench-venv ## One rank's training step against PyTorch eager
 	cargo run --locked --release -p bench-training --bin step -- \
 	  --python "$(VENV)/bin/python"
 
-.PHONY: bench-gpu
-bench-gpu: setup ## One step on the first GPU, in bf16, against the PyTorch with CUDA of PYTHON
-	cargo build --locked --release -p bench-training --bin step
-	LD_LIBRARY_PATH="$$("$(PYTHON)" -c 'import os, torch; print(os.path.dirname(torch.__file__))')/lib" \
-	  $(TARGET)/release/step --python "$(PYTHON)" \
-	  --card "$$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 | tr ' ' '-')"
+# What of the demo's text goes along with the programs.
+GPU_PACK_TEXT_BYTES := 4000000
+
+.PHONY: gpu-pack
+gpu-pack: programs ## Put what a machine with a GPU and PyTorch measures itself with into runs/gpu-pack
+	cargo build --locked --release $(PROGRAMS) -p bench -p bench-training --bins
+	@rm -rf runs/gpu-pack.data
+	@$(PYTHON) scripts/rust-sources.py | xargs -x -d '\n' "$(HETEROLOCO)" data prepare --tokenizer byte \
+	  --max-bytes $(GPU_PACK_TEXT_BYTES) --out runs/gpu-pack.data --input
+	cargo test --locked --release $(PROGRAMS) -p bench -p bench-training --test cuda \
+	  --test sharded --no-run \
+	  --message-format json | $(PYTHON) scripts/gpu-pack.py --target "$(TARGET)/release" \
+	  --data runs/gpu-pack.data --out runs/gpu-pack
+	@rm -rf runs/gpu-pack.data
 
 .PHONY: bench-sharding
 bench-sharding: data ## What cutting a model costs and loses, and whether plans say so
