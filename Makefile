@@ -124,7 +124,7 @@ cluster-down: ## End it
 ##@ Measure (each prints `figure NAME VALUE UNIT` lines)
 
 .PHONY: bench
-bench: $(addprefix bench-,planner codec allreduce step sharding evaluation operator convergence) ## Run every benchmark
+bench: $(addprefix bench-,planner codec allreduce step sharding evaluation models operator convergence) ## Run every benchmark
 
 .PHONY: chaos
 chaos: build ## Kill, freeze or cut off a process of a run every 20 s for MINUTES (10); needs iptables
@@ -155,12 +155,20 @@ bench-step: setup bench-venv ## One rank's training step against PyTorch eager
 	cargo run --locked --release -p bench-training --bin step -- \
 	  --python "$(VENV)/bin/python"
 
-.PHONY: bench-gpu
-bench-gpu: setup ## One step on the first GPU, in bf16, against the PyTorch with CUDA of PYTHON
-	cargo build --locked --release -p bench-training --bin step
-	LD_LIBRARY_PATH="$$("$(PYTHON)" -c 'import os, torch; print(os.path.dirname(torch.__file__))')/lib" \
-	  $(TARGET)/release/step --python "$(PYTHON)" \
-	  --card "$$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 | tr ' ' '-')"
+# What of the demo's text goes along with the programs.
+GPU_PACK_TEXT_BYTES := 4000000
+
+.PHONY: gpu-pack
+gpu-pack: programs ## Put what a machine with a GPU and PyTorch measures itself with into runs/gpu-pack
+	cargo build --locked --release $(PROGRAMS) -p bench -p bench-training --bins
+	@rm -rf runs/gpu-pack.data
+	@$(PYTHON) scripts/rust-sources.py | xargs -x -d '\n' "$(HETEROLOCO)" data prepare --tokenizer byte \
+	  --max-bytes $(GPU_PACK_TEXT_BYTES) --out runs/gpu-pack.data --input
+	cargo test --locked --release $(PROGRAMS) -p bench -p bench-training --test cuda \
+	  --test sharded --no-run \
+	  --message-format json | $(PYTHON) scripts/gpu-pack.py --target "$(TARGET)/release" \
+	  --data runs/gpu-pack.data --out runs/gpu-pack
+	@rm -rf runs/gpu-pack.data
 
 .PHONY: bench-sharding
 bench-sharding: data ## What cutting a model costs and loses, and whether plans say so
@@ -173,6 +181,11 @@ bench-evaluation: build bench-venv ## Scores of `heteroloco eval` against lm-eva
 	cargo build --locked --release -p bench-training --bin random-checkpoint
 	@rm -rf runs/evaluation
 	"$(VENV)/bin/python" bench/evaluation.py --programs "$(TARGET)/release" --out runs/evaluation
+
+.PHONY: bench-models
+bench-models: programs bench-venv ## Folders that `model.from` takes or refuses, against transformers
+	@rm -rf runs/models
+	"$(VENV)/bin/python" bench/models.py --programs "$(TARGET)/release" --out runs/models
 
 .PHONY: bench-operator
 bench-operator: ## The operator with ISLANDS=1000 on NODES=10000 fake nodes of a real control plane

@@ -21,15 +21,13 @@ def read_tokens(path, batch):
 
 
 class Trainer:
-    """Master weights and moments in float32; on a card it computes in bfloat16."""
+    """Everything in float32."""
 
-    def __init__(self, folder, fused, device, compiled):
-        self.device = torch.device(device)
+    def __init__(self, folder, fused):
         self.model = LlamaForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa"
-        ).to(self.device)
+        )
         self.model.train()
-        self.forward = torch.compile(self.loss) if compiled else self.loss
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -38,13 +36,11 @@ class Trainer:
         )
 
     def loss(self, inputs, targets):
-        on_card = self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_card):
-            logits = self.model(input_ids=inputs, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        logits = self.model(input_ids=inputs, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def step(self, inputs, targets):
-        loss = self.forward(inputs, targets)
+        loss = self.loss(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -53,8 +49,7 @@ class Trainer:
 
     def steps(self, path, batch, count):
         tokens = read_tokens(path, int(batch))
-        inputs = tokens[:, :-1].contiguous().to(self.device)
-        targets = tokens[:, 1:].contiguous().to(self.device)
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
         started = time.perf_counter()
         for _ in range(int(count)):
             loss = self.step(inputs, targets)
@@ -62,9 +57,8 @@ class Trainer:
 
     def logits(self, path, out):
         with torch.no_grad():
-            tokens = read_tokens(path, 1).to(self.device)
-            logits = self.model(input_ids=tokens, use_cache=False).logits
-        logits.float().cpu().numpy().tofile(out)
+            logits = self.model(input_ids=read_tokens(path, 1), use_cache=False).logits
+        logits.numpy().tofile(out)
         return {}
 
 
@@ -73,12 +67,9 @@ def main():
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--fused", type=int, required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--compile", type=int, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    fused, compiled = bool(arguments.fused), bool(arguments.compile)
-    trainer = Trainer(arguments.folder, fused, arguments.device, compiled)
+    trainer = Trainer(arguments.folder, bool(arguments.fused))
     commands = {"step": trainer.steps, "logits": trainer.logits}
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for line in sys.stdin:

@@ -2,7 +2,7 @@
 //! is computed here. Keys that do not change the computation are passed over.
 
 use plan::model::LlamaConfig;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Why a `config.json` is not taken.
@@ -14,6 +14,16 @@ pub enum ConfigProblem {
     /// A key is missing or has a value of another type.
     #[error("config.json does not describe a Llama model: {0}")]
     Keys(serde_json::Error),
+    /// A value of another type.
+    #[error("config.json has {key} {found}, where {wanted} is expected: correct it")]
+    Type {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What it has to be.
+        wanted: &'static str,
+    },
     /// The model computes something else.
     #[error("config.json has {key} {found}; only {wanted} is computed here: take another model")]
     Unsupported {
@@ -33,9 +43,7 @@ struct Config {
     intermediate_size: u32,
     num_hidden_layers: u32,
     num_attention_heads: u32,
-    /// Absent is not null: Mistral's class has a default of its own.
-    #[serde(default, deserialize_with = "present")]
-    num_key_value_heads: Option<Option<u32>>,
+    num_key_value_heads: Option<u32>,
     head_dim: Option<u32>,
     vocab_size: u32,
     max_position_embeddings: u32,
@@ -54,10 +62,6 @@ struct Config {
 #[derive(Default, Deserialize)]
 struct Rope {
     rope_theta: Option<f64>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 fn default_eps() -> f64 {
@@ -88,18 +92,18 @@ pub fn config(text: &str) -> Result<LlamaConfig, ConfigProblem> {
     let scaling = keys.get("rope_scaling").is_some_and(|scaling| !is_empty(scaling));
     keys.retain(|key, _| key != if scaling { "rope_parameters" } else { "rope_scaling" });
     check(&keys, is_mistral)?;
+    check_types(&keys, is_mistral)?;
     let config: Config =
         serde_json::from_value(Value::Object(keys)).map_err(ConfigProblem::Keys)?;
     let rope = config.rope_scaling.or(config.rope_parameters).unwrap_or_default();
     let heads = config.num_attention_heads;
     let default = if is_mistral { MISTRAL_KEY_VALUE_HEADS } else { heads };
-    let key_value_heads = config.num_key_value_heads.map(|said| said.unwrap_or(heads));
     Ok(LlamaConfig {
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         num_hidden_layers: config.num_hidden_layers,
         num_attention_heads: heads,
-        num_key_value_heads: key_value_heads.unwrap_or(default),
+        num_key_value_heads: config.num_key_value_heads.unwrap_or(default),
         head_dim: config.head_dim,
         vocab_size: config.vocab_size,
         max_position_embeddings: config.max_position_embeddings,
@@ -138,6 +142,50 @@ fn check(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProble
         }
     }
     Ok(())
+}
+
+/// Refuses values of another type by their keys, which serde would not name. Absent keys are left to
+/// it; null is another type where transformers does not take it either.
+fn check_types(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
+    let typed = |key: &str, wanted, fits: &dyn Fn(&Value) -> bool| match keys.get(key) {
+        Some(value) if !fits(value) => {
+            Err(ConfigProblem::Type { key: key.into(), found: value.to_string(), wanted })
+        }
+        _ => Ok(()),
+    };
+    let whole = |value: &Value| value.as_u64().is_some_and(|value| u32::try_from(value).is_ok());
+    for key in [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    ] {
+        typed(key, "a whole number", &whole)?;
+    }
+    let may_be_null = |value: &Value| value.is_null() || whole(value);
+    typed("head_dim", "a whole number or null", &may_be_null)?;
+    if is_mistral {
+        typed("num_key_value_heads", "a whole number", &whole)?;
+        typed("attention_dropout", "a number", &Value::is_number)?;
+    } else {
+        typed("num_key_value_heads", "a whole number or null", &may_be_null)?;
+        typed("attention_bias", "true or false", &Value::is_boolean)?;
+        typed("mlp_bias", "true or false", &Value::is_boolean)?;
+    }
+    for key in ["rms_norm_eps", "initializer_range"] {
+        typed(key, "a number", &Value::is_number)?;
+    }
+    typed("hidden_act", "a name", &Value::is_string)?;
+    typed("tie_word_embeddings", "true or false", &Value::is_boolean)?;
+    let ropes = ["rope_scaling", "rope_parameters"];
+    for key in ropes {
+        typed(key, "an object or null", &|value| value.is_null() || value.is_object())?;
+    }
+    let said =
+        ropes.iter().any(|key| keys.get(*key).is_some_and(|rope| !rope["rope_theta"].is_null()));
+    typed("rope_theta", "a number", &|value| value.is_number() || said && value.is_null())
 }
 
 fn is_one(value: &Value) -> bool {
@@ -257,8 +305,12 @@ mod tests {
         assert_eq!(config(&mistral).unwrap().num_key_value_heads, 2, "256 positions, 4096 seen");
         let absent = mistral.replace("\"num_key_value_heads\": 2,", "");
         assert_eq!(config(&absent).unwrap().num_key_value_heads, 8);
-        let null = mistral.replace("\"num_key_value_heads\": 2", "\"num_key_value_heads\": null");
-        assert_eq!(config(&null).unwrap().num_key_value_heads, 4);
+        let null = |text: &str| {
+            config(&text.replace("\"num_key_value_heads\": 2", "\"num_key_value_heads\": null"))
+        };
+        assert_eq!(null(CONFIG).unwrap().num_key_value_heads, 4);
+        let text = null(&mistral).unwrap_err().to_string();
+        assert!(text.contains("num_key_value_heads null, where a whole number is"), "{text}");
         let long = mistral.replace("256", "32768");
         let text = config(&long).unwrap_err().to_string();
         assert!(text.contains("sliding_window absent, which is 4096; only null or"), "{text}");
@@ -266,6 +318,36 @@ mod tests {
             long.replace("\"rope_scaling\"", "\"sliding_window\": null, \"rope_scaling\"");
         assert!(config(&without).is_ok());
         assert!(config(&without.replace("mistral", "llama")).is_ok());
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_by_its_key() {
+        for (key, value) in [
+            ("hidden_size", "\"64\""),
+            ("vocab_size", "-1"),
+            ("num_hidden_layers", "2.5"),
+            ("max_position_embeddings", "4294967296"),
+            ("head_dim", "[64]"),
+            ("rms_norm_eps", "null"),
+            ("initializer_range", "\"0.02\""),
+            ("tie_word_embeddings", "1"),
+            ("attention_bias", "null"),
+            ("mlp_bias", "null"),
+            ("hidden_act", "null"),
+            ("rope_theta", "null"),
+            ("rope_theta", "\"500000\""),
+            ("rope_parameters", "[1]"),
+            ("rope_scaling", "\"linear\""),
+        ] {
+            // Of a key that is there twice the last counts.
+            let text = CONFIG.replacen("[1, 2]", &format!("1, \"{key}\": {value}"), 1);
+            let said = config(&text).unwrap_err().to_string();
+            assert!(said.contains(&format!("config.json has {key} {value}, where ")), "{said}");
+        }
+        let rope = CONFIG
+            .replace("\"rope_theta\": 500000.0", "\"rope_theta\": null")
+            .replace("\"rope_scaling\": null", "\"rope_scaling\": {\"rope_theta\": 7.0}");
+        assert_eq!(config(&rope).unwrap().rope_theta, 7.0);
     }
 
     #[test]

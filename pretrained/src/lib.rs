@@ -118,6 +118,17 @@ pub enum ImportError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another file has a tensor too, which the index does not name and others would read.
+    #[error(
+        "failed to use the tensor {name}: {} has other values than the file that {INDEX} names, and \
+         transformers reads the last file that has it; take it out of one of them", path.display()
+    )]
+    CopyDiffers {
+        /// The tensor.
+        name: String,
+        /// The file with the copy.
+        path: PathBuf,
+    },
     /// A value that no computation survives.
     #[error("failed to use the tensor {name}: it has values that are not finite")]
     NotFinite {
@@ -138,6 +149,7 @@ impl ImportError {
             | ImportError::Kind { .. }
             | ImportError::Unexpected { .. }
             | ImportError::HeadDiffers { .. }
+            | ImportError::CopyDiffers { .. }
             | ImportError::NotFinite { .. } => true,
         }
     }
@@ -173,6 +185,8 @@ struct Opened {
     path: PathBuf,
     file: File,
     entries: BTreeMap<String, Entry>,
+    /// What the index says to be elsewhere.
+    copies: BTreeMap<String, Entry>,
 }
 
 impl Folder {
@@ -192,29 +206,36 @@ impl Folder {
             let missing = || ImportError::Missing { name: tensor.name.clone(), path: path.into() };
             place(&opened, tensor)?.ok_or_else(missing)
         };
-        let places = tensors.iter().map(place).collect::<Result<_, _>>()?;
+        let places = tensors.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let copies = later_copies(&opened, &tensors, &places)?;
         let files = opened.into_iter().map(|opened| (opened.path, opened.file)).collect();
         let folder = Folder { files, places };
-        match head {
-            Some(head) if !folder.is_same(&head)? => {
-                Err(ImportError::HeadDiffers { path: path.into() })
-            }
-            _ => Ok(folder),
+        // The embedding is the first tensor of every model.
+        if let Some(head) = head
+            && !folder.is_same(&folder.places[0], &head)?
+        {
+            return Err(ImportError::HeadDiffers { path: path.into() });
         }
+        for (tensor, copy) in copies {
+            if !folder.is_same(&folder.places[tensor], &copy)? {
+                let path = folder.files[copy.file].0.clone();
+                return Err(ImportError::CopyDiffers { name: copy.name, path });
+            }
+        }
+        Ok(folder)
     }
 
-    /// Whether the values of a head are those of the embedding, the first tensor of every model.
-    fn is_same(&self, head: &Place) -> Result<bool, ImportError> {
-        let embedding = &self.places[0];
-        let step = (COMPARED / embedding.columns.max(1)).max(1);
+    /// Whether two tensors of one shape have the same values.
+    fn is_same(&self, a: &Place, b: &Place) -> Result<bool, ImportError> {
+        let step = (COMPARED / a.columns.max(1)).max(1);
         let (mut one, mut other) = (Vec::new(), Vec::new());
-        for first in (0..embedding.rows).step_by(step as usize) {
-            let rows = first..(first + step).min(embedding.rows);
-            let count = ((rows.end - rows.start) * embedding.columns) as usize;
+        for first in (0..a.rows).step_by(step as usize) {
+            let rows = first..(first + step).min(a.rows);
+            let count = ((rows.end - rows.start) * a.columns) as usize;
             one.resize(count, 0.0);
             other.resize(count, 0.0);
-            self.values(embedding, rows.clone(), &mut one)?;
-            self.values(head, rows, &mut other)?;
+            self.values(a, rows.clone(), &mut one)?;
+            self.values(b, rows, &mut other)?;
             if one != other {
                 return Ok(false);
             }
@@ -306,14 +327,15 @@ fn files(folder: &Path) -> Result<Vec<Source>, ImportError> {
 fn open(Source { path, tensors }: Source) -> Result<Opened, ImportError> {
     let file = File::open(&path).map_err(ImportError::io("open", &path))?;
     let mut entries = header::read(&file, &path)?;
+    let mut copies = BTreeMap::new();
     if let Some(names) = tensors {
         if let Some(name) = names.iter().find(|name| !entries.contains_key(*name)) {
             let reason = format!("{INDEX} says that {name} is in it, but it is not");
             return Err(ImportError::Damaged { path, reason });
         }
-        entries.retain(|name, _| names.contains(name));
+        (entries, copies) = entries.into_iter().partition(|(name, _)| names.contains(name));
     }
-    Ok(Opened { path, file, entries })
+    Ok(Opened { path, file, entries, copies })
 }
 
 /// A model that was saved without its head has names without a prefix.
@@ -322,12 +344,14 @@ fn complete_names(opened: &mut [Opened]) {
     if opened.iter().any(prefixed) {
         return;
     }
-    for Opened { entries, .. } in opened {
+    for Opened { entries, copies, .. } in opened {
         let complete = |(name, entry)| match name {
             name if name == HEAD => (name, entry),
             name => (format!("{PREFIX}{name}"), entry),
         };
-        *entries = std::mem::take(entries).into_iter().map(complete).collect();
+        for named in [entries, copies] {
+            *named = std::mem::take(named).into_iter().map(complete).collect();
+        }
     }
 }
 
@@ -366,7 +390,33 @@ fn place(opened: &[Opened], tensor: &TensorSpec) -> Result<Option<Place>, Import
     let found = opened.iter().enumerate().find_map(|(file, opened)| {
         opened.entries.get(&tensor.name).map(|entry| (file, opened, entry))
     });
-    let Some((file, opened, entry)) = found else { return Ok(None) };
+    found.map(|(file, opened, entry)| place_in(file, opened, tensor, entry)).transpose()
+}
+
+/// Copies of tensors in files after those that the index names, with the tensors' positions: what
+/// transformers would read, which takes every file in the order of their names.
+fn later_copies(
+    opened: &[Opened],
+    tensors: &[TensorSpec],
+    places: &[Place],
+) -> Result<Vec<(usize, Place)>, ImportError> {
+    let mut copies = Vec::new();
+    for (file, own) in opened.iter().enumerate() {
+        for (at, tensor) in tensors.iter().enumerate().filter(|(at, _)| places[*at].file < file) {
+            if let Some(entry) = own.copies.get(&tensor.name) {
+                copies.push((at, place_in(file, own, tensor, entry)?));
+            }
+        }
+    }
+    Ok(copies)
+}
+
+fn place_in(
+    file: usize,
+    opened: &Opened,
+    tensor: &TensorSpec,
+    entry: &Entry,
+) -> Result<Place, ImportError> {
     let name = tensor.name.clone();
     if entry.shape != tensor.shape {
         let (found, expected) = (entry.shape.clone(), tensor.shape.clone());
@@ -382,5 +432,5 @@ fn place(opened: &[Opened], tensor: &TensorSpec) -> Result<Option<Place>, Import
     }
     let columns = tensor.shape.last().copied().unwrap_or(0);
     let rows = tensor.shape.iter().rev().skip(1).product();
-    Ok(Some(Place { name, rows, columns, file, offset: entry.bytes.start, kind }))
+    Ok(Place { name, rows, columns, file, offset: entry.bytes.start, kind })
 }

@@ -175,13 +175,14 @@ fn a_model_that_was_saved_without_its_head_has_shorter_names() {
     assert!(text.contains("failed to find the tensor lm_head.weight"), "{text}");
 }
 
-/// A folder of two files, of which the second has another norm, with an index that changes.
-fn sharded(model: &Llama, norm_in: &str) -> TempDir {
+/// A folder of two files which both have the norm, the second with these values; the index says
+/// which counts.
+fn sharded(model: &Llama, norm_in: &str, second_norm: &[f32]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut first = tensors(model);
     let mut second = vec![first.pop().unwrap()];
     second.extend(first.iter().filter(|(name, ..)| name == NORM).cloned());
-    second[1].2 = vec![0.5; 8];
+    second[1].2 = second_norm.to_vec();
     let mut map: BTreeMap<String, &str> = BTreeMap::new();
     map.extend(first.iter().map(|(name, ..)| (name.clone(), "one.safetensors")));
     map.extend(second.iter().map(|(name, ..)| (name.clone(), "two.safetensors")));
@@ -197,15 +198,19 @@ fn sharded(model: &Llama, norm_in: &str) -> TempDir {
 fn a_tensor_is_read_from_the_file_that_the_index_names_and_no_other() {
     let model = model(false);
     let norm = model.tensors().iter().position(|tensor| tensor.name == NORM).unwrap();
-    let own = tensors(&model)[norm].2.clone();
-    for (file, expected) in [("one.safetensors", own), ("two.safetensors", vec![0.5; 8])] {
-        let folder = sharded(&model, file);
+    let (own, other) = (tensors(&model)[norm].2.clone(), vec![0.5; 8]);
+    for (file, second) in [("two.safetensors", &other), ("one.safetensors", &own)] {
+        let folder = sharded(&model, file, second);
         let found = Folder::open(folder.path(), &model).unwrap();
         let mut values = [0.0; 8];
         found.rows(norm, 0..1, &mut values).unwrap();
-        assert_eq!(values[..], expected, "{file}");
+        assert_eq!(values[..], *second, "{file}");
     }
-    let folder = sharded(&model, "one.safetensors");
+    // transformers would read the second.
+    let folder = sharded(&model, "one.safetensors", &other);
+    let text = refusal(folder.path(), &model);
+    assert!(text.contains(NORM) && text.contains("two.safetensors has other values"), "{text}");
+    let folder = sharded(&model, "one.safetensors", &own);
     let index = fs::read_to_string(folder.path().join(INDEX)).unwrap();
     let moved = index.replace(r#""lm_head.weight":"two"#, r#""lm_head.weight":"one"#);
     assert_ne!(moved, index);

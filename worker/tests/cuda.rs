@@ -1,5 +1,5 @@
 //! The first CUDA card against the CPU, and against itself; on a machine without one, only what the
-//! CPU can be asked as well.
+//! CPU can be asked as well. `bench/gpu/check.py` reads the figures that they print.
 
 use std::sync::Arc;
 
@@ -54,6 +54,15 @@ fn train(device: DeviceSpec) -> (f64, Vec<f32>, Vec<f32>) {
     (loss * scale, gradient, replica.theta().expect("θ").to_vec())
 }
 
+/// In figures.
+fn name(device: &DeviceSpec) -> &'static str {
+    match device {
+        DeviceSpec::Cpu { .. } => "cpu",
+        DeviceSpec::Cuda { precision: Precision::F32, .. } => "cuda_f32",
+        DeviceSpec::Cuda { precision: Precision::Bf16, .. } => "cuda_bf16",
+    }
+}
+
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     let square = |values: &mut dyn Iterator<Item = f32>| -> f64 {
         values.map(|value| f64::from(value).powi(2)).sum()
@@ -69,12 +78,19 @@ fn a_card_computes_what_the_cpu_does() {
     }
     let (loss, gradient, theta) = train(DeviceSpec::Cpu { threads: 1, speed: 1.0 });
     for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Bf16, 3e-2)] {
-        let (on_card, slopes, trained) = train(DeviceSpec::Cuda { index: 0, precision });
-        assert!((on_card / loss - 1.0).abs() < bound, "{precision:?}: {on_card} or {loss}");
-        let differs = apart(&slopes, &gradient);
-        assert!(differs < bound, "{precision:?}: the gradient differs by {differs}");
-        let differs = apart(&trained, &theta);
-        assert!(differs < bound, "{precision:?}: after ten steps θ differs by {differs}");
+        let device = DeviceSpec::Cuda { index: 0, precision };
+        let (on_card, slopes, trained) = train(device);
+        let differences = [
+            ("loss", (on_card / loss - 1.0).abs()),
+            ("gradient", apart(&slopes, &gradient)),
+            ("theta_after_ten_steps", apart(&trained, &theta)),
+        ];
+        for (what, differs) in differences {
+            println!("figure {}.{what}_differs_by {differs:.2e} -", name(&device));
+        }
+        for (what, differs) in differences {
+            assert!(differs < bound, "{precision:?}: the {what} differs by {differs}");
+        }
     }
 }
 
@@ -149,6 +165,7 @@ fn steps_that_the_host_does_not_wait_for_are_those_that_it_judges_itself() {
         let (expected, told, _) = six_steps(device, false);
         assert_eq!(made, 5, "{device:?}");
         let differs = apart(&theta, &expected);
+        println!("figure {}.theta_of_unread_steps_differs_by {differs:.2e} -", name(&device));
         assert!(differs <= bound, "{device:?}: θ differs by {differs}");
         for (loss, told) in losses.iter().zip(&told) {
             assert!((loss / told - 1.0).abs() <= bound, "{device:?}: {loss} or {told}");

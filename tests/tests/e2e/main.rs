@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod gpu_check;
 mod linking;
 mod papers;
 mod protocol;

@@ -1,6 +1,7 @@
-//! Part of `make bench-sharding`: what plans say that ranks need against what they needed, over
-//! unlike shapes. Every shape trains two rounds as one island, with the programs that users run,
-//! and writes a checkpoint after each. Prints `figure NAME VALUE UNIT` lines.
+//! Part of `make bench-sharding` and of `bench/gpu/check.py`: what plans say that ranks need against
+//! what they needed, over unlike shapes. Every shape trains two rounds as one island, with the
+//! programs that users run, and writes a checkpoint after each. Prints `figure NAME VALUE UNIT`
+//! lines.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,14 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 use bench_training::island::{island, stages};
 use clap::Parser;
 use plan::event::WorkerEvent;
-use plan::memory::{Load, Memory};
+use plan::memory::{Kind, Load, Memory};
 use plan::model::{Llama, LlamaConfig};
 use plan::part::Parts;
 use plan::pipeline::in_flight;
 use plan::shard::Grid;
 use plan::spec::{
-    BatchSpec, ENVIRONMENT, EvaluationSpec, IslandSpec, OptimizerSpec, PipelineCompression,
-    Precision, Rule, RunSpec, ScheduleSpec, Sharding, SparseSpec, WorkerSpec,
+    BatchSpec, DeviceSpec, ENVIRONMENT, EvaluationSpec, IslandSpec, OptimizerSpec,
+    PipelineCompression, Precision, Rule, RunSpec, ScheduleSpec, Sharding, SparseSpec, WorkerSpec,
 };
 use serde_json::{Value, json};
 
@@ -37,12 +38,17 @@ struct Arguments {
     /// Only shapes whose name contains this; their plans are then shown in full.
     #[arg(long)]
     only: Option<String>,
+    /// Bytes of the first CUDA device: shapes for one card, compared with what libtorch's allocator
+    /// has taken of it at most. The plan's context is not the allocator's, and is left out.
+    #[arg(long, value_name = "BYTES")]
+    card: Option<u64>,
 }
 
 /// One island.
 struct Shape {
     name: &'static str,
-    large: bool,
+    size: Size,
+    precision: Precision,
     tensor: u32,
     layers: &'static [u32],
     recompute: bool,
@@ -52,9 +58,22 @@ struct Shape {
     length: u32,
 }
 
+/// Which model.
+#[derive(Clone, Copy)]
+enum Size {
+    Small,
+    Large,
+    /// 309 M in four layers.
+    Wide,
+    /// 181 M, most of it the embedding.
+    Vocabulary,
+    Preset(&'static str),
+}
+
 const SMALL: Shape = Shape {
     name: "whole, 30 M",
-    large: false,
+    size: Size::Small,
+    precision: Precision::F32,
     tensor: 1,
     layers: &[8],
     recompute: false,
@@ -62,7 +81,33 @@ const SMALL: Shape = Shape {
     batch: (1, 2, 1),
     length: 512,
 };
-const LARGE: Shape = Shape { name: "whole, 100 M", large: true, layers: &[12], ..SMALL };
+const LARGE: Shape = Shape { name: "whole, 100 M", size: Size::Large, layers: &[12], ..SMALL };
+const CARD: Shape = Shape {
+    name: "llama-160m",
+    size: Size::Preset("llama-160m"),
+    precision: Precision::Bf16,
+    batch: (1, 1, 8),
+    length: 2048,
+    ..LARGE
+};
+
+/// What one card can be asked.
+fn card_shapes() -> Vec<Shape> {
+    vec![
+        CARD,
+        Shape { name: "llama-160m, recompute", recompute: true, ..CARD },
+        Shape { name: "llama-160m, micro-batches", batch: (1, 4, 1), ..CARD },
+        Shape { name: "vocabulary", size: Size::Vocabulary, layers: &[4], ..CARD },
+        Shape { name: "wide", size: Size::Wide, layers: &[4], batch: (1, 2, 4), ..CARD },
+        Shape {
+            name: "llama-160m, f32",
+            precision: Precision::F32,
+            batch: (1, 1, 4),
+            length: 1024,
+            ..CARD
+        },
+    ]
+}
 
 fn shapes() -> Vec<Shape> {
     let (pipeline, uneven): (&[u32], &[u32]) = (&[4, 4], &[3, 3, 2]);
@@ -96,13 +141,27 @@ fn shapes() -> Vec<Shape> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut errors = Vec::new();
-    for shape in shapes() {
+    let (mut errors, mut failed) = (Vec::new(), 0);
+    for shape in if arguments.card.is_some() { card_shapes() } else { shapes() } {
         if arguments.only.as_deref().is_none_or(|only| shape.name.contains(only)) {
-            errors.extend(measure(&arguments, &shape).with_context(|| shape.name)?);
+            match measure(&arguments, &shape) {
+                Ok(of_ranks) => errors.extend(of_ranks),
+                Err(error) => {
+                    eprintln!("{}: {error:#}", shape.name);
+                    failed += 1;
+                }
+            }
         }
     }
+    if !errors.is_empty() {
+        figures(&errors);
+    }
+    ensure!(failed == 0, "{failed} shapes were not measured");
     ensure!(!errors.is_empty(), "no shape has that name: leave --only out to see them all");
+    Ok(())
+}
+
+fn figures(errors: &[f64]) {
     let under = errors.iter().copied().fold(0.0, f64::min);
     let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
     sizes.sort_by(f64::total_cmp);
@@ -111,26 +170,30 @@ fn main() -> Result<()> {
     println!("figure memory.worst_error_percent {:.1} %", sizes[sizes.len() - 1]);
     println!("figure memory.worst_under_percent {:.1} %", -under);
     println!("figure memory.p95_error_percent {p95:.1} %");
-    Ok(())
 }
 
 /// Planned less measured in percent of what was measured, by rank.
 fn measure(arguments: &Arguments, shape: &Shape) -> Result<Vec<f64>> {
     let model = shape.model()?;
-    let island = shape.island();
+    let island = shape.island(arguments.card);
     let folder = tempfile::tempdir()?;
     let run = shape.run(&arguments.data, &model)?;
     let peaks = train(&arguments.programs, folder.path(), &run, &island)?;
     let mut errors = Vec::new();
     for (rank, peak) in (0..).zip(peaks) {
         let plan = shape.plan(&model, &island, rank)?;
-        let planned = plan.card();
+        let apart = arguments.card.map_or(0, |_| plan.of_kind(Kind::Context));
+        let planned = plan.card() - apart;
         let error = (planned as f64 / peak as f64 - 1.0) * 100.0;
         let (planned, peak) = (planned as f64 / MIB, peak as f64 / MIB);
         println!(
             "{:<30} rank {rank}: planned {planned:5.0} MiB, measured {peak:5.0}, {error:+6.1} %",
             shape.name
         );
+        if arguments.card.is_some() {
+            let name = shape.name.replace(", ", ".").replace([' ', '-'], "_");
+            println!("figure memory.{name}.error_percent {error:.1} %");
+        }
         if arguments.only.is_some() {
             for term in plan.terms {
                 println!("    {:<16} {:6.1} MiB", term.kind.name(), term.bytes as f64 / MIB);
@@ -143,9 +206,14 @@ fn measure(arguments: &Arguments, shape: &Shape) -> Result<Vec<f64>> {
 
 impl Shape {
     fn model(&self) -> Result<Llama> {
-        let demo = plan::model::preset("llama-demo").context("a preset is missing")?;
-        let (hidden_size, intermediate_size, heads) =
-            if self.large { (768, 2048, 12) } else { (512, 1408, 8) };
+        let preset = |name| plan::model::preset(name).context("a preset is missing");
+        let (hidden_size, intermediate_size, heads, vocab_size) = match self.size {
+            Size::Small => (512, 1408, 8, 8_192),
+            Size::Large => (768, 2048, 12, 16_384),
+            Size::Wide => (2048, 8192, 16, 32_000),
+            Size::Vocabulary => (1024, 2816, 8, 128_256),
+            Size::Preset(name) => return Ok(preset(name)?.validate()?),
+        };
         let config = LlamaConfig {
             hidden_size,
             intermediate_size,
@@ -153,22 +221,28 @@ impl Shape {
             num_attention_heads: heads,
             num_key_value_heads: heads / 2,
             head_dim: None,
-            vocab_size: if self.large { 16_384 } else { 8_192 },
-            max_position_embeddings: 1024,
-            tie_word_embeddings: self.large,
-            ..demo
+            vocab_size,
+            max_position_embeddings: self.length.max(1024),
+            tie_word_embeddings: !matches!(self.size, Size::Small),
+            ..preset("llama-demo")?
         };
         Ok(config.validate()?)
     }
 
-    fn island(&self) -> IslandSpec {
+    fn island(&self, card: Option<u64>) -> IslandSpec {
         let mut stages = stages(self.layers);
         stages.iter_mut().for_each(|stage| stage.recompute = self.recompute);
         let compression = self.compression.map(|rank| PipelineCompression { rank });
         let (replicas, micro_batches, micro_batch_size) = self.batch;
         let batches = vec![BatchSpec { micro_batches, micro_batch_size }; replicas];
         let sharding = Sharding { tensor: self.tensor, stages, compression };
-        IslandSpec { inner_steps: INNER_STEPS, ..island(sharding, batches, 1) }
+        let mut island = IslandSpec { inner_steps: INNER_STEPS, ..island(sharding, batches, 1) };
+        if card.is_some() {
+            let device = DeviceSpec::Cuda { index: 0, precision: self.precision };
+            let devices = island.ranks.iter_mut().flat_map(|rank| &mut rank.devices);
+            devices.for_each(|own| own.device = device);
+        }
+        island
     }
 
     fn run(&self, data: &Path, model: &Llama) -> Result<RunSpec> {
@@ -210,8 +284,8 @@ impl Shape {
             in_flight: in_flight(part.stage, part.stages, batch.micro_batches),
             sequence_length: self.length,
             micro_batch_size: batch.micro_batch_size,
-            precision: Precision::F32,
-            on_cpu: true,
+            precision: self.precision,
+            on_cpu: matches!(island.ranks[0].devices[0].device, DeviceSpec::Cpu { .. }),
             ranks: island.ranks.len() as u32,
             // Ten bits for each value that is kept.
             contributions: model.parameters() * u64::from(TOP_K) / 4096 * 10 / 8,

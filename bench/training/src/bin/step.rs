@@ -1,7 +1,6 @@
-//! `make bench-step` and `make bench-gpu`: tokens per second of one rank's inner step against the
-//! same model in PyTorch, both of the same libtorch version, on the same threads or card, taking
-//! turns. On the CPU it checks on the way that an exported model has the same logits in
-//! transformers; on a card, where both compute in bf16, it gives the share of the card's TFLOP/s.
+//! `make bench-step`: tokens per second of one rank's inner step against the same model in PyTorch,
+//! both of the same libtorch version and on the same threads, taking turns. It checks on the way
+//! that an exported model has the same logits in transformers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use data::Tokenizer;
 use plan::model::LlamaConfig;
-use plan::spec::{DeviceSpec, OptimizerSpec, Precision};
+use plan::spec::{DeviceSpec, OptimizerSpec};
 use serde_json::Value;
 use worker::hugging_face::{create_empty, write_companions, write_parameters};
 use worker::model::Replica;
@@ -35,18 +34,6 @@ struct Arguments {
     /// Only this case.
     #[arg(long)]
     only: Option<String>,
-    /// Product of the first CUDA device, as in the catalogue: measure there.
-    #[arg(long, value_name = "PRODUCT")]
-    card: Option<String>,
-}
-
-impl Arguments {
-    fn device(&self) -> DeviceSpec {
-        match self.card {
-            Some(_) => DeviceSpec::Cuda { index: 0, precision: Precision::Bf16 },
-            None => DeviceSpec::Cpu { threads: self.threads, speed: 1.0 },
-        }
-    }
 }
 
 /// A model with the shape of its steps.
@@ -60,14 +47,6 @@ struct Case {
 
 fn preset(name: &str) -> Result<LlamaConfig> {
     plan::model::preset(name).context("a preset is missing")
-}
-
-/// From small to large: the last one that fits is the largest that does.
-fn card_cases() -> Result<Vec<Case>> {
-    let case = |name, batch| -> Result<Case> {
-        Ok(Case { name, config: preset(name)?, batch, length: 2048, steps: 4 })
-    };
-    Ok(vec![case("llama-160m", 8)?, case("llama-1b", 4)?, case("llama-8b", 1)?])
 }
 
 fn cases() -> Result<Vec<Case>> {
@@ -94,18 +73,12 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     println!("threads: {}; figures are ratios of medians; above 1 is faster", arguments.threads);
     let mut least = f64::INFINITY;
-    for case in if arguments.card.is_some() { card_cases()? } else { cases()? } {
+    for case in cases()? {
         if arguments.only.as_deref().is_some_and(|name| name != case.name) {
             continue;
         }
-        match compare(&arguments, &case) {
-            Ok(ratio) => least = least.min(ratio),
-            Err(error) if format!("{error:#}").contains("out of memory") => {
-                println!("{} does not fit the card", case.name);
-                break;
-            }
-            Err(error) => return Err(error.context(format!("in case {}", case.name))),
-        }
+        let ratio = compare(&arguments, &case).with_context(|| format!("in case {}", case.name))?;
+        least = least.min(ratio);
     }
     println!("figure step.vs_pytorch {least:.2} x");
     Ok(())
@@ -119,15 +92,10 @@ fn compare(arguments: &Arguments, case: &Case) -> Result<f64> {
     let tokens = folder.0.join("tokens");
     let bytes: Vec<u8> = ours.tokens.iter().flat_map(|t| i64::from(*t).to_le_bytes()).collect();
     std::fs::write(&tokens, bytes)?;
-    let on_card = arguments.card.is_some();
-    let start = |mode| Theirs::start(arguments, &folder.0.join("model"), mode);
-    // On a card a loop over parameters is no rival to the fused optimiser, but compiled code is.
-    let mut plain = start(if on_card { Mode::Compiled } else { Mode::Plain })?;
-    let mut fused = start(Mode::Fused)?;
-    if !on_card {
-        let difference = parity(&mut ours, &mut plain, case, &folder.0)?;
-        println!("figure step.{}.max_abs_dlogit {difference:.2e} nats", case.name);
-    }
+    let start = |fused| Theirs::start(arguments, &folder.0.join("model"), fused);
+    let (mut plain, mut fused) = (start(false)?, start(true)?);
+    let difference = parity(&mut ours, &mut plain, case, &folder.0)?;
+    println!("figure step.{}.max_abs_dlogit {difference:.2e} nats", case.name);
     let steps = format!("step {} {} {}", tokens.display(), case.batch, case.steps);
     let (mut own, mut other) = (Vec::new(), [Vec::new(), Vec::new()]);
     for turn in 0..=arguments.turns {
@@ -142,14 +110,6 @@ fn compare(arguments: &Arguments, case: &Case) -> Result<f64> {
     let [plain, fused] = other.map(median);
     let (own, best) = (median(own), plain.min(fused));
     let name = case.name;
-    if let Some(product) = &arguments.card {
-        let card = plan::gpu::lookup(product).context("the catalogue does not know the card")?;
-        let flops = ours.replica.model().flops_per_token(case.length as u32) * count;
-        let utilisation = |seconds: f64| 100.0 * flops / seconds / (card.tflops() * 1e12);
-        println!("figure step.{name}.mfu {:.1} %", utilisation(own));
-        println!("figure step.{name}.pytorch_eager_mfu {:.1} %", utilisation(fused));
-        println!("figure step.{name}.pytorch_compiled_mfu {:.1} %", utilisation(plain));
-    }
     println!("figure step.{name}.tokens_per_second {:.0} tokens/s", count / own);
     println!("figure step.{name}.pytorch_tokens_per_second {:.0} tokens/s", count / best);
     println!("figure step.{name}.vs_pytorch {:.2} x", best / own);
@@ -187,14 +147,11 @@ struct Ours {
 
 impl Ours {
     fn new(arguments: &Arguments, case: &Case) -> Result<Self> {
-        let device = arguments.device();
+        let device = DeviceSpec::Cpu { threads: arguments.threads, speed: 1.0 };
         let optimizer =
             OptimizerSpec { learning_rate: 1e-3, warmup_steps: 0, ..OptimizerSpec::default() };
-        // Repeatable and of no meaning: a step's time does not depend on the text.
         let count = case.batch * (case.length + 1);
-        let vocabulary = u64::from(case.config.vocab_size);
-        let token = |index: u64| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % vocabulary;
-        let tokens = (0..count as u64).map(|index| token(index) as u32).collect();
+        let tokens = bench_training::tokens(count, case.config.vocab_size);
         let replica = Replica::new(&case.config, 1, &device, &optimizer)?;
         Ok(Self { replica, tokens })
     }
@@ -219,17 +176,6 @@ impl Ours {
     }
 }
 
-/// How PyTorch runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    /// Eager, with an optimiser that goes through the parameters one by one.
-    Plain,
-    /// Eager, with the fused optimiser.
-    Fused,
-    /// Compiled, with the fused optimiser.
-    Compiled,
-}
-
 /// PyTorch's side, in a process of its own.
 struct Theirs {
     child: Child,
@@ -238,19 +184,15 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn start(arguments: &Arguments, folder: &Path, mode: Mode) -> Result<Self> {
-        let flag = |on: bool| if on { "1" } else { "0" };
+    /// With the fused optimiser, or with one that goes through the parameters one by one.
+    fn start(arguments: &Arguments, folder: &Path, fused: bool) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pytorch_step.py");
         let mut child = Command::new(&arguments.python)
             .arg(script)
             .args(["--threads", &arguments.threads.to_string()])
-            .args(["--fused", flag(mode != Mode::Plain)])
-            .args(["--compile", flag(mode == Mode::Compiled)])
-            .args(["--device", if arguments.card.is_some() { "cuda:0" } else { "cpu" }])
+            .args(["--fused", if fused { "1" } else { "0" }])
             .arg("--folder")
             .arg(folder)
-            // Its own libtorch, not the one that this process was started with.
-            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

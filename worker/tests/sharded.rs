@@ -12,8 +12,8 @@ use member::{Theta, span_of};
 use plan::event::EXIT_LOST;
 use plan::model::{Llama, LlamaConfig};
 use plan::spec::{
-    BatchSpec, CardSpec, DeviceSpec, IslandSpec, OptimizerSpec, PipelineCompression, RankSpec,
-    Sharding, StageSpec,
+    BatchSpec, CardSpec, DeviceSpec, IslandSpec, OptimizerSpec, PipelineCompression, Precision,
+    RankSpec, Sharding, StageSpec,
 };
 use sparseloco::Layout;
 use worker::devices::{Devices, DevicesSetup, Values};
@@ -58,6 +58,8 @@ struct Shape {
     batches: Vec<u32>,
     /// Devices of a process.
     devices: usize,
+    /// Every device.
+    device: DeviceSpec,
 }
 
 fn shape(tensor: u32, layers: &[u32], batches: &[u32]) -> Shape {
@@ -68,6 +70,7 @@ fn shape(tensor: u32, layers: &[u32], batches: &[u32]) -> Shape {
         compression: None,
         batches: batches.to_vec(),
         devices: 1,
+        device: DeviceSpec::Cpu { threads: 1, speed: 1.0 },
     }
 }
 
@@ -79,8 +82,8 @@ impl Shape {
     fn island(&self) -> IslandSpec {
         let count = self.tensor as usize * self.layers.len() * self.batches.len();
         let card = CardSpec {
-            product: "cpu".into(),
-            device: DeviceSpec::Cpu { threads: 1, speed: 1.0 },
+            product: "any".into(),
+            device: self.device,
             memory_bytes: 1,
             planned_bytes: 1,
         };
@@ -296,6 +299,33 @@ fn loss_and_every_gradient_are_those_of_the_unsharded_model() {
             assert!(apart < 1e-5, "{shape:?}, tied: {tied}: a gradient differs by {apart}");
             assert_eq!(state.theta, start.theta, "{shape:?}: nothing is lost on the way");
         }
+    }
+}
+
+/// All parts are on one card, which no plan does: whether values come whole from one position to the
+/// other can be asked without a second card. `bench/gpu/check.py` reads the figures.
+#[test]
+fn loss_and_every_gradient_are_those_of_the_unsharded_model_on_a_card_too() {
+    if tch::Cuda::device_count() == 0 {
+        return;
+    }
+    let device = DeviceSpec::Cuda { index: 0, precision: Precision::F32 };
+    let model = model(true);
+    let start = start(&model);
+    let expected = train(&model, &Shape { device, ..whole() }, &start, 1, 0.0);
+    let states = shapes().into_iter().map(|shape| {
+        let state = train(&model, &Shape { device, ..shape.clone() }, &start, 1, 0.0);
+        let loss = (state.losses[0] / expected.losses[0] - 1.0).abs();
+        (loss, worst(&model, &state.moments[0], &expected.moments[0]), shape)
+    });
+    let states: Vec<_> = states.collect();
+    let largest =
+        |of: &dyn Fn(&(f64, f64, Shape)) -> f64| states.iter().map(of).fold(0.0, f64::max);
+    println!("figure cuda_f32.sharded_loss_differs_by {:.2e} -", largest(&|state| state.0));
+    println!("figure cuda_f32.sharded_gradient_differs_by {:.2e} -", largest(&|state| state.1));
+    for (loss, apart, shape) in states {
+        assert!(loss < 1e-5, "{shape:?}: the loss differs by {loss}");
+        assert!(apart < 1e-3, "{shape:?}: a gradient differs by {apart}");
     }
 }
 
