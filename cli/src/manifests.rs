@@ -19,7 +19,7 @@ use pretrained::{Folder, ImportError};
 
 use crate::measured::Measured;
 
-pub(crate) use files::manifests as texts;
+pub use files::manifests as texts;
 
 /// CPU threads of one emulated card: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;

@@ -29,10 +29,7 @@ pub(super) async fn make(
 ) -> Result<View, ClusterError> {
     let wanted = match &args.name {
         Some(name) => named(cluster, name, tell).await?,
-        None => {
-            let texts = args.files.iter().map(|path| manifests::read(path));
-            completed(cluster, texts.collect::<Result<Vec<_>, _>>()?).await?
-        }
+        None => completed(cluster, manifests::texts(&args.files)?).await?,
     };
     let Manifests { run, mut islands, selectors, .. } = manifests::of_cluster(&wanted)?;
     let wanted = Documents::of(&wanted);

@@ -31,7 +31,8 @@ pub struct Proposed {
 /// When a file cannot be read or says something wrong, when no cards make an island, or when a
 /// proposal is too large for one.
 pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, ManifestError> {
-    let RunAlone { run, islands } = manifests::run(&args.files)?;
+    let RunAlone { run, islands, passed_over } = manifests::run(&args.files)?;
+    passed_over.iter().for_each(|note| tell(note));
     let found = manifests::nodes(&args.nodes)?;
     let records = manifests::records(&args.capability)?;
     found.notes.iter().for_each(|note| tell(note));

@@ -16,7 +16,7 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 ///
 /// # Errors
 /// When one of them cannot be read or is no text.
-pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<(String, String)>, ManifestError> {
+pub fn manifests(paths: &[PathBuf]) -> Result<Vec<(String, String)>, ManifestError> {
     let mut texts = Vec::new();
     for path in paths {
         let files = if path.is_dir() { folder(path)? } else { vec![path.clone()] };

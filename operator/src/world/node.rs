@@ -84,7 +84,7 @@ impl NodeFacts {
         let found = of_object(object.clone(), devices);
         let own = object.metadata.labels.take().unwrap_or_default();
         let (machine, labels, unusable, notes) = match found {
-            Ok(Usable { node, labels, notes }) => (node, labels, None, notes),
+            Ok(Usable { node, labels, notes, .. }) => (node, labels, None, notes),
             Err(why) => {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 let (topology, links) = (Topology::default(), Links::default());

@@ -27,7 +27,7 @@ pub(super) enum Place {
 
 /// No trained model is where one was looked for.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub(super) enum PlaceError {
     /// There is none.
     #[error(
         "failed to find a trained model in {}: name the folder of a run, of a checkpoint, or of a \
