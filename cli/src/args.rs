@@ -182,7 +182,7 @@ pub struct PrepareArgs {
     /// Field of JSON objects, or column of .parquet files, that has the text.
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub text_field: String,
-    /// Read files of these extensions as text, whatever they are, JSON as it stands included; `-` is
+    /// Read files of these extensions as text whatever they are, raw JSON included; `-` is
     /// standard input.
     #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "EXT")]
     pub as_text: Vec<String>,

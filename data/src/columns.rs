@@ -23,6 +23,9 @@ pub(crate) struct Column {
     at: usize,
 }
 
+/// Takes a row's text, if it has one; an error ends the reading.
+pub(crate) type ReceiveRow<'a, E> = &'a mut dyn FnMut(Option<&[u8]>) -> Result<(), E>;
+
 /// A file that has no such column: what to say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoColumn(pub(crate) String);
@@ -47,10 +50,7 @@ impl Column {
     }
 
     /// Hands every row's text to `receive`, `None` where the row has none.
-    pub(crate) fn read<E: From<io::Error>>(
-        &self,
-        receive: &mut dyn FnMut(Option<&[u8]>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn read<E: From<io::Error>>(&self, receive: ReceiveRow<'_, E>) -> Result<(), E> {
         for group in 0..self.file.num_row_groups() {
             let group = self.file.get_row_group(group).map_err(broken)?;
             let reader = group.get_column_reader(self.at).map_err(broken)?;

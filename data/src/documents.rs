@@ -233,7 +233,7 @@ fn hand_over_pieces<E>(text: &[u8], receive: Receive<'_, E>) -> Result<u64, Read
     let mut rest = text;
     let mut invalid = 0;
     while !rest.is_empty() {
-        // One of just so many bytes is cut as in a file, where it is not known that nothing follows.
+        // Just so many bytes are cut as in a file, of which it is not known that nothing follows.
         let fits = rest.len() < DOCUMENT_BYTES;
         let cut = if fits { rest.len() } else { cut_before(rest, DOCUMENT_BYTES) };
         invalid += hand_over(&rest[..cut], receive)?;

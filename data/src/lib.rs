@@ -22,6 +22,8 @@ mod sampler;
 mod shards;
 mod streams;
 mod tokenizer;
+#[cfg(test)]
+mod wrappings;
 
 pub use content::without_mark;
 pub use corpus::{Check, Corpus, CorpusError, ShardId, Split, patiently};

@@ -128,7 +128,7 @@ fn read_lines<E: From<io::Error>>(
             };
             read_values(raw, field, &mut on_line)?;
         } else {
-            hand_over(number, raw, bytes, too_long, field, receive)?;
+            hand_over(Stored { number, raw, bytes, too_long }, field, receive)?;
         }
     }
     Ok(())
@@ -143,16 +143,21 @@ fn read_values<E: From<io::Error>>(
     for number in 1.. {
         let Some((bytes, end)) = values.next()? else { break };
         let (raw, too_long) = (values.value.as_slice(), end == End::TooLong);
-        hand_over(number, raw, bytes, too_long, field, receive)?;
+        hand_over(Stored { number, raw, bytes, too_long }, field, receive)?;
     }
     Ok(())
 }
 
-fn hand_over<E>(
+/// A record as it is stored.
+struct Stored<'a> {
     number: u64,
-    raw: &[u8],
+    raw: &'a [u8],
     bytes: u64,
     too_long: bool,
+}
+
+fn hand_over<E>(
+    Stored { number, raw, bytes, too_long }: Stored<'_>,
     field: &str,
     receive: Receive<'_, E>,
 ) -> Result<(), E> {

@@ -15,7 +15,10 @@ fn stock(root: &Path, wanted: Wanted<'_>) -> (Vec<String>, String) {
     (names, inventory.tallies[0].passed().to_string())
 }
 
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
+fn folder(files: Files<'_>) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
         let path = folder.path().join(name);
@@ -42,7 +45,7 @@ fn what_stands_beside_records_is_not_the_corpus() {
     let data = ("data/a.jsonl", RECORDS);
     let readme = ("README.md", card.as_str());
     let settings = ("settings.json", "{\n  \"version\": 1\n}\n");
-    let table: [(&[(&str, &str)], &[&str], &str); 6] = [
+    let table: [(Files<'_>, &[&str], &str); 6] = [
         (&[data, readme, ("load.py", "x")], &["data/a.jsonl"], ".md beside records"),
         (&[data, ("a.txt", "x"), ("LICENSE.txt", "x")], &["a.txt", "data/a.jsonl"], ".txt beside"),
         (&[("a.json", RECORDS), readme], &["a.json"], ".md beside records"),
@@ -110,8 +113,8 @@ fn a_cache_of_links_is_read_by_the_names_of_the_links_and_each_file_once() {
     symlink("../blobs", root.join("snapshots/again")).unwrap();
     let (read, passed) = stock(root, WANTED);
     assert_eq!(read, ["snapshots/abc/train.jsonl"]);
-    let said = "2 .md beside records (16 bytes), 1 without extension (3 bytes), 2 hidden, 1 links to \
-                folders (give those as inputs), 2 links to nothing, 1 links to files that are read \
+    let said = "2 .md beside records (16 bytes), 1 without extension (3 bytes), 2 hidden, 1 links \
+                to folders (give those as inputs), 2 links to nothing, 1 links to files that are read \
                 anyway";
     assert_eq!(passed, said);
     assert_eq!(stock(&root.join("snapshots/abc"), WANTED).0, ["train.jsonl"]);

@@ -9,13 +9,16 @@ use tempfile::TempDir;
 use super::*;
 use crate::{Corpus, CorpusError};
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 struct Fixture {
     folder: TempDir,
     options: PrepareOptions,
 }
 
 impl Fixture {
-    fn new(files: &[(&str, &[u8])]) -> Self {
+    fn new(files: Files<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("in");
         fs::create_dir(&input).unwrap();
@@ -123,7 +126,7 @@ fn one_document_cannot_be_divided_but_trained_on() {
 
 #[test]
 fn empty_data_is_refused_and_leaves_nothing() {
-    let table: [(&[(&str, &[u8])], &str); 6] = [
+    let table: [(Files<'_>, &str); 6] = [
         (&[], "no text found in 0 files: give text"),
         (&[("empty.txt", b"")], "1 files: give text"),
         (&[("picture.txt", b"\0\0\0\0")], "(passed over: 1 .txt, binary (4 bytes))"),
@@ -178,7 +181,7 @@ fn what_was_left_out_is_counted_and_said() {
 fn an_input_of_which_most_is_not_read_is_refused_unless_it_is_asked_for() {
     let text = b"a text of some length\n{\"text\": \"x\"}\n";
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n";
-    let table: [(&[(&str, &[u8])], &str); 5] = [
+    let table: [(Files<'_>, &str); 5] = [
         (&[("a.txt", text), ("b.csv", &[b'a'; 50])], "1 .csv (50 bytes)"),
         (&[("a.txt", text), ("b.rs", &[0; 50])], "1 .rs, binary (50 bytes)"),
         (&[("a.jsonl", text)], "the first is line 1 of"),

@@ -129,15 +129,16 @@ fn the_fields_of_a_record_are_named_and_bounded() {
 
 proptest! {
     #[test]
-    fn any_text_comes_back_from_any_shape(texts in proptest::collection::vec(any::<String>(), 1..6)) {
-        let records: Vec<_> =
-            texts.iter().map(|text| serde_json::json!({ "n": { "t": text }, "text": text })).collect();
+    fn any_text_comes_back_from_any_shape(
+        texts in proptest::collection::vec(any::<String>(), 1..6),
+    ) {
+        let record = |text: &String| serde_json::json!({ "n": { "t": text }, "text": text });
+        let records: Vec<_> = texts.iter().map(record).collect();
         let lines: Vec<_> = records.iter().map(ToString::to_string).collect();
         let pretty: Vec<_> = records.iter().map(|record| format!("{record:#}")).collect();
         let whole = serde_json::Value::Array(records);
-        for input in [
-            lines.join("\n"), lines.concat(), pretty.join("\n"), whole.to_string(), format!("{whole:#}"),
-        ] {
+        let (array, tall) = (whole.to_string(), format!("{whole:#}"));
+        for input in [lines.join("\n"), lines.concat(), pretty.join("\n"), array, tall] {
             let found: Vec<_> = results(input.as_bytes()).into_iter().map(Result::unwrap).collect();
             prop_assert_eq!(&found, &texts, "{}", input);
         }

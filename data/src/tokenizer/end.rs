@@ -88,6 +88,8 @@ enum Said {
     Ids(Vec<u32>),
 }
 
+type Reading = fn(&Value) -> Option<Said>;
+
 /// The token that ends a document, by name and id.
 pub(super) fn find(
     tokens: &Tokens<'_>,
@@ -137,7 +139,7 @@ fn beside(path: &Path) -> Result<Vec<(&'static str, Said)>, TokenizerError> {
     if path.file_name().is_none_or(|name| name != TOKENIZER_FILE) {
         return Ok(Vec::new());
     }
-    let table: [(&str, fn(&Value) -> Option<Said>); 3] = [
+    let table: [(&str, Reading); 3] = [
         ("tokenizer_config.json", said_name),
         ("special_tokens_map.json", said_name),
         ("config.json", said_ids),

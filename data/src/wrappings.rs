@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use data::{Corpus, PrepareOptions, Split, TokenizerChoice, prepare};
+use crate::{Corpus, PrepareOptions, Split, TokenizerChoice, prepare};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::basic::{BrotliLevel, Compression as Codec, GzipLevel, ZstdLevel};
@@ -307,4 +307,32 @@ fn one_corpus_in_any_wrapping_gives_the_same_tokens_or_names_what_it_leaves_out(
     assert_eq!(wrong, Vec::<String>::new());
     assert!(all >= 12);
     drop(reader);
+}
+
+#[test]
+fn a_parquet_file_that_was_changed_or_cut_off_is_read_or_refused() {
+    let texts: Vec<_> = (0..200).map(|at| format!("text {at} of some length\n")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("a.parquet"), folder.path().join("out"));
+    let mut options = PrepareOptions::new(vec![input.clone()], TokenizerChoice::Byte, out.clone());
+    options.allow_passed_over = true;
+    for (_, codec) in codecs() {
+        let properties = WriterProperties::builder().set_compression(codec).build();
+        let whole = parquet(&texts, "text", properties, true);
+        for step in 0..60 {
+            let mut bytes = whole.clone();
+            // Every place of the end, which has the lengths of everything, and some of the rest.
+            let at = (step * 7919) % bytes.len();
+            let near_end = bytes.len() - 1 - (step * 13) % 600;
+            match step % 3 {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 0x55,
+                _ => bytes[near_end] ^= 0xff,
+            }
+            fs::write(&input, bytes).unwrap();
+            if prepare(&options, &mut |_| {}).is_ok() {
+                fs::remove_dir_all(&out).unwrap();
+            }
+        }
+    }
 }
