@@ -139,7 +139,7 @@ pub(super) fn idle(objects: Vec<Object>, held: &Held, own: &BTreeSet<Key>) -> Id
     for object in objects {
         let name = object.metadata.name.clone().unwrap_or_default();
         let taints = taints(&object);
-        let Usable { mut node, labels, notes } = match api::nodes::of_object(object, None) {
+        let Usable { mut node, labels, notes, .. } = match api::nodes::of_object(object, None) {
             Ok(usable) => usable,
             Err(why) => {
                 found.told.entry(why).or_default().push(name);
