@@ -95,8 +95,8 @@ fn what_is_proposed_can_be_planned() {
     let summary = "proposed 2 islands with 48 cards of 3823.1 GiB together, 0 cards left out";
     assert_eq!(made.summary, summary);
     assert!(told[0].starts_with("left out NVIDIA-Unheard-Of,"), "{told:?}");
-    let reason = "# 3 nodes of zone west: joined because the model does not fit in fewer with enough \
-                  memory\n";
+    let reason = "# 3 nodes of zone west: joined because the model does not fit in fewer with \
+                  enough memory\n";
     assert!(made.manifests.contains(reason), "{}", made.manifests);
     write(&folder, "islands.yaml", &made.manifests);
     let expected = [["e1", "e2", "e3"], ["w1", "w2", "w3"]].map(|nodes| nodes.map(str::to_owned));

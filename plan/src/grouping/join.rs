@@ -182,7 +182,7 @@ impl<'a> Joining<'a> {
                 let Some(compared) = self.compare(&[&standing[at], &group]) else { continue };
                 let gain = compared.together - compared.apart;
                 let known = group.apart;
-                group.apart = closer(known, compared);
+                group.apart = Some(closer(known, compared));
                 if gain > 0.0 && best.is_none_or(|(most, ..)| gain > most) {
                     best = Some((gain, at, compared));
                 }
@@ -228,9 +228,9 @@ impl<'a> Joining<'a> {
 }
 
 /// Of two comparisons the one in which being together loses least.
-pub(super) fn closer(known: Option<Compared>, next: Compared) -> Option<Compared> {
+pub(super) fn closer(known: Option<Compared>, next: Compared) -> Compared {
     let share = |compared: &Compared| compared.together / compared.apart;
-    Some(known.filter(|known| share(known) >= share(&next)).unwrap_or(next))
+    known.filter(|known| share(known) >= share(&next)).unwrap_or(next)
 }
 
 /// All as one, without a reason.

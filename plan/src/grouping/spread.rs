@@ -18,6 +18,11 @@ impl Joining<'_> {
     /// Makes islands of like groups, of which at least so many are one: of so many each, or of
     /// more where all together then make more tokens a second. The rest comes back as it is.
     pub(super) fn spread(&mut self, class: Vec<Group>, least: usize) -> (Vec<Group>, Vec<Group>) {
+        if class.len() == least {
+            // There is nothing to choose.
+            let whole = Split { sizes: vec![least], speed: None };
+            return self.islands(class, &whole, (least, None));
+        }
         let most = (1..=class.len()).rev().find(|count| {
             let memory = class[0].memory.saturating_mul(*count as u64);
             self.allows(memory)
@@ -32,7 +37,7 @@ impl Joining<'_> {
             }
             let next = self.split(&class, size, most);
             let compared = self.grown(&class, least, size);
-            closest = compared.map_or(closest, |compared| closer(closest, compared));
+            closest = compared.map(|compared| closer(closest, compared)).or(closest);
             if next.speed > best.speed {
                 (best, misses) = (next, 0);
             } else {
@@ -60,7 +65,7 @@ impl Joining<'_> {
                 let compared = self.compare(&own.iter().collect::<Vec<_>>());
                 island.why.extend(compared.map(Why::Faster));
             } else if least == 1 {
-                island.apart = closest.map_or(own[0].apart, |next| closer(own[0].apart, next));
+                island.apart = closest.map(|next| closer(own[0].apart, next)).or(own[0].apart);
             }
             islands.push(island);
         }
@@ -76,28 +81,37 @@ impl Joining<'_> {
     }
 
     /// As many islands of a size as there can be. Groups that are left over go to them, too, where
-    /// that makes more tokens a second than those make by themselves.
+    /// that makes more tokens a second than those make by themselves; and where the planner was
+    /// asked enough, for cards of an island are better than cards of none.
     fn split(&mut self, class: &[Group], size: usize, most: usize) -> Split {
         let count = class.len() / size;
         let even = (class.len() / count).min(most);
-        let floor =
-            if self.of_size(class, even) >= self.of_size(class, size) { even } else { size };
+        let larger =
+            self.is_one(class, even) && self.of_size(class, even) >= self.of_size(class, size);
+        let floor = if larger { even } else { size };
         let mut extra = class.len() - count * floor;
         let alone = if size > 1 { self.of_size(class, 1).unwrap_or(0.0) } else { 0.0 };
         let mut sizes = vec![floor; count];
-        let mut speed = self.of_size(class, floor).map(|speed| speed * count as f64);
-        if floor < most
-            && let (Some(more), Some(less)) =
-                (self.of_size(class, floor + 1), self.of_size(class, floor))
-            && more > less + alone
-        {
-            let larger = extra.min(count);
-            sizes[..larger].fill(floor + 1);
-            extra -= larger;
-            speed = speed.map(|speed| speed + larger as f64 * (more - less));
+        let less = self.of_size(class, floor);
+        let mut speed = less.map(|speed| speed * count as f64);
+        if extra > 0 && floor < most && self.is_one(class, floor + 1) {
+            let more = self.of_size(class, floor + 1);
+            let gain = more.zip(less).map(|(more, less)| more - less);
+            if gain.is_none_or(|gain| gain > alone) {
+                let larger = extra.min(count);
+                sizes[..larger].fill(floor + 1);
+                extra -= larger;
+                speed = speed.zip(gain).map(|(speed, gain)| speed + larger as f64 * gain);
+            }
         }
         let rest = extra as f64 * alone;
         Split { sizes, speed: speed.map(|speed| speed + rest) }
+    }
+
+    /// Whether the first so many are an island.
+    fn is_one(&mut self, class: &[Group], size: usize) -> bool {
+        let island = joined(class[..size].iter());
+        self.stands(&island)
     }
 
     /// Tokens a second of an island of the first so many; `None` where it is none.
