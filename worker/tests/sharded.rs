@@ -302,8 +302,8 @@ fn loss_and_every_gradient_are_those_of_the_unsharded_model() {
     }
 }
 
-/// All parts are on one card, which no plan does: whether values come whole from one position to the
-/// other can be asked without a second card. `bench/gpu/check.py` reads the figures.
+/// All parts are on one card, which no plan does: whether values come whole from one position to
+/// the other can be asked without a second card. `bench/gpu/check.py` reads the figures.
 #[test]
 fn loss_and_every_gradient_are_those_of_the_unsharded_model_on_a_card_too() {
     if tch::Cuda::device_count() == 0 {
@@ -498,8 +498,8 @@ fn a_device_that_fails_lets_all_others_end_at_once_and_is_named_as_the_cause() {
     }
 }
 
-/// Only one rank knows that it is to stop: the others find it gone from the step, and hand over what
-/// was made before all the same.
+/// Only one rank knows that it is to stop: the others find it gone from the step, and hand over
+/// what was made before all the same.
 #[test]
 fn a_rank_that_leaves_its_step_takes_the_others_with_it_and_what_was_made_can_be_handed_over() {
     for (shape, culprit) in [

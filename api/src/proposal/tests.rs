@@ -122,11 +122,13 @@ fn islands_read_back_may_use_the_nodes_that_were_proposed_and_no_others() {
         cards: vec![NodeCard { product: "NVIDIA-L4".into(), memory: 24 << 30, measured: None }; 4],
         links: Links::default(),
     };
-    let nodes = [node("a", "east"), node("b", "east"), node("c", "west")];
+    let nodes = [("a", "east"), ("b", "east"), ("c", "west"), ("d", "west"), ("e", "north")];
+    let nodes = nodes.map(|(name, zone)| node(name, zone));
     let labels =
         |node: &Node| BTreeMap::from([(HOSTNAME.to_owned(), node.name.replace(".example", ""))]);
-    let hostnames = BTreeMap::from([("a.example", "a"), ("b.example", "b"), ("c.example", "c")]);
-    let wishes = wish(Some(90 << 30));
+    let names = ["a", "b", "c", "d", "e"].map(|name| (format!("{name}.example"), name));
+    let hostnames = names.iter().map(|(name, host)| (name.as_str(), *host)).collect();
+    let wishes = wish(Some(180 << 30));
     let grouping = propose(&nodes, &wishes, &Any);
     assert_eq!(grouping.proposals.len(), 2);
     for proposal in grouping.proposals {
