@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::basic::Type as PhysicalType;
 use parquet::column::reader::ColumnReader;
@@ -30,14 +31,18 @@ pub(crate) type ReceiveRow<'a, E> = &'a mut dyn FnMut(Option<&[u8]>) -> Result<(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoColumn(pub(crate) String);
 
-fn broken(error: ParquetError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+/// Asks the reader of Parquet, which panics on some files whose figures contradict each other.
+fn ask<T>(question: impl FnOnce() -> Result<T, ParquetError>) -> io::Result<T> {
+    let answer = catch_unwind(AssertUnwindSafe(question)).unwrap_or_else(|_| {
+        Err(ParquetError::General("the figures in it contradict each other".to_owned()))
+    });
+    answer.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 impl Column {
     /// Finds the column called `field`.
     pub(crate) fn open(file: File, field: &str) -> io::Result<Result<Self, NoColumn>> {
-        let file = SerializedFileReader::new(file).map_err(broken)?;
+        let file = ask(|| SerializedFileReader::new(file))?;
         let found = find(file.metadata().file_metadata().schema_descr(), field);
         Ok(found.map(|at| Self { file, at }))
     }
@@ -52,17 +57,16 @@ impl Column {
     /// Hands every row's text to `receive`, `None` where the row has none.
     pub(crate) fn read<E: From<io::Error>>(&self, receive: ReceiveRow<'_, E>) -> Result<(), E> {
         for group in 0..self.file.num_row_groups() {
-            let group = self.file.get_row_group(group).map_err(broken)?;
-            let reader = group.get_column_reader(self.at).map_err(broken)?;
+            let group = ask(|| self.file.get_row_group(group))?;
+            let reader = ask(|| group.get_column_reader(self.at))?;
             let ColumnReader::ByteArrayColumnReader(mut reader) = reader else {
                 return Err(io::Error::other("its column changed its type").into());
             };
             let there = group.metadata().column(self.at).column_descr().max_def_level();
             loop {
                 let (mut values, mut levels) = (Vec::new(), Vec::new());
-                let (rows, _, _) = reader
-                    .read_records(BATCH_ROWS, Some(&mut levels), None, &mut values)
-                    .map_err(broken)?;
+                let (rows, _, _) =
+                    ask(|| reader.read_records(BATCH_ROWS, Some(&mut levels), None, &mut values))?;
                 if rows == 0 {
                     break;
                 }
