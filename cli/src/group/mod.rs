@@ -33,10 +33,10 @@ pub struct Proposed {
 /// When a file cannot be read or says something wrong, when no cards make an island, or when a
 /// proposal is too large for one.
 pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, ManifestError> {
-    let RunAlone { run, islands } = manifests::run(&args.files)?;
-    let found = manifests::nodes(&args.nodes)?;
+    let RunAlone { run, islands, passed_over } = manifests::run(&args.files)?;
+    let found = manifests::nodes(&args.nodes)?.without_tainted();
     let records = manifests::records(&args.capability)?;
-    found.notes.iter().for_each(|note| tell(note));
+    passed_over.iter().chain(&found.notes).for_each(|note| tell(note));
     if islands > 0 {
         tell(&format!(
             "islands are proposed anew, the {islands} in the files are passed over: leave them \
