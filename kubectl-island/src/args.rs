@@ -93,7 +93,8 @@ pub struct ClusterPlanArgs {
     #[arg(value_name = "ISLAND", value_parser = island,
           required_unless_present = "files", conflicts_with = "files")]
     pub name: Option<String>,
-    /// Manifests: a TrainingRun, ComputeIslands of it, or both, in any number of files.
+    /// Manifests: a TrainingRun, ComputeIslands of it, or both, in any number of files and
+    /// folders; `-` is standard input.
     #[arg(short = 'f', long = "file", num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Accepted as kubectl users type it: nothing is ever written.

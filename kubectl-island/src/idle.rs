@@ -1,20 +1,16 @@
 //! Which cards of a cluster are idle: what nodes offer, less what pods hold and what plans have set
-//! aside.
+//! aside. What counts is decided by `api::occupancy`, as for the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use api::island::{ComputeIsland, PlanPhase, Toleration};
-use api::nodes::Usable;
-use api::selector::NodeSelector;
-use k8s_openapi::api::core::v1::{Container, Node as Object, Pod, PodSpec};
+use api::island::ComputeIsland;
+use api::nodes::{Devices, Slice, Usable};
+use api::occupancy::{self, Claims, Taint};
+use k8s_openapi::api::core::v1::{Node as Object, Pod};
+use k8s_openapi::jiff::Timestamp;
 use plan::cluster::Node;
 
-use super::pods;
-
-/// The resource that NVIDIA's device plugin offers whole cards as, and its own taint, which
-/// Kubernetes lets pods tolerate that ask for cards.
-const GPU: &str = "nvidia.com/gpu";
 /// Holders and nodes that a sentence names.
 const NAMED: usize = 4;
 
@@ -39,60 +35,48 @@ impl fmt::Display for Holder {
 
 /// Cards held on each node, by whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Held(BTreeMap<String, BTreeMap<Holder, u32>>);
+pub(super) struct Held {
+    nodes: BTreeMap<String, BTreeMap<Holder, u32>>,
+    /// When cards of a node last went to or came from pods of no island, as these say it: of pods
+    /// that were deleted nothing is known.
+    changed: BTreeMap<String, Timestamp>,
+}
 
 impl Held {
     /// By pods that have not ended, and by plans whose pods are not there yet.
     pub(super) fn of(pods: &[Pod], islands: &[ComputeIsland]) -> Self {
         let mut held = Self::default();
         for pod in pods {
-            let Some((node, holder, cards)) = holding(pod) else { continue };
-            let count = held.0.entry(node).or_default().entry(holder).or_default();
-            *count = count.saturating_add(cards);
+            held.take(pod);
         }
-        for (node, island, cards) in islands.iter().flat_map(promised) {
-            let holder = Holder::Island(island);
-            let count = held.0.entry(node).or_default().entry(holder).or_default();
-            *count = cards.max(*count);
+        for island in islands {
+            let plan = island.status.as_ref().and_then(|status| status.plan.as_ref());
+            for (node, cards) in plan.map(occupancy::promised).into_iter().flatten() {
+                let on = held.nodes.entry(node.to_owned()).or_default();
+                let count = on.entry(Holder::Island(key(island))).or_default();
+                *count = cards.max(*count);
+            }
         }
         held
     }
-}
 
-/// A pod's node, who it is, and its cards.
-fn holding(pod: &Pod) -> Option<(String, Holder, u32)> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let spec = pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed")))?;
-    let (node, cards) = (spec.node_name.clone()?, cards(spec));
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let holder = match pods::island(pod) {
-        Some(island) => Holder::Island((namespace, island.to_owned())),
-        None => Holder::Pod((namespace, pod.metadata.name.clone().unwrap_or_default())),
-    };
-    (cards > 0).then_some((node, holder, cards))
-}
-
-/// Cards that a pod asks for: of containers together, or of the init container with the most.
-fn cards(spec: &PodSpec) -> u32 {
-    let of = |container: &Container| {
-        let limits = container.resources.as_ref()?.limits.as_ref()?;
-        limits.get(GPU)?.0.parse::<u32>().ok()
-    };
-    let together = spec.containers.iter().filter_map(of).fold(0, u32::saturating_add);
-    together.max(spec.init_containers.iter().flatten().filter_map(of).max().unwrap_or(0))
-}
-
-/// What a plan has set aside, rank by rank summed over a node.
-fn promised(island: &ComputeIsland) -> Vec<(String, Key, u32)> {
-    let plan = island.status.as_ref().and_then(|status| status.plan.as_ref());
-    let holds = [PlanPhase::Planned, PlanPhase::Starting, PlanPhase::Running];
-    let mut nodes: BTreeMap<&str, u32> = BTreeMap::new();
-    for rank in plan.filter(|plan| holds.contains(&plan.phase)).iter().flat_map(|it| &it.ranks) {
-        let count = nodes.entry(&rank.node).or_default();
-        *count = count.saturating_add(rank.count);
+    fn take(&mut self, pod: &Pod) {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        if let Some(holding) = occupancy::holding(pod) {
+            let holder = match holding.island {
+                Some(island) => Holder::Island((namespace, island)),
+                None => Holder::Pod((namespace, pod.metadata.name.clone().unwrap_or_default())),
+            };
+            let on = self.nodes.entry(holding.node).or_default();
+            let count = on.entry(holder).or_default();
+            *count = count.saturating_add(holding.cards);
+        }
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        if let (Some(node), Some(changed)) = (node, occupancy::changed(pod)) {
+            let last = self.changed.entry(node).or_insert(changed);
+            *last = changed.max(*last);
+        }
     }
-    let key = key(island);
-    nodes.into_iter().map(|(node, cards)| (node.to_owned(), key.clone(), cards)).collect()
 }
 
 /// An island's namespace and name.
@@ -106,16 +90,10 @@ pub(super) fn key(island: &ComputeIsland) -> Key {
 pub(super) struct Free {
     pub node: Node,
     labels: BTreeMap<String, String>,
-    /// Taints that keep pods away: key, value, effect.
-    taints: Vec<(String, String, String)>,
-}
-
-impl Free {
-    fn admits(&self, tolerations: &[Toleration]) -> bool {
-        self.taints.iter().all(|(key, value, effect)| {
-            key == GPU || tolerations.iter().any(|it| it.tolerates(key, value, effect))
-        })
-    }
+    taints: Vec<Taint>,
+    /// Cards that the planned islands hold there now.
+    own: u32,
+    changed: Option<Timestamp>,
 }
 
 /// What there is to plan with.
@@ -134,64 +112,91 @@ pub(super) struct Idle {
 }
 
 /// The idle cards of nodes, where islands of `own` hold none: they are planned anew.
-pub(super) fn idle(objects: Vec<Object>, held: &Held, own: &BTreeSet<Key>) -> Idle {
+pub(super) fn idle(
+    objects: Vec<Object>,
+    slices: &[Slice],
+    held: &Held,
+    own: &BTreeSet<Key>,
+) -> Idle {
+    let mut devices: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
+    for slice in slices {
+        devices.entry(&slice.node).or_default().push(slice);
+    }
     let mut found = Idle::default();
     for object in objects {
         let name = object.metadata.name.clone().unwrap_or_default();
-        let taints = taints(&object);
-        let Usable { mut node, labels, notes, .. } = match api::nodes::of_object(object, None) {
-            Ok(usable) => usable,
-            Err(why) => {
-                found.told.entry(why).or_default().push(name);
-                continue;
-            }
-        };
-        for note in notes {
-            found.told.entry(note).or_default().push(name.clone());
-        }
-        found.nodes += 1;
-        found.cards += node.cards.len();
-        let mut taken = 0_u32;
-        for (holder, cards) in held.0.get(&name).into_iter().flatten() {
-            if matches!(holder, Holder::Island(key) if own.contains(key)) {
-                continue;
-            }
-            taken = taken.saturating_add(*cards);
-            *found.held.entry(holder.clone()).or_default() += cards;
-        }
-        node.cards.truncate(node.cards.len().saturating_sub(taken as usize));
-        if !node.cards.is_empty() {
-            found.free.push(Free { node, labels, taints });
+        let own_slices = devices.get(name.as_str()).into_iter().flatten();
+        // Some are missing while the driver writes them: labels count as long.
+        let devices = Devices::of(own_slices.copied());
+        match api::nodes::of_object(object, devices.as_ref()) {
+            Ok(usable) => found.put(usable, held, own),
+            Err(why) => found.told.entry(why).or_default().push(name),
         }
     }
     found
 }
 
-fn taints(object: &Object) -> Vec<(String, String, String)> {
-    let all = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let keeps_away = all.filter(|taint| taint.effect != "PreferNoSchedule");
-    keeps_away
-        .map(|it| (it.key.clone(), it.value.clone().unwrap_or_default(), it.effect.clone()))
-        .collect()
-}
-
 impl Idle {
+    fn put(&mut self, usable: Usable, held: &Held, own: &BTreeSet<Key>) {
+        let Usable { mut node, labels, taints, notes } = usable;
+        for note in notes {
+            self.told.entry(note).or_default().push(node.name.clone());
+        }
+        self.nodes += 1;
+        self.cards += node.cards.len();
+        let mut claims = Claims { all: node.cards.len() as u32, ..Claims::default() };
+        for (holder, cards) in held.nodes.get(&node.name).into_iter().flatten() {
+            let sum = match holder {
+                Holder::Island(key) if own.contains(key) => &mut claims.own,
+                Holder::Island(_) => &mut claims.others,
+                Holder::Pod(_) => &mut claims.foreign,
+            };
+            *sum = sum.saturating_add(*cards);
+            if !matches!(holder, Holder::Island(key) if own.contains(key)) {
+                *self.held.entry(holder.clone()).or_default() += cards;
+            }
+        }
+        // Islands share the nodes of a plan, so that what has to settle is asked of each later.
+        let (left, _) = claims.left(None);
+        node.cards.truncate(left as usize);
+        if !node.cards.is_empty() {
+            let changed = held.changed.get(&node.name).copied();
+            self.free.push(Free { node, labels, taints, own: claims.own, changed });
+        }
+    }
+
     /// Cards that nobody holds.
     pub(super) fn count(&self) -> usize {
         self.free.iter().map(|free| free.node.cards.len()).sum()
     }
 
-    /// Names of nodes on which an island's pods may be.
-    pub(super) fn selected(
-        &self,
-        selector: Option<&NodeSelector>,
-        tolerations: &[Toleration],
-    ) -> BTreeSet<String> {
-        let may = |free: &&Free| {
-            selector.is_none_or(|selector| selector.selects(&free.labels))
-                && free.admits(tolerations)
-        };
-        self.free.iter().filter(may).map(|free| free.node.name.clone()).collect()
+    /// Names of nodes on which an island's pods may be, and what keeps them from others, a clause
+    /// each.
+    pub(super) fn selected(&mut self, island: &ComputeIsland, now: Timestamp) -> BTreeSet<String> {
+        let spec = &island.spec;
+        let name = island.metadata.name.clone().unwrap_or_default();
+        let cooldown = occupancy::cooldown(island);
+        let mut names = BTreeSet::new();
+        for free in &self.free {
+            let node = &free.node.name;
+            if !spec.node_selector.as_ref().is_none_or(|it| it.selects(&free.labels)) {
+                continue;
+            }
+            let settles = occupancy::settles(cooldown, free.changed, now);
+            let why = match (occupancy::kept_away(&free.taints, &spec.tolerations), settles) {
+                (Some(taint), _) => format!("tainted {taint}, which {name} does not tolerate"),
+                (None, Some(wait)) if free.own == 0 => format!(
+                    "its cards were in use lately, and count for {name} in {} s",
+                    wait.as_secs().max(1)
+                ),
+                _ => {
+                    names.insert(node.clone());
+                    continue;
+                }
+            };
+            self.told.entry(why).or_default().push(node.clone());
+        }
+        names
     }
 
     /// Who holds cards, and what is to be said of nodes, a sentence each.
@@ -221,6 +226,7 @@ fn some(mut names: Vec<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use api::island::Toleration;
     use serde_json::{Value, json};
 
     use super::*;
@@ -279,7 +285,7 @@ mod tests {
     fn left(held: &Held, own: &[&str]) -> Vec<(String, usize)> {
         let own = own.iter().map(|name| ("ml".to_owned(), (*name).to_owned())).collect();
         let nodes = vec![node("a", 8, plain()), node("b", 4, plain())];
-        let free = idle(nodes, held, &own).free.into_iter();
+        let free = idle(nodes, &[], held, &own).free.into_iter();
         free.map(|free| (free.node.name.clone(), free.node.cards.len())).collect()
     }
 
@@ -295,7 +301,7 @@ mod tests {
         assert_eq!(left(&held, &[]), [("a".into(), 5)]);
         assert_eq!(left(&held, &["lab"]), [("a".into(), 7)]);
         let nodes = vec![node("a", 8, plain()), node("b", 4, plain())];
-        let found = idle(nodes, &held, &BTreeSet::new());
+        let found = idle(nodes, &[], &held, &BTreeSet::new());
         assert_eq!((found.nodes, found.cards, found.count()), (2, 12, 5));
         let expected = "cards that are not idle: pod ml/much holds 9, island ml/lab holds 2, \
                         pod ml/other holds 1";
@@ -305,7 +311,9 @@ mod tests {
     #[test]
     fn a_plan_holds_its_cards_before_its_pods_are_there_and_not_twice() {
         let pods = [pod("lab-e1-r0", "a", 2, "Running", Some("lab"))];
-        for (phase, expected) in [("Starting", 5), ("Planned", 5), ("Waiting", 6), ("Failed", 6)] {
+        let phases =
+            [("Starting", 5), ("Planned", 5), ("Stopping", 5), ("Waiting", 6), ("Failed", 6)];
+        for (phase, expected) in phases {
             let held = Held::of(&pods, &[planned("lab", phase, "a", 3)]);
             assert_eq!(left(&held, &[])[0], ("a".into(), expected), "{phase}");
             assert_eq!(left(&held, &["lab"])[0], ("a".into(), 8), "{phase}");
@@ -317,21 +325,83 @@ mod tests {
         let taint = json!({"key": "team", "value": "x", "effect": "NoSchedule"});
         let soft = json!({"key": "team", "value": "x", "effect": "PreferNoSchedule"});
         let nodes = vec![node("a", 1, taint), node("b", 1, soft), node("c", 1, plain())];
-        let found = idle(nodes, &Held::default(), &BTreeSet::new());
-        let names = |tolerations: &[Toleration]| {
-            found.selected(None, tolerations).into_iter().collect::<Vec<_>>()
+        let found = idle(nodes, &[], &Held::default(), &BTreeSet::new());
+        let names = |tolerations: Vec<Toleration>| {
+            let mut island = planned("lab", "Waiting", "a", 1);
+            island.spec.tolerations = tolerations;
+            let mut found = found.clone();
+            let names: Vec<_> =
+                found.selected(&island, Timestamp::UNIX_EPOCH).into_iter().collect();
+            (names, found.notes())
         };
-        assert_eq!(names(&[]), ["b", "c"]);
+        let named =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let note = "node a: tainted team=x:NoSchedule, which lab does not tolerate".to_owned();
+        assert_eq!(names(vec![]), (named(&["b", "c"]), vec![note]));
         let key = Some("team".to_owned());
         let value = Some("x".to_owned());
-        assert_eq!(names(&[Toleration { key, value, ..Toleration::default() }]), ["a", "b", "c"]);
+        let tolerates = vec![Toleration { key, value, ..Toleration::default() }];
+        assert_eq!(names(tolerates), (named(&["a", "b", "c"]), vec![]));
+    }
+
+    #[test]
+    fn cards_are_known_by_the_driver_s_slices_before_labels() {
+        let mut unlabelled = node("a", 2, plain());
+        unlabelled.metadata.labels = None;
+        let card = json!({"name": "gpu-0", "attributes": {
+            "type": {"string": "gpu"}, "productName": {"string": "NVIDIA H100 80GB HBM3"},
+        }, "capacity": {"memory": {"value": "81559Mi"}}});
+        let slice = Slice::of(
+            serde_json::from_value(json!({"metadata": {"name": "a-x"}, "spec": {
+                "driver": "gpu.nvidia.com", "nodeName": "a",
+                "pool": {"name": "a", "generation": 1, "resourceSliceCount": 1},
+                "devices": [card, card],
+            }}))
+            .expect("a slice"),
+        );
+        let none = BTreeSet::new();
+        let without = idle(vec![unlabelled.clone()], &[], &Held::default(), &none);
+        assert_eq!(without.cards, 0);
+        let slices: Vec<Slice> = slice.into_iter().collect();
+        assert_eq!(idle(vec![unlabelled], &slices, &Held::default(), &none).cards, 2);
+    }
+
+    #[test]
+    fn cards_that_are_being_freed_for_a_pod_are_not_idle() {
+        let mut preempts = pod("urgent", "a", 3, "Pending", None);
+        preempts.spec.get_or_insert_default().node_name = None;
+        preempts.status.get_or_insert_default().nominated_node_name = Some("a".into());
+        assert_eq!(left(&Held::of(&[preempts], &[]), &[])[0], ("a".into(), 5));
+    }
+
+    #[test]
+    fn an_island_that_harvests_waits_until_cards_were_idle_for_its_cooldown() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut ended = pod("ended", "a", 2, "Succeeded", None);
+        ended.status.get_or_insert_default().start_time =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(1000)));
+        let held = Held::of(&[ended], &[]);
+        let mut island = planned("lab", "Waiting", "a", 1);
+        let nodes = || vec![node("a", 8, plain())];
+        let mut found = idle(nodes(), &[], &held, &BTreeSet::new());
+        assert_eq!(found.selected(&island, at(1001)).len(), 1, "it does not harvest");
+        let idles = json!({"policy": "Harvest", "cooldown": "5m"});
+        island.spec.idle = serde_json::from_value(idles).expect("idle");
+        assert_eq!(found.selected(&island, at(1100)).len(), 0);
+        let note = "node a: its cards were in use lately, and count for lab in 200 s";
+        assert_eq!(found.notes(), [note]);
+        assert_eq!(found.selected(&island, at(1300)).len(), 1);
+        let own = Held::of(&[pod("r0", "a", 2, "Running", Some("lab"))], &[]);
+        let held = Held { changed: held.changed, ..own };
+        let mut found = idle(nodes(), &[], &held, &[key(&island)].into());
+        assert_eq!(found.selected(&island, at(1100)).len(), 1, "its own cards are idle");
     }
 
     #[test]
     fn a_node_that_cannot_be_used_is_named_with_why() {
         let mut cordoned = node("a", 8, plain());
         cordoned.spec.get_or_insert_default().unschedulable = Some(true);
-        let found = idle(vec![cordoned], &Held::default(), &BTreeSet::new());
+        let found = idle(vec![cordoned], &[], &Held::default(), &BTreeSet::new());
         let [note] = &found.notes()[..] else { panic!("one note") };
         assert!(note.starts_with("node a: left out, cordoned"), "{note}");
     }

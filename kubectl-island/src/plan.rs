@@ -1,17 +1,17 @@
 //! `island plan`: what islands would do on the cards that are idle now. Nothing is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ::plan::planner::plan_run;
 use ::plan::request::Execution;
-use api::Manifests;
-use api::island::{ComputeIsland, Toleration};
-use api::run::TrainingRun;
+use api::island::ComputeIsland;
+use api::nodes::Slice;
+use api::{Manifests, Resources};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::ResourceSlice;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_yaml::Value;
 
 use super::args::ClusterPlanArgs;
 use super::connection::Cluster;
@@ -31,19 +31,19 @@ pub(super) async fn make(
         Some(name) => named(cluster, name, tell).await?,
         None => completed(cluster, manifests::texts(&args.files)?).await?,
     };
-    let Manifests { run, mut islands, selectors, .. } = manifests::of_cluster(&wanted)?;
+    let Manifests { run, mut islands, passed_over, .. } = manifests::of_cluster(&wanted)?;
     let wanted = Documents::of(&wanted);
-    for note in wanted.notes() {
-        tell(&note);
+    for note in passed_over.iter().chain(&wanted.notes()) {
+        tell(note);
     }
-    let idle = idle(cluster, &wanted.keys(&cluster.namespace)).await?;
+    let mut idle = idle(cluster, &wanted.keys(&cluster.namespace), tell).await?;
+    let now = Timestamp::now();
+    for island in &mut islands {
+        let named = |own: &&ComputeIsland| own.metadata.name.as_ref() == Some(&island.name);
+        island.nodes = wanted.0.islands.iter().find(named).map(|own| idle.selected(own, now));
+    }
     for note in idle.notes() {
         tell(&note);
-    }
-    let tolerations = wanted.tolerations();
-    for (island, selector) in islands.iter_mut().zip(&selectors) {
-        let tolerations = tolerations.get(island.name.as_str()).copied().unwrap_or_default();
-        island.nodes = Some(idle.selected(selector.as_ref(), tolerations));
     }
     let basis = Basis::Cluster { nodes: idle.nodes, cards: idle.cards, idle: idle.count() };
     let nodes = idle.free.into_iter().map(|free| free.node).collect();
@@ -75,17 +75,15 @@ async fn completed(
     mut texts: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, ClusterError> {
     let documents = Documents::of(&texts);
+    let found = &documents.0;
     let cluster = match documents.namespace() {
         Some(namespace) => cluster.within(namespace),
         None => cluster.clone(),
     };
-    if let ([], false, [island, ..]) =
-        (&documents.runs[..], documents.broken, &documents.islands[..])
-    {
+    if let ([], false, [island, ..]) = (&found.runs[..], found.broken, &found.islands[..]) {
         texts.push(written(&cluster.run(&island.spec.run_ref.name).await?));
     }
-    if let ([run, ..], false, []) = (&documents.runs[..], documents.broken, &documents.islands[..])
-    {
+    if let ([run, ..], false, []) = (&found.runs[..], found.broken, &found.islands[..]) {
         let name = run.metadata.name.as_deref().unwrap_or_default();
         texts.extend(islands_of(&cluster, name).await?.iter().map(written));
     }
@@ -100,87 +98,70 @@ async fn islands_of(cluster: &Cluster, run: &str) -> Result<Vec<ComputeIsland>, 
 /// A resource of the cluster as a manifest. A resource that was read can be written.
 fn written(resource: &impl Serialize) -> (String, String) {
     let text = serde_yaml::to_string(resource).unwrap_or_default();
-    ("the cluster".into(), text)
+    (manifests::CLUSTER.into(), text)
 }
 
 /// What nobody holds, islands of these names left out.
-async fn idle(cluster: &Cluster, own: &BTreeSet<Key>) -> Result<Idle, ClusterError> {
+async fn idle(
+    cluster: &Cluster,
+    own: &BTreeSet<Key>,
+    tell: &mut impl FnMut(&str),
+) -> Result<Idle, ClusterError> {
     let client = || cluster.client.clone();
     let every = ListParams::default;
     let nodes = cluster.all("list nodes", Api::<Node>::all(client()), every()).await?;
-    let living = every().fields("status.phase!=Succeeded,status.phase!=Failed");
+    let slices = Api::<ResourceSlice>::all(client());
+    let params = every().fields(&format!("spec.driver={}", api::nodes::DRIVER));
+    let slices = match cluster.all("list ResourceSlices", slices, params).await {
+        // Not every cluster has them, and labels say much the same.
+        Err(ClusterError::NotInstalled { .. }) => Vec::new(),
+        Err(error @ ClusterError::Forbidden { .. }) => {
+            tell(&format!("cards are known by labels alone: {error}"));
+            Vec::new()
+        }
+        slices => slices?,
+    };
+    let slices: Vec<Slice> = slices.into_iter().filter_map(Slice::of).collect();
+    // Those that have ended say when their cards became idle.
     let pods: Api<Pod> = Api::all(client());
-    let pods = cluster.all("list pods of all namespaces", pods, living).await?;
+    let pods = cluster.all("list pods of all namespaces", pods, every()).await?;
     let islands: Api<ComputeIsland> = Api::all(client());
     let islands = match cluster.all("list islands of all namespaces", islands, every()).await {
         // Files can be planned before anything is installed.
         Err(ClusterError::NotInstalled { .. }) => Vec::new(),
         islands => islands?,
     };
-    Ok(idle::idle(nodes, &Held::of(&pods, &islands), own))
+    Ok(idle::idle(nodes, &slices, &Held::of(&pods, &islands), own))
 }
 
 /// The resources in texts, as far as they can be read; `api` says what cannot.
 #[derive(Debug, Default)]
-struct Documents {
-    runs: Vec<TrainingRun>,
-    islands: Vec<ComputeIsland>,
-    /// Whether there is a document that is neither.
-    broken: bool,
-}
+struct Documents(Resources);
 
 impl Documents {
     fn of(texts: &[(String, String)]) -> Self {
-        let mut found = Self::default();
-        for document in texts.iter().flat_map(|(_, text)| serde_yaml::Deserializer::from_str(text))
-        {
-            let read: Result<Value, _> = serde::Deserialize::deserialize(document);
-            let Ok(value) = read else {
-                found.broken = true;
-                break;
-            };
-            match value.get("kind").and_then(Value::as_str) {
-                Some("TrainingRun") => found.broken |= !put(&mut found.runs, value),
-                Some("ComputeIsland") => found.broken |= !put(&mut found.islands, value),
-                _ => found.broken |= !value.is_null(),
-            }
-        }
-        found
+        Self(api::resources(&manifests::sources(texts)))
     }
 
     fn namespace(&self) -> Option<&str> {
-        let runs = self.runs.iter().map(|run| &run.metadata);
-        let all = runs.chain(self.islands.iter().map(|island| &island.metadata));
+        let runs = self.0.runs.iter().map(|run| &run.metadata);
+        let all = runs.chain(self.0.islands.iter().map(|island| &island.metadata));
         all.filter_map(|metadata| metadata.namespace.as_deref()).next()
     }
 
     /// The islands' own names, by which they are known where they are in the cluster already.
     fn keys(&self, namespace: &str) -> BTreeSet<Key> {
         let namespace = self.namespace().unwrap_or(namespace);
-        let names = self.islands.iter().map(|island| idle::key(island).1);
+        let names = self.0.islands.iter().map(|island| idle::key(island).1);
         names.map(|name| (namespace.to_owned(), name)).collect()
-    }
-
-    fn tolerations(&self) -> BTreeMap<&str, &[Toleration]> {
-        let of = |island| -> Option<(&str, &[Toleration])> {
-            let island: &ComputeIsland = island;
-            Some((island.metadata.name.as_deref()?, &island.spec.tolerations))
-        };
-        self.islands.iter().filter_map(of).collect()
     }
 
     /// What the operator would want beyond a plan.
     fn notes(&self) -> Vec<String> {
-        let lacking = self.runs.iter().filter(|run| run.spec.data.volume.is_none());
+        let lacking = self.0.runs.iter().filter(|run| run.spec.data.volume.is_none());
         let note = "spec.data.volume of the run is missing: the operator starts nothing without it";
         lacking.map(|_| note.to_owned()).collect()
     }
-}
-
-/// Whether the document could be read.
-fn put<K: DeserializeOwned>(into: &mut Vec<K>, value: Value) -> bool {
-    let read = serde_yaml::from_value(value);
-    read.map(|resource| into.push(resource)).is_ok()
 }
 
 #[cfg(test)]
@@ -213,10 +194,9 @@ spec:
     #[test]
     fn files_say_which_islands_are_planned_anew_and_what_they_tolerate() {
         let found = documents(&format!("{RUN}---\n{ISLAND}---\n"));
-        assert!(!found.broken);
-        assert_eq!((found.runs.len(), found.islands.len()), (1, 1));
+        assert!(!found.0.broken);
+        assert_eq!((found.0.runs.len(), found.0.islands.len()), (1, 1));
         assert_eq!(found.keys("default"), [("ml".into(), "big".into())].into());
-        assert_eq!(found.tolerations()["big"].len(), 1);
         assert!(found.notes()[0].contains("spec.data.volume"));
         assert_eq!(documents(ISLAND).keys("x"), [("x".into(), "big".into())].into());
     }
@@ -224,16 +204,16 @@ spec:
     #[test]
     fn what_cannot_be_read_is_left_to_the_one_that_says_why() {
         for text in ["kind: IslandPool", "kind: TrainingRun", "a: b: c", "7"] {
-            assert!(documents(text).broken, "{text}");
+            assert!(documents(text).0.broken, "{text}");
         }
-        assert!(!documents("---\n").broken);
+        assert!(!documents("---\n").0.broken);
     }
 
     #[test]
     fn a_resource_of_the_cluster_is_a_manifest_again() {
         let mut found = documents(&format!("{RUN}---\n{ISLAND}"));
-        found.islands[0].status = Some(Default::default());
-        let texts = [written(&found.runs[0]), written(&found.islands[0])];
+        found.0.islands[0].status = Some(Default::default());
+        let texts = [written(&found.0.runs[0]), written(&found.0.islands[0])];
         let manifests = manifests::of_cluster(&texts).expect("right");
         assert_eq!(manifests.islands[0].name, "big");
     }

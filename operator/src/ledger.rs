@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::island::{ComputeIsland, PlanPhase, PlanStatus};
+use api::island::{ComputeIsland, PlanStatus};
+use api::occupancy::{self, is_held};
 use plan::spec::IslandSpec;
 
 use crate::names::Key;
@@ -58,15 +59,12 @@ impl Ledger {
     pub(crate) fn promise(&mut self, key: &Key, promise: Promise) {
         let same = self.promises.get(key).is_some_and(|before| {
             let (before, now) = (&before.plan, &promise.plan);
-            holds(before.phase) == holds(now.phase) && before.ranks == now.ranks
+            is_held(before.phase) == is_held(now.phase) && before.ranks == now.ranks
         });
         self.changes += u64::from(!same);
         self.take_back(key);
-        if holds(promise.plan.phase) {
-            for rank in &promise.plan.ranks {
-                let on = self.cards.entry(rank.node.clone()).or_default();
-                *on.entry(key.clone()).or_default() += rank.count;
-            }
+        for (node, cards) in occupancy::promised(&promise.plan) {
+            self.cards.entry(node.to_owned()).or_default().insert(key.clone(), cards);
         }
         self.promises.insert(key.clone(), promise);
     }
@@ -75,8 +73,8 @@ impl Ledger {
     /// cards, where it gave some back.
     pub(crate) fn remember(&mut self, key: &Key, plan: Option<PlanStatus>) -> Vec<Key> {
         let Some(promise) = self.get(key) else { return vec![] };
-        let held = holds(promise.plan.phase);
-        let now = plan.as_ref().is_some_and(|plan| holds(plan.phase));
+        let held = is_held(promise.plan.phase);
+        let now = plan.as_ref().is_some_and(|plan| is_held(plan.phase));
         match plan {
             Some(plan) => self.promise(key, Promise { plan, ..promise }),
             None => self.unplan(key),
@@ -191,17 +189,9 @@ impl Ledger {
     }
 }
 
-/// Whether a plan's cards are not to be given to others.
-fn holds(phase: PlanPhase) -> bool {
-    match phase {
-        PlanPhase::Planned | PlanPhase::Starting | PlanPhase::Running | PlanPhase::Stopping => true,
-        PlanPhase::Waiting | PlanPhase::Done | PlanPhase::Failed => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use api::island::RankStatus;
+    use api::island::{PlanPhase, RankStatus};
 
     use super::*;
 

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-/// Field manager of every write.
-pub(crate) const MANAGER: &str = "heteroloco-operator";
-/// Who made an object.
-pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Also the field manager of every write.
+pub(crate) use api::occupancy::MANAGER;
+pub(crate) use api::occupancy::{GPU, ISLAND, MANAGED_BY};
+
 /// What an object is a part of: `worker`, `coordinator`.
 pub(crate) const COMPONENT: &str = "app.kubernetes.io/component";
 /// The run of an object.
 pub(crate) const RUN: &str = "heteroloco.dev/run";
-/// The island of an object.
-pub(crate) const ISLAND: &str = "heteroloco.dev/island";
 /// The epoch of a rank's pod.
 pub(crate) const EPOCH: &str = "heteroloco.dev/epoch";
 /// The rank of a pod.
@@ -20,8 +18,6 @@ pub(crate) const RANK: &str = "heteroloco.dev/rank";
 pub(crate) const POOL: &str = "heteroloco.dev/pool";
 /// Kueue's queue, which islands hand on to their pods.
 pub(crate) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
-/// The resource that NVIDIA's device plugin offers whole cards as.
-pub(crate) const GPU: &str = "nvidia.com/gpu";
 
 /// Port of a coordinator's members.
 pub(crate) const COORDINATOR_PORT: u16 = 7070;

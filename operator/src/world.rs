@@ -210,6 +210,7 @@ impl World {
         let of = |facts: &Option<PodFacts>| facts.as_ref().and_then(PodFacts::holding);
         let (held, holds) = (of(&before), of(&facts));
         let capacity = held != holds;
+        let foreign = [&held, &holds].into_iter().flatten().any(|(_, island, _)| island.is_none());
         if capacity {
             self.hold(held, holds, now);
         }
@@ -230,7 +231,7 @@ impl World {
             Some(facts) => self.pods.insert(key, facts),
             None => self.pods.remove(&key),
         };
-        Changed { foreign: capacity && island.is_none(), island, capacity }
+        Changed { foreign: capacity && foreign, island, capacity }
     }
 
     fn hold(&mut self, held: Option<Holding>, holds: Option<Holding>, now: Timestamp) {

@@ -32,10 +32,9 @@ pub struct Proposed {
 /// proposal is too large for one.
 pub fn make(args: &GroupArgs, mut tell: impl FnMut(&str)) -> Result<Proposed, ManifestError> {
     let RunAlone { run, islands, passed_over } = manifests::run(&args.files)?;
-    passed_over.iter().for_each(|note| tell(note));
-    let found = manifests::nodes(&args.nodes)?;
+    let found = manifests::nodes(&args.nodes)?.without_tainted();
     let records = manifests::records(&args.capability)?;
-    found.notes.iter().for_each(|note| tell(note));
+    passed_over.iter().chain(&found.notes).for_each(|note| tell(note));
     if islands > 0 {
         tell(&format!(
             "islands are proposed anew, the {islands} in the files are passed over: leave them \

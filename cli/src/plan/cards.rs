@@ -1,11 +1,8 @@
 //! What declared cards are planned on: nodes that were given, or else assumed ones, with what was
 //! measured on them.
 
-use std::collections::BTreeSet;
-
 use api::Manifests;
 use api::nodes::FoundNodes;
-use api::selector::NodeSelector;
 use plan::nodes::Site;
 use plan::planner::{RunPlan, plan_run};
 use plan::request::{Execution, RunRequest};
@@ -35,8 +32,9 @@ impl Request {
         let found = args.nodes.as_deref().map(manifests::nodes).transpose()?;
         let records = manifests::records(&args.capability)?;
         let mut measured: Vec<String> = records.iter().map(|record| record.node.clone()).collect();
-        let Manifests { run, mut islands, selectors, .. } = manifests;
-        let mut notes = summaries.correct(&mut islands);
+        let Manifests { run, mut islands, selectors, tolerations, passed_over: mut notes, .. } =
+            manifests;
+        notes.extend(summaries.correct(&mut islands));
         notes.extend(summaries.emulated());
         let (site, basis) = match found {
             None => {
@@ -50,8 +48,12 @@ impl Request {
                 measured.dedup();
                 let basis = Basis::Given { nodes: found.nodes.len(), measured };
                 let mut site = Site { islands, ..Site::default() };
-                for (island, selector) in site.islands.iter_mut().zip(&selectors) {
-                    island.nodes = selector.as_ref().map(|selector| selected(&found, selector));
+                let wanted = selectors.iter().zip(&tolerations);
+                for (island, (selector, tolerations)) in site.islands.iter_mut().zip(wanted) {
+                    let (names, kept) =
+                        found.selected(&island.name, selector.as_ref(), tolerations);
+                    island.nodes = (selector.is_some() || !kept.is_empty()).then_some(names);
+                    notes.extend(kept);
                 }
                 notes.extend(found.notes);
                 site.nodes = found.nodes.into_iter().map(|(node, _)| node).collect();
@@ -77,9 +79,4 @@ fn annotated(found: &FoundNodes) -> impl Iterator<Item = String> {
     let nodes = found.nodes.iter().map(|(node, _)| node);
     let measured = nodes.filter(|node| node.cards.iter().any(|card| card.measured.is_some()));
     measured.map(|node| node.name.clone())
-}
-
-fn selected(found: &FoundNodes, selector: &NodeSelector) -> BTreeSet<String> {
-    let selected = found.nodes.iter().filter(|(_, labels)| selector.selects(labels));
-    selected.map(|(node, _)| node.name.clone()).collect()
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use api::island::{ComputeIsland, IdlePolicy, PlanStatus};
+use api::island::{ComputeIsland, PlanStatus};
+use api::occupancy::{self, Claims};
 use k8s_openapi::jiff::Timestamp;
 use plan::cluster::Node;
 use plan::gpu;
@@ -11,9 +12,6 @@ use plan::gpu;
 use crate::ledger::Ledger;
 use crate::names::Key;
 use crate::world::{NodeFacts, World};
-
-/// How long cards have to be idle where an island does not say it.
-const COOLDOWN: Duration = Duration::from_secs(600);
 
 /// What an island may be planned on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +39,7 @@ pub(crate) fn idle(
     (key, island): (&Key, &ComputeIsland),
     now: Timestamp,
 ) -> Idle {
-    let cooldown = cooldown(island);
+    let cooldown = occupancy::cooldown(island);
     let mut found = Idle::default();
     let own = nodes.iter().filter_map(|name| Some((name.as_str(), world.find(name)?)));
     for (name, facts) in own {
@@ -58,16 +56,10 @@ pub(crate) fn idle(
             found.foreign = found.foreign.saturating_add(foreign.min(all));
             found.holders.extend(others.keys().cloned());
         }
-        let taken = others.values().fold(foreign, |sum, cards| sum.saturating_add(*cards));
-        let mut left = all.saturating_sub(taken);
-        let settles = world.changed(name).and_then(|changed| {
-            let idle = Duration::try_from(now.duration_since(changed)).unwrap_or_default();
-            cooldown.and_then(|cooldown| cooldown.checked_sub(idle)).filter(|left| !left.is_zero())
-        });
-        if let Some(wait) = settles.filter(|_| left > own) {
-            left = own;
-            found.settles = Some(found.settles.map_or(wait, |other| other.min(wait)));
-        }
+        let others = others.values().fold(0, |sum: u32, cards| sum.saturating_add(*cards));
+        let settle = occupancy::settles(cooldown, world.changed(name), now);
+        let (left, settles) = Claims { all, foreign, others, own }.left(settle);
+        found.settles = found.settles.into_iter().chain(settles).min();
         if left > 0 {
             let mut machine = facts.machine.clone();
             machine.cards.truncate(left as usize);
@@ -86,12 +78,6 @@ fn held(world: &World, ledger: &Ledger, node: &str, me: &Key) -> (BTreeMap<Key, 
     }
     let own = islands.remove(me).unwrap_or(0);
     (islands, own)
-}
-
-fn cooldown(island: &ComputeIsland) -> Option<Duration> {
-    let idle = island.spec.idle.as_ref().filter(|idle| idle.policy == IdlePolicy::Harvest)?;
-    let asked = idle.cooldown.as_ref().and_then(|text| text.parse().ok());
-    Some(asked.unwrap_or(COOLDOWN))
 }
 
 /// Whether an island's pods may be on a node.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use api::nodes::{CAPABILITY, Devices, Usable, of_object};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec, NodeStatus, Taint};
+use api::nodes::{CAPABILITY, Devices, Usable, nominal, of_object};
+use api::occupancy::{self, GPU, PRODUCT, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use plan::cluster::{Links, Node as Machine, Topology};
 
-use crate::names::GPU;
-
-/// The label by which a node is known to have GPUs.
-const PRODUCT: &str = "nvidia.com/gpu.product";
+/// Conditions that say whether a node's cards may be used.
+const CONDITIONS: [&str; 2] = ["Ready", "NetworkUnavailable"];
 
 /// A node with GPUs.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +23,8 @@ pub(crate) struct NodeFacts {
     /// What is not as it should be, a clause each.
     pub notes: Vec<String>,
     pub labels: BTreeMap<String, String>,
-    /// Taints that keep pods away: (key, value, effect).
-    pub taints: Vec<(String, String, String)>,
+    /// Taints that keep pods away.
+    pub taints: Vec<Taint>,
     /// What all this is made of, without the labels.
     object: Node,
 }
@@ -39,6 +38,7 @@ pub(super) fn pared(node: Node) -> Node {
         name: node.metadata.name,
         labels: node.metadata.labels,
         annotations: record.map(|record| BTreeMap::from([record])),
+        deletion_timestamp: node.metadata.deletion_timestamp,
         ..ObjectMeta::default()
     };
     let spec = node.spec.map(|spec| NodeSpec {
@@ -47,29 +47,29 @@ pub(super) fn pared(node: Node) -> Node {
         ..NodeSpec::default()
     });
     let status = node.status.map(|status| {
-        let ready = status.conditions.into_iter().flatten().filter(|it| it.type_ == "Ready");
-        let ready = ready.map(|it| NodeCondition {
+        let told = status.conditions.into_iter().flatten();
+        let told = told.filter(|it| CONDITIONS.contains(&it.type_.as_str()));
+        let conditions = told.map(|it| NodeCondition {
             type_: it.type_,
             status: it.status,
             ..NodeCondition::default()
         });
+        let info = status.node_info.map(|info| NodeSystemInfo {
+            architecture: info.architecture,
+            operating_system: info.operating_system,
+            ..NodeSystemInfo::default()
+        });
         let allocatable = status.allocatable.map(|all| {
             all.into_iter().filter(|(resource, _)| resource == GPU).collect::<BTreeMap<_, _>>()
         });
-        NodeStatus { allocatable, conditions: Some(ready.collect()), ..NodeStatus::default() }
+        NodeStatus {
+            allocatable,
+            conditions: Some(conditions.collect()),
+            node_info: info,
+            ..NodeStatus::default()
+        }
     });
     Node { metadata, spec, status }
-}
-
-/// A node as it is when nothing is wrong with it.
-fn nominal(mut node: Node, devices: Option<&Devices>) -> Option<Machine> {
-    if let Some(spec) = &mut node.spec {
-        spec.unschedulable = None;
-    }
-    if let Some(status) = &mut node.status {
-        status.conditions = None;
-    }
-    of_object(node, devices).ok().map(|usable| usable.node)
 }
 
 impl NodeFacts {
@@ -83,6 +83,7 @@ impl NodeFacts {
         let nominal = nominal(object.clone(), devices);
         let found = of_object(object.clone(), devices);
         let own = object.metadata.labels.take().unwrap_or_default();
+        let taints = occupancy::taints(&object);
         let (machine, labels, unusable, notes) = match found {
             Ok(Usable { node, labels, notes, .. }) => (node, labels, None, notes),
             Err(why) => {
@@ -92,10 +93,6 @@ impl NodeFacts {
                 (none, own, Some(why), vec![])
             }
         };
-        let taints = object.spec.as_ref().and_then(|spec| spec.taints.clone());
-        let keeps_away = |taint: &Taint| taint.effect != "PreferNoSchedule";
-        let taint = |taint: Taint| (taint.key, taint.value.unwrap_or_default(), taint.effect);
-        let taints = taints.into_iter().flatten().filter(keeps_away).map(taint).collect();
         let nominal = nominal.unwrap_or_else(|| machine.clone());
         Ok(Self { machine, nominal, unusable, notes, labels, taints, object })
     }
@@ -109,9 +106,6 @@ impl NodeFacts {
 
     /// Whether pods with these tolerations may be there.
     pub(crate) fn admits(&self, tolerations: &[api::island::Toleration]) -> bool {
-        self.taints.iter().all(|(key, value, effect)| {
-            // The device plugin's own taint, which pods tolerate that ask for cards.
-            key == GPU || tolerations.iter().any(|it| it.tolerates(key, value, effect))
-        })
+        occupancy::kept_away(&self.taints, tolerations).is_none()
     }
 }

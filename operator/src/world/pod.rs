@@ -1,19 +1,17 @@
 //! What of a pod matters: the cards that it holds, and of a rank how it fares.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodSpec};
+use api::occupancy;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 use plan::event::{Ending, WorkerEvent};
 use plan::fate::Exit;
 
-use crate::names::{EPOCH, GPU, ISLAND, Key, MANAGED_BY, MANAGER, RANK};
+use crate::names::{EPOCH, Key, RANK};
 
 /// A pod that holds cards, or is a rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
-    node: Option<String>,
-    cards: u32,
-    /// Whether its containers have ended.
-    over: bool,
+    holding: Option<super::Holding>,
     pub rank: Option<Rank>,
 }
 
@@ -50,57 +48,29 @@ impl PodFacts {
     pub(crate) fn of(pod: &Pod) -> Option<(Key, Self)> {
         let key = Key::new(pod.metadata.namespace.clone()?, pod.metadata.name.clone()?);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let over = matches!(phase, Some("Succeeded" | "Failed"));
-        let spec = pod.spec.as_ref();
-        let facts = Self {
-            // Of one that preempts others, the node whose cards are being freed for it.
-            node: spec.and_then(|spec| spec.node_name.clone()).or_else(|| {
-                pod.status.as_ref().and_then(|status| status.nominated_node_name.clone())
-            }),
-            cards: spec.map_or(0, cards),
-            over,
-            rank: rank(pod, &key, phase),
-        };
+        let holding = occupancy::holding(pod).map(|it| {
+            let island = it.island.map(|island| Key::new(key.namespace.as_str(), island));
+            (it.node, island, it.cards)
+        });
+        let facts = Self { holding, rank: rank(pod, &key, phase) };
         Some((key, facts))
     }
 
     /// Whether anything of it has to be known.
     pub(crate) fn matters(&self) -> bool {
-        self.rank.is_some() || self.holding().is_some()
+        self.rank.is_some() || self.holding.is_some()
     }
 
     /// The cards that it holds: on which node, for which island, how many.
     pub(super) fn holding(&self) -> Option<super::Holding> {
-        let node = self.node.clone().filter(|_| self.cards > 0 && !self.over)?;
-        Some((node, self.rank.as_ref().map(|rank| rank.island.clone()), self.cards))
+        self.holding.clone()
     }
-}
-
-/// Cards that a pod asks for: of containers together, or of the init container with the most.
-fn cards(spec: &PodSpec) -> u32 {
-    let of = |container: &k8s_openapi::api::core::v1::Container| {
-        let resources = container.resources.as_ref()?;
-        // Extended resources are limits; requests are the same.
-        let limit = resources.limits.as_ref().and_then(|limits| limits.get(GPU));
-        let limit = limit.or_else(|| resources.requests.as_ref().and_then(|it| it.get(GPU)));
-        limit.and_then(|quantity| quantity.0.parse::<u32>().ok())
-    };
-    let together = spec.containers.iter().filter_map(of).fold(0, u32::saturating_add);
-    let first = spec.init_containers.iter().flatten().filter_map(of).max().unwrap_or(0);
-    together.max(first)
 }
 
 fn rank(pod: &Pod, key: &Key, phase: Option<&str>) -> Option<Rank> {
     let labels = pod.metadata.labels.as_ref()?;
-    if labels.get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
-        return None;
-    }
-    let owner = pod.metadata.owner_references.iter().flatten();
-    let mut owner =
-        owner.filter(|owner| owner.kind == "ComputeIsland").map(|owner| owner.name.clone());
     Some(Rank {
-        // A label's value may be a shortened name.
-        island: Key::new(key.namespace.as_str(), owner.next().or(labels.get(ISLAND).cloned())?),
+        island: Key::new(key.namespace.as_str(), occupancy::island(pod)?),
         pod: key.name.clone(),
         epoch: labels.get(EPOCH)?.parse().ok()?,
         rank: labels.get(RANK)?.parse().ok()?,
