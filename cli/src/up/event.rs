@@ -160,6 +160,16 @@ pub struct Begin {
     pub tokens: u64,
     /// Rounds that this is expected to take.
     pub rounds: u64,
+    /// Tokens that they are expected to make: whole rounds, so that there are some more than were
+    /// asked for. Absent in what older versions wrote, as is what follows from the plan below.
+    #[serde(default)]
+    pub expected_tokens: Option<u64>,
+    /// Seconds of a round, by its plan on this machine.
+    #[serde(default)]
+    pub round_seconds: Option<f64>,
+    /// Seconds until the run has its tokens, by its plan on this machine.
+    #[serde(default)]
+    pub expected_seconds: Option<f64>,
     /// Parameters of the model.
     pub parameters: u64,
     /// The islands.

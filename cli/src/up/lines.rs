@@ -7,7 +7,7 @@ use plan::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::state::{Activity, Island, RunState};
-use crate::plan::words::clip;
+use crate::plan::words::{self, clip};
 use crate::show;
 
 /// The end of what every island says at every start, and nobody needs to read.
@@ -235,13 +235,26 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
     let parameters = show::count(begin.parameters as f64);
     let run = &begin.run;
     let mut lines: Vec<String> = begin.emulated.clone().into_iter().collect();
+    let whole = begin.expected_tokens.map(|tokens| show::count(tokens as f64));
+    let whole = whole.filter(|whole| *whole != tokens);
+    let whole = whole.map_or_else(String::new, |whole| format!(" that make {whole}"));
+    let plural = if rounds == 1 { "" } else { "s" };
     lines.push(format!(
-        "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} rounds"
+        "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} round{plural}\
+         {whole}"
     ));
     lines.extend(begin.islands.iter().map(|island| {
         let plural = if island.inner_steps == 1 { "" } else { "s" };
         let IslandBegin { name, cards, inner_steps, .. } = island;
         format!("  {name}: {cards}, {inner_steps} inner step{plural} a round")
+    }));
+    lines.extend(begin.expected_seconds.zip(begin.round_seconds).map(|(seconds, round)| {
+        let rest = if begin.resumed { "the rest of it" } else { "it" };
+        let (all, round) = (show::about(seconds), words::seconds(round));
+        format!(
+            "{rest} takes about {all} here by its plan, {round} a round; what is measured then \
+                 corrects that"
+        )
     }));
     lines
 }
@@ -256,9 +269,9 @@ mod tests {
         let begin = Begin { rounds: 1_000, tokens: 2_000_000, ..Begin::default() };
         let round = Round { loss: 12.345, islands: 1_024, tokens: 1_000_000, ..Round::default() };
         let mut state = RunState::default();
-        state.begin = Some(begin);
         state.rounds.insert(998, round);
         state.heldout.insert(998, 12.345);
+        state.begin = Some(begin);
         let island = Island {
             cards: "8 × NVIDIA-H100-80GB-HBM3 + 4 × NVIDIA-GeForce-RTX-4090".to_owned(),
             tokens_per_second: Some(123_456.0),

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use plan::calibration::Calibration;
 use serde::{Deserialize, Serialize};
 
+use super::heldout;
 use super::state::{Island, Report, Round, RunState};
 use crate::show;
 
@@ -27,6 +28,9 @@ pub struct Summary {
     pub heldout_first: Option<(u64, f64)>,
     /// The last one.
     pub heldout_last: Option<(u64, f64)>,
+    /// The lowest one.
+    #[serde(default)]
+    pub heldout_lowest: Option<(u64, f64)>,
     /// Whether after each round all islands held the same θ; absent before the first round.
     pub replicas_identical: Option<bool>,
     /// Rounds after which they did not.
@@ -108,6 +112,7 @@ impl Summary {
             parameters: begin.parameters,
             heldout_first: state.heldout.first_key_value().map(pair),
             heldout_last: state.heldout.last_key_value().map(pair),
+            heldout_lowest: heldout::lowest(&state.heldout),
             replicas_identical: (!state.rounds.is_empty()).then_some(differing.is_empty()),
             differing_rounds: differing,
             wire: Wire::of(state, begin.parameters),
@@ -158,6 +163,9 @@ impl Summary {
         {
             write!(out, "  held-out loss {first:.4} (round {first_round}) → ")?;
             writeln!(out, "{last:.4} (round {last_round}) nats per token")?;
+            if let Some((round, lowest)) = self.heldout_lowest.filter(|low| low.1 < last) {
+                writeln!(out, "                {lowest:.4} at its lowest (round {round})")?;
+            }
         }
         self.write_wire(out)?;
         match (self.replicas_identical, self.differing_rounds.as_slice()) {

@@ -23,6 +23,9 @@ fn begin() -> UpEvent {
         emulated: None,
         tokens: 4_000,
         rounds: 4,
+        expected_tokens: None,
+        round_seconds: None,
+        expected_seconds: None,
         parameters: PARAMETERS,
         islands: vec![island("a"), island("b")],
     })
