@@ -1,7 +1,7 @@
 //! `heteroloco up`: a whole run as processes of this machine.
 //!
 //! [`supervise`] decides who is started and killed, [`state`] knows what was told, [`summary`] adds
-//! it up, [`heldout`] watches a loss, [`lines`] has the words: all without processes or
+//! it up, [`heldout`] watches a loss, [`lines`] and [`next`] have the words: all without processes or
 //! a clock. [`run_dir`], [`process`], [`screen`] and [`session`] do the work.
 
 pub mod coordinator;
@@ -9,6 +9,7 @@ pub mod event;
 pub mod heldout;
 mod journal;
 pub mod lines;
+pub mod next;
 pub mod process;
 pub mod run_dir;
 pub mod screen;
@@ -21,6 +22,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use self::event::Outcome;
+use self::next::Next;
 use self::run_dir::{RunDir, RunDirError};
 use self::session::{Programs, Session, SessionError};
 use crate::args::UpArgs;
@@ -80,6 +82,7 @@ pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
     let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
     notes.extend(outlook::warnings(&plan));
     notes.extend(corpus.notes(&plan.run, plan.outer.round_tokens));
+    let held_out = corpus.is_evaluated(&plan.run).then(|| corpus.folder.clone());
     plan.run.data = corpus.folder;
     let programs =
         Programs { worker: Program::Worker.find()?, coordinator: Program::Coordinator.find()? };
@@ -98,6 +101,7 @@ pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
         earlier: saved,
         adopt: args.adopt,
         json: args.json,
+        next: Next::new(args, &path, held_out),
         cores: std::thread::available_parallelism().map_or(1, NonZero::get),
     };
     Ok(Session::start(setting).await?.run().await)

@@ -38,6 +38,7 @@ use super::coordinator::{Adopt, Told};
 use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, UpEvent};
 use super::heldout::Watch;
 use super::journal::Journal;
+use super::next::Next;
 use super::process::{Handle, Report, Who};
 use super::run_dir::{RunDir, RunDirError, Saved};
 use super::screen::Screen;
@@ -79,6 +80,8 @@ pub struct Setting {
     pub adopt: bool,
     /// Whether events are printed in place of words.
     pub json: bool,
+    /// What can be typed when the session is over.
+    pub next: Next,
     /// Cores of this machine that the ranks have.
     pub cores: usize,
 }
@@ -429,13 +432,10 @@ impl Session {
         let summary = Summary::of(&self.state);
         let end = UpEvent::End { outcome: outcome.clone(), summary: Box::new(summary.clone()) };
         self.record(Body::Up(end));
-        let mut text = format!("\n{}{}", summary.text(), summary.figures());
+        let text = format!("\n{}\n{}", summary.text(), self.setting.next.text(&outcome, &summary));
         for failed in self.write_last(&summary) {
             // Standard error may be a file on the same disk.
             let _ = writeln!(io::stderr(), "heteroloco: {failed}");
-        }
-        if outcome == Outcome::Stopped {
-            text += "stopped; the same command with --resume goes on";
         }
         self.screen.finish(&text);
         outcome

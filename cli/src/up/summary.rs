@@ -1,4 +1,4 @@
-//! What a run reached: figures over [`RunState`], as text, as JSON and as `figure` lines.
+//! What a run reached: figures over [`RunState`], as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -128,28 +128,6 @@ impl Summary {
         // Writing to a String cannot fail.
         let _ = self.write_text(&mut text);
         text
-    }
-
-    /// One `figure NAME VALUE UNIT` line each, for scripts.
-    pub fn figures(&self) -> String {
-        let mut rows: Vec<(&str, Option<f64>, &str)> = vec![
-            ("demo.heldout_loss_first", self.heldout_first.map(|(_, loss)| loss), "nats/token"),
-            ("demo.heldout_loss_last", self.heldout_last.map(|(_, loss)| loss), "nats/token"),
-            ("demo.rounds", Some(self.rounds as f64), "-"),
-            ("demo.replicas_identical", self.replicas_identical.map(f64::from), "-"),
-            ("demo.wall_s", Some(self.wall_seconds), "s"),
-            ("wire.bits_per_value", self.wire.bits_per_value, "bit"),
-            ("wire.ratio_to_f32", self.wire.ratio_to_f32, "-"),
-        ];
-        rows.retain(|(_, value, _)| value.is_some());
-        let line = |(name, value, unit): &(&str, Option<f64>, &str)| {
-            format!("figure {name} {} {unit}\n", rounded(value.unwrap_or_default()))
-        };
-        let calibrated = self.islands.iter().filter_map(|(name, island)| {
-            let error = island.calibration.as_ref()?.error_percent();
-            Some(format!("figure plan.step_error_percent.{name} {} %\n", rounded(error)))
-        });
-        rows.iter().map(line).chain(calibrated).collect()
     }
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
@@ -348,12 +326,6 @@ fn newest_checkpoint(state: &RunState) -> Option<String> {
     let all = state.islands.values().filter_map(|island| island.checkpoint.as_ref());
     let newest = all.clone().map(|(round, _)| *round).max()?;
     all.into_iter().find(|(round, _)| *round == newest).map(|(_, path)| path.clone())
-}
-
-/// At most four decimals, none where there are none.
-fn rounded(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
