@@ -8,6 +8,7 @@ run=runs/demo
 
 rm -rf "$run"
 "$heteroloco" up -f examples/quickstart.yaml --data "$data" --run-dir "$run"
+"${PYTHON:-python3}" scripts/demo-figures.py "$run/summary.json"
 
 # The islands' replicas are identical: any island's newest checkpoint will do.
 checkpoint=$run/checkpoints/dc

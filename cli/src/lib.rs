@@ -8,6 +8,8 @@ pub mod devices;
 pub mod group;
 pub mod manifests;
 pub mod measured;
+pub mod memory;
+pub mod outlook;
 pub mod plan;
 pub mod prepare;
 pub mod programs;

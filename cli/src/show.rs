@@ -21,6 +21,20 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// `40 s`, `8 min`, `2.5 h` or `200 days`: about so long.
+pub fn about(seconds: f64) -> String {
+    const MINUTE: f64 = 60.0;
+    const HOUR: f64 = 60.0 * MINUTE;
+    const DAY: f64 = 24.0 * HOUR;
+    match seconds {
+        s if s < 1.5 * MINUTE => format!("{:.0} s", s.max(1.0)),
+        s if s < 1.5 * HOUR => format!("{:.0} min", s / MINUTE),
+        s if s < 9.95 * HOUR => format!("{:.1} h", s / HOUR),
+        s if s < 2.0 * DAY => format!("{:.0} h", s / HOUR),
+        s => format!("{:.0} days", s / DAY),
+    }
+}
+
 fn scaled(mut value: f64, base: f64, units: &[&str], space: &str) -> String {
     let mut unit = 0;
     // 999.5 would be shown as 1000.
@@ -49,6 +63,22 @@ mod tests {
         for (value, as_bytes, as_count) in table {
             assert_eq!(bytes(value), as_bytes);
             assert_eq!(count(value), as_count);
+        }
+    }
+
+    #[test]
+    fn long_times_are_said_in_the_unit_that_people_would_use() {
+        let table = [
+            (0.0, "1 s"),
+            (85.4, "85 s"),
+            (489.6, "8 min"),
+            (3_600.0, "60 min"),
+            (9_000.0, "2.5 h"),
+            (86_400.0, "24 h"),
+            (17_280_000.0, "200 days"),
+        ];
+        for (seconds, text) in table {
+            assert_eq!(about(seconds), text);
         }
     }
 

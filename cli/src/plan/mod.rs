@@ -16,6 +16,7 @@ use plan::planner::{Refusals, RunPlan};
 use self::cards::Request;
 use crate::args::{Output, PlanArgs};
 use crate::manifests::{self, ManifestError, Planned};
+use crate::outlook;
 
 /// A plan, and the cards that it is for.
 #[derive(Clone, Debug)]
@@ -106,13 +107,14 @@ fn links(measured: &[String]) -> String {
 pub fn make(args: &PlanArgs, mut tell: impl FnMut(&str)) -> Result<View, ManifestError> {
     if args.emulate {
         let Planned { plan, emulated, notes } = manifests::load(&args.files, &args.measured, None)?;
-        notes.iter().for_each(|note| tell(note));
+        notes.iter().chain(&outlook::notes(&plan)).for_each(|note| tell(note));
         manifests::check_origin(&plan.run)?;
         return Ok(View { plan, basis: emulated.map_or(Basis::Local, Basis::Emulated) });
     }
     let request = Request::read(args)?;
     request.notes.iter().for_each(|note| tell(note));
     let (basis, plan) = (request.basis.clone(), request.plan()?);
+    outlook::notes(&plan).iter().for_each(|note| tell(note));
     manifests::check_origin(&plan.run)?;
     Ok(View { plan, basis })
 }

@@ -11,11 +11,22 @@ use super::summary::Summary;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Seconds since the Unix epoch.
+    /// Seconds since the Unix epoch, by a clock that people may set.
     pub at: f64,
+    /// Seconds since the session began, by a clock that only goes on; absent in what older versions
+    /// wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed: Option<f64>,
     /// What happened.
     #[serde(flatten)]
     pub body: Body,
+}
+
+impl Record {
+    /// Seconds of the clock that durations within a session are taken from.
+    pub fn clock(&self) -> f64 {
+        self.elapsed.unwrap_or(self.at)
+    }
 }
 
 /// What happened, and where it was seen.
@@ -149,6 +160,16 @@ pub struct Begin {
     pub tokens: u64,
     /// Rounds that this is expected to take.
     pub rounds: u64,
+    /// Tokens that they are expected to make: whole rounds, so that there are some more than were
+    /// asked for. Absent in what older versions wrote, as is what follows from the plan below.
+    #[serde(default)]
+    pub expected_tokens: Option<u64>,
+    /// Seconds of a round, by its plan on this machine.
+    #[serde(default)]
+    pub round_seconds: Option<f64>,
+    /// Seconds until the run has its tokens, by its plan on this machine.
+    #[serde(default)]
+    pub expected_seconds: Option<f64>,
     /// Parameters of the model.
     pub parameters: u64,
     /// The islands.
@@ -203,7 +224,7 @@ mod tests {
     use super::*;
 
     fn round_trip(body: Body) -> Record {
-        let text = serde_json::to_string(&Record { at: 1.5, body }).unwrap();
+        let text = serde_json::to_string(&Record { at: 1.5, elapsed: Some(0.5), body }).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
@@ -211,7 +232,7 @@ mod tests {
     fn a_line_of_a_rank_is_its_own_event_with_the_rank_beside_it() {
         let event = WorkerEvent::Checkpoint { round: 3, path: "c".into() };
         let body = Body::Rank(RankEvent { island: "a".into(), rank: 1, epoch: 2, event });
-        let record = Record { at: 0.0, body: body.clone() };
+        let record = Record { at: 0.0, elapsed: None, body: body.clone() };
         let value: serde_json::Value = serde_json::to_value(&record).unwrap();
         assert_eq!(
             value,

@@ -7,10 +7,13 @@ use plan::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::state::{Activity, Island, RunState};
+use crate::plan::words::{self, clip};
 use crate::show;
 
 /// The end of what every island says at every start, and nobody needs to read.
 const ROUTINE: &str = " ranks met";
+/// The part of a narrow line that an island's name may take.
+const OF_NAME: usize = 4;
 
 /// Says the plain lines, each thing once: all islands report the same rounds and losses.
 #[derive(Debug, Default)]
@@ -111,28 +114,31 @@ impl Teller {
     }
 }
 
-/// `round 12/24  loss 2.345  held-out 2.401 (round 12)  12.3k tokens/s  ETA 2:10`.
+/// `round 12/24  loss 2.345  islands 3  held-out 2.401 (round 12)  12.3k tokens/s  ETA 2:10`.
 pub fn run_line(state: &RunState) -> String {
-    let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
-    let done = state.committed();
-    let mut line = format!("round {done}/{}", total.max(done));
-    if let Some((_, round)) = state.rounds.last_key_value() {
-        line += &format!("  loss {:.3}  islands {}", round.loss, round.islands);
-    }
-    if let Some((round, loss)) = state.heldout.last_key_value() {
-        line += &format!("  held-out {loss:.3} (round {round})");
-    }
-    if let Some(speed) = state.tokens_per_second() {
-        line += &format!("  {} tokens/s", show::count(speed));
-    }
-    if let Some(left) = state.seconds_left() {
-        line += &format!("  ETA {}", show::duration(left));
-    }
-    line
+    run_line_within(state, usize::MAX)
 }
 
-/// One island in one line; names are padded to `width`.
-pub fn island_line(name: &str, width: usize, island: &Island) -> String {
+/// The same in a line of so many columns: what matters least is left out.
+pub fn run_line_within(state: &RunState, columns: usize) -> String {
+    let total = state.begin.as_ref().map_or(0, |begin| begin.rounds);
+    let done = state.committed();
+    let newest = state.rounds.last_key_value().map(|(_, round)| round);
+    let evaluated = state.heldout.last_key_value();
+    let parts = [
+        (0, Some(format!("round {done}/{}", total.max(done)))),
+        (2, newest.map(|round| format!("loss {:.3}", round.loss))),
+        (5, newest.map(|round| format!("islands {}", round.islands))),
+        (4, evaluated.map(|(round, loss)| format!("held-out {loss:.3} (round {round})"))),
+        (3, state.tokens_per_second().map(|speed| format!("{} tokens/s", show::count(speed)))),
+        (1, state.seconds_left().map(|left| format!("ETA {}", show::duration(left)))),
+    ];
+    let there = parts.into_iter().filter_map(|(order, part)| Some((order, part?)));
+    within(there.collect(), columns)
+}
+
+/// One island in one line of so many columns; names are padded to `width`, as far as there is room.
+pub fn island_line(name: &str, width: usize, island: &Island, columns: usize) -> String {
     let activity = match &island.activity {
         Activity::Pending => "pending",
         Activity::Working(state) => working(*state),
@@ -140,11 +146,33 @@ pub fn island_line(name: &str, width: usize, island: &Island) -> String {
         Activity::Ended => "ended",
         Activity::GivenUp => "given up",
     };
-    let mut line = format!("{name:width$}  {activity:10}  round {:<4}", island.round);
-    line += &format!(" step {:>3}/{:<3}", island.step, island.inner_steps);
+    let width = width.min(columns / OF_NAME);
+    let name = clip(name, width);
     let speed = island.tokens_per_second.map_or_else(|| "-".to_owned(), show::count);
-    line += &format!("  {speed:>5} tokens/s  {:>7} sent", show::bytes(island.bytes_sent as f64));
-    line + &format!("  [{}]", island.cards)
+    let (round, step, steps) = (island.round, island.step, island.inner_steps);
+    let parts = vec![
+        (0, format!("{name:width$}  {activity:10}  round {round:<4} step {step:>3}/{steps:<3}")),
+        (1, format!("{speed:>5} tokens/s")),
+        (2, format!("{:>7} sent", show::bytes(island.bytes_sent as f64))),
+        (3, format!("[{}]", island.cards)),
+    ];
+    within(parts, columns)
+}
+
+/// Parts in a line of so many columns: those of the highest order are left out first, and what is
+/// too long by itself is cut.
+fn within(mut parts: Vec<(u8, String)>, columns: usize) -> String {
+    loop {
+        let line = parts.iter().map(|(_, part)| part.as_str()).collect::<Vec<_>>().join("  ");
+        if line.chars().count() <= columns {
+            return line;
+        }
+        let last = (0..parts.len()).max_by_key(|at| parts[*at].0);
+        match last.filter(|_| parts.len() > 1) {
+            Some(last) => drop(parts.remove(last)),
+            None => return clip(&line, columns),
+        }
+    }
 }
 
 fn working(state: IslandState) -> &'static str {
@@ -207,13 +235,62 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
     let parameters = show::count(begin.parameters as f64);
     let run = &begin.run;
     let mut lines: Vec<String> = begin.emulated.clone().into_iter().collect();
+    let whole = begin.expected_tokens.map(|tokens| show::count(tokens as f64));
+    let whole = whole.filter(|whole| *whole != tokens);
+    let whole = whole.map_or_else(String::new, |whole| format!(" that make {whole}"));
+    let plural = if rounds == 1 { "" } else { "s" };
     lines.push(format!(
-        "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} rounds"
+        "run {run} {verb}: {parameters} parameters, {tokens} tokens, about {rounds} round{plural}\
+         {whole}"
     ));
     lines.extend(begin.islands.iter().map(|island| {
         let plural = if island.inner_steps == 1 { "" } else { "s" };
         let IslandBegin { name, cards, inner_steps, .. } = island;
         format!("  {name}: {cards}, {inner_steps} inner step{plural} a round")
     }));
+    lines.extend(begin.expected_seconds.zip(begin.round_seconds).map(|(seconds, round)| {
+        let rest = if begin.resumed { "the rest of it" } else { "it" };
+        let (all, round) = (show::about(seconds), words::seconds(round));
+        format!(
+            "{rest} takes about {all} here by its plan, {round} a round; what is measured then \
+                 corrects that"
+        )
+    }));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Round;
+    use super::*;
+
+    #[test]
+    fn no_line_of_the_screen_is_longer_than_the_terminal_is_wide() {
+        let begin = Begin { rounds: 1_000, tokens: 2_000_000, ..Begin::default() };
+        let round = Round { loss: 12.345, islands: 1_024, tokens: 1_000_000, ..Round::default() };
+        let mut state = RunState::default();
+        state.rounds.insert(998, round);
+        state.heldout.insert(998, 12.345);
+        state.begin = Some(begin);
+        let island = Island {
+            cards: "8 × NVIDIA-H100-80GB-HBM3 + 4 × NVIDIA-GeForce-RTX-4090".to_owned(),
+            tokens_per_second: Some(123_456.0),
+            bytes_sent: 123_456_789,
+            inner_steps: 250,
+            ..Island::default()
+        };
+        let name = "a-name-of-an-island-that-is-as-long-as-kubernetes-lets-it-be-63";
+        for columns in 0..200 {
+            let lines = [run_line_within(&state, columns), island_line(name, 63, &island, columns)];
+            for line in &lines {
+                assert!(line.chars().count() <= columns, "{columns}: {line}");
+            }
+            if columns >= 60 {
+                assert!(lines[0].starts_with("round 999/1000  loss 12.345"), "{lines:?}");
+                assert!(lines[1].contains("pending"), "{lines:?}");
+            }
+        }
+        let whole = island_line("dc", 2, &island, 200);
+        assert!(whole.ends_with("RTX-4090]"), "{whole}");
+    }
 }

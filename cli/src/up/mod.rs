@@ -1,13 +1,15 @@
 //! `heteroloco up`: a whole run as processes of this machine.
 //!
 //! [`supervise`] decides who is started and killed, [`state`] knows what was told, [`summary`] adds
-//! it up, [`lines`] has the words: all without processes or a clock. [`run_dir`], [`process`],
-//! [`screen`] and [`session`] do the work.
+//! it up, [`heldout`] watches a loss, [`lines`] and [`next`] have the words: all without processes or
+//! a clock. [`run_dir`], [`process`], [`screen`] and [`session`] do the work.
 
 pub mod coordinator;
 pub mod event;
+pub mod heldout;
 mod journal;
 pub mod lines;
+pub mod next;
 pub mod process;
 pub mod run_dir;
 pub mod screen;
@@ -16,14 +18,18 @@ pub mod state;
 pub mod summary;
 pub mod supervise;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use self::event::Outcome;
+use self::next::Next;
 use self::run_dir::{RunDir, RunDirError};
 use self::session::{Programs, Session, SessionError};
 use crate::args::UpArgs;
 use crate::corpus::{self, CorpusRefused};
 use crate::manifests::{self, ManifestError, Planned};
+use crate::memory::Kernel;
+use crate::outlook::{self, TooLarge};
 use crate::programs::{Program, ProgramError};
 
 /// A run could not be started.
@@ -35,6 +41,9 @@ pub enum UpError {
     /// The data does not fit the run.
     #[error(transparent)]
     Corpus(#[from] CorpusRefused),
+    /// The machine has too little memory for it.
+    #[error(transparent)]
+    Memory(#[from] TooLarge),
     /// An executable is missing.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -50,7 +59,7 @@ impl UpError {
     /// Whether what the user asked for has to change before it can work.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Manifests(_) | Self::Corpus(_) => true,
+            Self::Manifests(_) | Self::Corpus(_) | Self::Memory(_) => true,
             Self::RunDir(error) => !matches!(error, RunDirError::Io { .. }),
             Self::Session(error) => error.is_refusal(),
             Self::Program(_) => false,
@@ -69,8 +78,11 @@ pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
         // A run that goes on has its parameters in checkpoints.
         manifests::check_origin(&plan.run)?;
     }
+    outlook::check_memory(&plan, Kernel::default().available())?;
     let corpus = corpus::check(&plan.run, &plan.tokenizer)?;
-    notes.extend(corpus.note(plan.outer.round_tokens, plan.run.sequence_length));
+    notes.extend(outlook::warnings(&plan));
+    notes.extend(corpus.notes(&plan.run, plan.outer.round_tokens));
+    let held_out = corpus.is_evaluated(&plan.run).then(|| corpus.folder.clone());
     plan.run.data = corpus.folder;
     let programs =
         Programs { worker: Program::Worker.find()?, coordinator: Program::Coordinator.find()? };
@@ -89,6 +101,8 @@ pub async fn up(args: &UpArgs) -> Result<Outcome, UpError> {
         earlier: saved,
         adopt: args.adopt,
         json: args.json,
+        next: Next::new(args, &path, held_out),
+        cores: std::thread::available_parallelism().map_or(1, NonZero::get),
     };
     Ok(Session::start(setting).await?.run().await)
 }

@@ -77,8 +77,17 @@ pub struct Launch {
 pub enum Report {
     /// It wrote a line to its standard output.
     Line(Who, String),
-    /// It is gone, and this is the last line of its log; nothing comes after this.
-    Exited(Who, Exit, String),
+    /// It is gone; nothing comes after this.
+    Exited {
+        /// Whose process it was.
+        who: Who,
+        /// How it ended.
+        exit: Exit,
+        /// Whether it was killed from here.
+        killed: bool,
+        /// The last line of its log.
+        last: String,
+    },
 }
 
 /// Asks a child to end; dropping it kills the child.
@@ -131,28 +140,29 @@ pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle
         child.stderr.take().map(|output| tokio::spawn(log::copy(output, launch.log, last.clone()))),
     ];
     tokio::spawn(async move {
-        let status = watch(&mut child, asked).await;
+        let (status, killed) = watch(&mut child, asked).await;
         drop(parent_lives);
         let read = futures::future::join_all(readers.into_iter().flatten());
         let _ = tokio::time::timeout(DRAIN, read).await;
         let exit = status.map_or(Exit::Unknown, exit_of);
         // The receiver is gone only when the session is.
-        let _ = reports.send(Report::Exited(launch.who, exit, last.get())).await;
+        let (who, last) = (launch.who, last.get());
+        let _ = reports.send(Report::Exited { who, exit, killed, last }).await;
     });
     Ok(Handle { ask })
 }
 
-/// Waits for the child's end and does what is asked until then. The child is reaped here only, so
-/// its number cannot have become another process's.
-async fn watch(child: &mut Child, mut asked: mpsc::Receiver<Ask>) -> Option<ExitStatus> {
+/// Waits for the child's end and does what is asked until then; how it ended, and whether it was
+/// killed here. The child is reaped here only, so its number cannot have become another process's.
+async fn watch(child: &mut Child, mut asked: mpsc::Receiver<Ask>) -> (Option<ExitStatus>, bool) {
     loop {
         let ask = tokio::select! {
-            status = child.wait() => return status.ok(),
+            status = child.wait() => return (status.ok(), false),
             ask = asked.recv() => ask.unwrap_or(Ask::Kill),
         };
         signal(child, ask);
         if matches!(ask, Ask::Kill) {
-            return child.wait().await.ok();
+            return (child.wait().await.ok(), true);
         }
     }
 }

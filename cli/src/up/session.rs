@@ -5,6 +5,7 @@ mod beginning;
 mod checkpoints;
 mod disk;
 mod history;
+mod killed;
 mod launch;
 mod patience;
 mod pulse;
@@ -24,22 +25,28 @@ use plan::shard::Grid;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use self::beginning::Beginning;
 pub use self::beginning::NoBeginning;
 use self::checkpoints::Checkpoints;
 pub use self::checkpoints::CheckpointsError;
 use self::disk::Trouble;
+use self::killed::Killer;
 use self::launch::Start;
 use self::pulse::Pulse;
 use self::signals::StopSignals;
 use super::coordinator::{Adopt, Told};
 use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, UpEvent};
+use super::heldout::Watch;
 use super::journal::Journal;
+use super::next::Next;
 use super::process::{Handle, Report, Who};
 use super::run_dir::{RunDir, RunDirError, Saved};
 use super::screen::Screen;
 use super::state::RunState;
 use super::summary::Summary;
 use super::supervise::{Action, Event, Exit, Supervisor};
+use crate::memory::Kernel;
+use crate::outlook::{self, Outlook};
 
 /// Lines and exits of children that are not dealt with yet; children wait when it is full.
 const REPORTS: usize = 1024;
@@ -73,6 +80,10 @@ pub struct Setting {
     pub adopt: bool,
     /// Whether events are printed in place of words.
     pub json: bool,
+    /// What can be typed when the session is over.
+    pub next: Next,
+    /// Cores of this machine that the ranks have.
+    pub cores: usize,
 }
 
 /// What the processes run.
@@ -149,6 +160,9 @@ pub struct Session {
     state: RunState,
     screen: Screen,
     events: Journal,
+    killer: Killer,
+    /// Whether it was said that held-out loss rises.
+    heldout: Watch,
     /// Since when the disk takes nothing, where it does not.
     trouble: Option<Trouble>,
     /// Starts that wait for the disk.
@@ -197,6 +211,8 @@ impl Session {
             supervisor,
             state,
             events,
+            killer: Killer::new(Kernel::default()),
+            heldout: Watch::default(),
             trouble: None,
             held_back: Vec::new(),
             expected,
@@ -204,7 +220,7 @@ impl Session {
         };
         let beginning = session.beginning().await?;
         session.setting.dir.save(&session.saved)?;
-        session.begin();
+        session.begin(&beginning);
         session.take_up(beginning)?;
         session.start_coordinator(ANY_PORT)?;
         session.address = session.coordinator_address().await?;
@@ -239,8 +255,9 @@ impl Session {
         self.finish()
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, beginning: &Beginning) {
         let plan = &self.setting.plan;
+        let outlook = Outlook::of(plan, beginning.tokens(self.state.tokens), self.setting.cores);
         let islands = plan.islands.iter().map(|island| IslandBegin {
             name: island.spec.name.clone(),
             cards: cards(island),
@@ -254,11 +271,16 @@ impl Session {
             emulated: self.setting.emulated.clone(),
             tokens: plan.run.tokens,
             rounds: plan.run.total_rounds,
+            expected_tokens: Some(outlook.tokens),
+            round_seconds: Some(outlook.round_seconds),
+            expected_seconds: Some(outlook.seconds()),
             parameters: plan.dense_bytes / 4,
             islands: islands.collect(),
         };
+        let warnings = outlook::too_long(plan, &outlook).into_iter();
+        let warnings: Vec<String> = self.setting.notes.iter().cloned().chain(warnings).collect();
         self.record(Body::Up(UpEvent::Begin(begin)));
-        for message in self.setting.notes.clone() {
+        for message in warnings {
             self.record(Body::Up(UpEvent::Warning { message }));
         }
     }
@@ -273,7 +295,7 @@ impl Session {
                             return Ok(address);
                         }
                     }
-                    Some(Report::Exited(who, exit, last)) => {
+                    Some(Report::Exited { who, exit, last, .. }) => {
                         let said = self.failures.remove(&who).unwrap_or(last);
                         return Err(format!("it {exit}: {said}"));
                     }
@@ -290,14 +312,15 @@ impl Session {
     fn take(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Line(who, line) => self.take_line(who, &line),
-            Report::Exited(Who::Coordinator, exit, last) => {
+            Report::Exited { who, exit, killed, last } => {
+                let (exit, full) = self.killer.look(exit, killed);
+                let last = if matches!(exit, Exit::Signal(_)) { String::new() } else { last };
+                let detail = self.detail(&who, exit, full.map_or(last, str::to_owned));
+                if let Who::Rank { .. } = who {
+                    return self.rank_exited(who, exit, detail);
+                }
                 self.coordinator = None;
-                let detail = self.detail(&Who::Coordinator, exit, last);
                 Some(Event::CoordinatorExited { exit, detail })
-            }
-            Report::Exited(who @ Who::Rank { .. }, exit, last) => {
-                let detail = self.detail(&who, exit, last);
-                self.rank_exited(who, exit, detail)
             }
         }
     }
@@ -336,7 +359,12 @@ impl Session {
             }
             _ => None,
         };
+        let evaluated = matches!(event, WorkerEvent::Evaluation { .. });
         self.record(Body::Rank(RankEvent { island, rank, epoch, event }));
+        let rises = evaluated.then(|| self.heldout.note(&self.state.heldout)).flatten();
+        if let Some(message) = rises {
+            self.record(Body::Up(UpEvent::Warning { message }));
+        }
         last_word
     }
 
@@ -354,10 +382,11 @@ impl Session {
         Some(Event::CoordinatorSilent { silence })
     }
 
-    /// Why a process ended: what it said, or the end of its log where it broke without a word.
+    /// Why a process ended: what it said, or else `last`: why it was killed, or the end of its log
+    /// where it broke without a word.
     fn detail(&mut self, who: &Who, exit: Exit, last: String) -> String {
         let said = self.failures.remove(who).unwrap_or_default();
-        if !said.is_empty() || matches!(exit, Exit::Code(0) | Exit::Signal(_)) {
+        if !said.is_empty() || exit == Exit::Code(0) {
             return said;
         }
         last
@@ -403,13 +432,10 @@ impl Session {
         let summary = Summary::of(&self.state);
         let end = UpEvent::End { outcome: outcome.clone(), summary: Box::new(summary.clone()) };
         self.record(Body::Up(end));
-        let mut text = format!("\n{}{}", summary.text(), summary.figures());
+        let text = format!("\n{}\n{}", summary.text(), self.setting.next.text(&outcome, &summary));
         for failed in self.write_last(&summary) {
             // Standard error may be a file on the same disk.
             let _ = writeln!(io::stderr(), "heteroloco: {failed}");
-        }
-        if outcome == Outcome::Stopped {
-            text += "stopped; the same command with --resume goes on";
         }
         self.screen.finish(&text);
         outcome
@@ -475,7 +501,10 @@ async fn next(
     reports: &mut mpsc::Receiver<Report>,
 ) -> Option<Report> {
     match unstarted.pop_front() {
-        Some(who) => Some(Report::Exited(who, Exit::Unknown, String::new())),
+        Some(who) => {
+            let (exit, last) = (Exit::Unknown, String::new());
+            Some(Report::Exited { who, exit, killed: false, last })
+        }
         None => reports.recv().await,
     }
 }

@@ -31,9 +31,10 @@ pub struct RunState {
     pub tokens: u64,
     /// Seconds of all sessions, as far as records reach.
     pub wall: f64,
-    /// The time of the newest session's last record, Unix seconds.
+    /// [`Record::clock`] at the newest session's last record.
     session: Option<f64>,
-    /// When the newest session's first step or last rounds were seen, and the run's tokens then.
+    /// The same when the newest session's first step or last rounds were seen, and the run's tokens
+    /// then.
     recent: VecDeque<(f64, u64)>,
 }
 
@@ -122,6 +123,10 @@ pub struct Report {
     pub theta_hash: String,
     /// Values kept in its own contribution; none where that is not in the set.
     pub values: u64,
+    /// Encoded bytes of that contribution.
+    pub bytes: u64,
+    /// Bytes that came from other islands.
+    pub received: u64,
 }
 
 impl Round {
@@ -134,16 +139,17 @@ impl Round {
 impl RunState {
     /// Takes one more record into account.
     pub fn apply(&mut self, record: &Record) {
+        let now = record.clock();
         if let Body::Up(UpEvent::Begin(begin)) = &record.body {
-            self.begin_session(begin, record.at);
+            self.begin_session(begin, now);
         }
         if let Some(last) = &mut self.session {
-            self.wall += (record.at - *last).max(0.0);
-            *last = last.max(record.at);
+            self.wall += (now - *last).max(0.0);
+            *last = last.max(now);
         }
         match &record.body {
             Body::Up(event) => self.apply_own(event),
-            Body::Rank(event) => self.apply_rank(event, record.at),
+            Body::Rank(event) => self.apply_rank(event, now),
         }
     }
 
@@ -256,6 +262,7 @@ impl RunState {
             contribution_bytes,
             contribution_values,
             bytes_sent,
+            bytes_received,
             compute_seconds,
             exchange_seconds,
             waiting_seconds,
@@ -274,7 +281,7 @@ impl RunState {
         // What did not count reached nobody: it is no contribution.
         let (bytes, values) =
             if *contributed { (*contribution_bytes, *contribution_values) } else { (0, 0) };
-        let report = Report { epoch, theta_hash, values };
+        let report = Report { epoch, theta_hash, values, bytes, received: *bytes_received };
         entry.reports.insert(name.clone(), report);
         self.note_tokens(at);
         let island = self.island(name);

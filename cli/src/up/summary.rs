@@ -1,4 +1,4 @@
-//! What a run reached: figures over [`RunState`], as text, as JSON and as `figure` lines.
+//! What a run reached: figures over [`RunState`], as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use plan::calibration::Calibration;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Island, RunState};
+use super::heldout;
+use super::state::{Island, Report, Round, RunState};
 use crate::show;
 
 /// What was reached, over all sessions of the run.
@@ -27,6 +28,9 @@ pub struct Summary {
     pub heldout_first: Option<(u64, f64)>,
     /// The last one.
     pub heldout_last: Option<(u64, f64)>,
+    /// The lowest one.
+    #[serde(default)]
+    pub heldout_lowest: Option<(u64, f64)>,
     /// Whether after each round all islands held the same θ; absent before the first round.
     pub replicas_identical: Option<bool>,
     /// Rounds after which they did not.
@@ -45,14 +49,18 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wire {
-    /// Bytes that left islands' processes for other islands, a round, all islands together.
+    /// Bytes that left islands' processes for other islands, a round, all islands together; copies
+    /// of θ aside.
     pub bytes_per_round: f64,
     /// Bytes of one contribution, on average.
     pub contribution_bytes: f64,
-    /// Bits sent for each kept value that had to reach another island, all told.
+    /// Bits received for each kept value that had to come from another island.
     pub bits_per_value: Option<f64>,
     /// How many times more bytes the same exchange takes as dense f32.
     pub ratio_to_f32: Option<f64>,
+    /// Bytes of copies of θ that islands fetched which came late, or came back.
+    #[serde(default)]
+    pub copies_bytes: u64,
 }
 
 /// One island's part.
@@ -104,6 +112,7 @@ impl Summary {
             parameters: begin.parameters,
             heldout_first: state.heldout.first_key_value().map(pair),
             heldout_last: state.heldout.last_key_value().map(pair),
+            heldout_lowest: heldout::lowest(&state.heldout),
             replicas_identical: (!state.rounds.is_empty()).then_some(differing.is_empty()),
             differing_rounds: differing,
             wire: Wire::of(state, begin.parameters),
@@ -121,28 +130,6 @@ impl Summary {
         text
     }
 
-    /// One `figure NAME VALUE UNIT` line each, for scripts.
-    pub fn figures(&self) -> String {
-        let mut rows: Vec<(&str, Option<f64>, &str)> = vec![
-            ("demo.heldout_loss_first", self.heldout_first.map(|(_, loss)| loss), "nats/token"),
-            ("demo.heldout_loss_last", self.heldout_last.map(|(_, loss)| loss), "nats/token"),
-            ("demo.rounds", Some(self.rounds as f64), "-"),
-            ("demo.replicas_identical", self.replicas_identical.map(f64::from), "-"),
-            ("demo.wall_s", Some(self.wall_seconds), "s"),
-            ("wire.bits_per_value", self.wire.bits_per_value, "bit"),
-            ("wire.ratio_to_f32", self.wire.ratio_to_f32, "-"),
-        ];
-        rows.retain(|(_, value, _)| value.is_some());
-        let line = |(name, value, unit): &(&str, Option<f64>, &str)| {
-            format!("figure {name} {} {unit}\n", rounded(value.unwrap_or_default()))
-        };
-        let calibrated = self.islands.iter().filter_map(|(name, island)| {
-            let error = island.calibration.as_ref()?.error_percent();
-            Some(format!("figure plan.step_error_percent.{name} {} %\n", rounded(error)))
-        });
-        rows.iter().map(line).chain(calibrated).collect()
-    }
-
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
         let devices = if self.emulated { " (on emulated cards)" } else { "" };
         writeln!(out, "run {}{devices}", self.run)?;
@@ -154,6 +141,9 @@ impl Summary {
         {
             write!(out, "  held-out loss {first:.4} (round {first_round}) → ")?;
             writeln!(out, "{last:.4} (round {last_round}) nats per token")?;
+            if let Some((round, lowest)) = self.heldout_lowest.filter(|low| low.1 < last) {
+                writeln!(out, "                {lowest:.4} at its lowest (round {round})")?;
+            }
         }
         self.write_wire(out)?;
         match (self.replicas_identical, self.differing_rounds.as_slice()) {
@@ -178,8 +168,9 @@ impl Summary {
         let one = show::bytes(self.wire.contribution_bytes);
         writeln!(out, "  wire          {round} a round, {one} a contribution:")?;
         writeln!(out, "                {ratio:.0} × less than f32, {bits:.2} bits a kept value")?;
-        if self.islands.values().any(|island| island.restarts > 0) {
-            writeln!(out, "                (with the copies of θ for islands that came back)")?;
+        if self.wire.copies_bytes > 0 {
+            let copies = show::bytes(self.wire.copies_bytes as f64);
+            writeln!(out, "                (and {copies} of θ, for islands that came back)")?;
         }
         Ok(())
     }
@@ -261,38 +252,73 @@ fn of(name: &str, island: &Island) -> IslandSummary {
 }
 
 impl Wire {
-    /// Bytes sent are set against the values that had to arrive: in each round every island that
-    /// applied it needed what all the others of them had kept. Where nothing had to travel (one
-    /// island), the contributions' own size takes the place of bytes sent.
+    /// Where nothing had to travel (one island), the contributions' own size takes the place of what
+    /// was received.
     fn of(state: &RunState, parameters: u64) -> Self {
         let islands = || state.islands.values();
         let contributed: u64 = islands().map(|i| i.contribution_bytes).sum();
         let kept: u64 = islands().map(|i| i.contribution_values).sum();
         let contributions: u64 = islands().map(|i| i.contributions).sum();
         let sent: u64 = islands().map(|i| i.bytes_sent).sum();
-        let (mut delivered, mut dense) = (0_u64, 0_u64);
-        let mut made = 0_u64;
         // Bytes were sent for rounds as well that the run went back behind.
-        for round in state.rounds.values().chain(&state.abandoned) {
-            made += 1;
-            let kept = || round.reports.values().map(|report| report.values);
-            let others = round.reports.len().saturating_sub(1) as u64;
-            delivered += kept().sum::<u64>() * others;
-            let senders = kept().filter(|kept| *kept > 0).count() as u64;
-            dense += senders * others * parameters * 4;
-        }
-        let (bytes, values, dense) = if sent > 0 && delivered > 0 {
-            (sent, delivered, dense)
-        } else {
-            (contributed, kept, contributions * parameters * 4)
+        let rounds = || state.rounds.values().chain(&state.abandoned);
+        let came = rounds().fold(Came::default(), Came::and);
+        let dense = |contributions: u64| (contributions * parameters * 4) as f64;
+        let (bytes, values, dense) = match came.values {
+            0 => (contributed, kept, dense(contributions)),
+            values => (came.bytes, values, dense(came.contributions)),
         };
         let over = |a: f64, b: u64| (b > 0).then(|| a / b as f64);
+        let of_rounds = sent.saturating_sub(came.copies) as f64;
         Self {
-            bytes_per_round: over(sent as f64, made).unwrap_or(0.0),
+            bytes_per_round: over(of_rounds, rounds().count() as u64).unwrap_or(0.0),
             contribution_bytes: over(contributed as f64, contributions).unwrap_or(0.0),
             bits_per_value: over(8.0 * bytes as f64, values),
-            ratio_to_f32: over(dense as f64, bytes),
+            ratio_to_f32: over(dense, bytes),
+            copies_bytes: came.copies,
         }
+    }
+}
+
+/// What came to islands that applied rounds, as far as all who contributed have told of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    /// Contributions that had to come.
+    contributions: u64,
+    /// Values kept in them.
+    values: u64,
+    /// Bytes that came where nothing else did.
+    bytes: u64,
+    /// Bytes beyond contributions: copies of θ.
+    copies: u64,
+}
+
+impl Came {
+    /// More than this many times the bytes of what had to come, and something else came too: the
+    /// frames around contributions are a few in a hundred.
+    const FRAMED: u64 = 2;
+
+    /// Adds a round: an island that applied it needed what all the others had kept. Where one that
+    /// is in the set has not told of it, nobody knows how much that was.
+    fn and(mut self, round: &Round) -> Self {
+        let all = round.reports.values();
+        let own = |report: &Report| (u64::from(report.values > 0), report.values, report.bytes);
+        let total = all.clone().map(own).fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+        if total.0 != u64::from(round.islands) {
+            return self;
+        }
+        for report in all {
+            let own = own(report);
+            let needed = total.2 - own.2;
+            if report.received > Self::FRAMED * needed {
+                self.copies += report.received - needed;
+                continue;
+            }
+            self.contributions += total.0 - own.0;
+            self.values += total.1 - own.1;
+            self.bytes += report.received;
+        }
+        self
     }
 }
 
@@ -300,12 +326,6 @@ fn newest_checkpoint(state: &RunState) -> Option<String> {
     let all = state.islands.values().filter_map(|island| island.checkpoint.as_ref());
     let newest = all.clone().map(|(round, _)| *round).max()?;
     all.into_iter().find(|(round, _)| *round == newest).map(|(_, path)| path.clone())
-}
-
-/// At most four decimals, none where there are none.
-fn rounded(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

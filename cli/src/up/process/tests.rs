@@ -30,7 +30,7 @@ async fn line(received: &mut mpsc::Receiver<Report>) -> String {
 
 async fn exit(received: &mut mpsc::Receiver<Report>) -> Exit {
     match received.recv().await {
-        Some(Report::Exited(Who::Coordinator, exit, _)) => exit,
+        Some(Report::Exited { who: Who::Coordinator, exit, .. }) => exit,
         other => panic!("{other:?}"),
     }
 }
@@ -41,7 +41,7 @@ async fn lines_come_before_the_exit_and_the_log_keeps_standard_error() {
     assert_eq!(line(&mut received).await, "hello stdin");
     let end = received.recv().await;
     assert!(
-        matches!(&end, Some(Report::Exited(_, Exit::Code(3), last)) if last == "bad"),
+        matches!(&end, Some(Report::Exited { exit: Exit::Code(3), last, .. }) if last == "bad"),
         "{end:?}"
     );
     assert_eq!(std::fs::read_to_string(log.path()).unwrap(), "bad\n");
@@ -64,7 +64,17 @@ async fn a_child_that_refuses_to_end_is_killed() {
     assert_eq!(line(&mut received).await, "up");
     handle.terminate();
     handle.kill();
-    assert_eq!(exit(&mut received).await, Exit::Signal(9));
+    let end = received.recv().await;
+    let killed = matches!(end, Some(Report::Exited { exit: Exit::Signal(9), killed: true, .. }));
+    assert!(killed, "{end:?}");
+}
+
+#[tokio::test]
+async fn a_child_that_others_kill_was_not_killed_from_here() {
+    let (_handle, mut received, _log) = run("kill -9 $$");
+    let end = received.recv().await;
+    let killed = matches!(end, Some(Report::Exited { exit: Exit::Signal(9), killed: false, .. }));
+    assert!(killed, "{end:?}");
 }
 
 #[tokio::test]
@@ -94,7 +104,7 @@ async fn a_child_whose_log_cannot_be_written_neither_waits_nor_ends_and_its_last
     let (_handle, mut received) = run_with_log(script, &log);
     let end = received.recv().await;
     assert!(
-        matches!(&end, Some(Report::Exited(_, Exit::Code(3), last)) if last == "bad"),
+        matches!(&end, Some(Report::Exited { exit: Exit::Code(3), last, .. }) if last == "bad"),
         "{end:?}"
     );
 }

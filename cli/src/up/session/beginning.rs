@@ -36,6 +36,17 @@ pub(super) enum Beginning {
     Adopt(Adopt),
 }
 
+impl Beginning {
+    /// Tokens of the run when the session begins, of which so many are on record.
+    pub(super) fn tokens(&self, recorded: u64) -> u64 {
+        match self {
+            Self::GoOn => recorded,
+            Self::Again { .. } => 0,
+            Self::Adopt(adopt) => adopt.tokens,
+        }
+    }
+}
+
 /// Why a session does not begin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoBeginning {

@@ -25,7 +25,8 @@ impl Session {
     /// Writes down and shows what happened.
     pub(super) fn record(&mut self, body: Body) {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let record = Record { at: at.as_secs_f64(), body };
+        let elapsed = Some(self.begun.elapsed().as_secs_f64());
+        let record = Record { at: at.as_secs_f64(), elapsed, body };
         // A Record has a JSON form: its maps have strings for keys.
         let mut line = serde_json::to_vec(&record).unwrap_or_default();
         line.push(b'\n');
