@@ -290,8 +290,8 @@ fn loss_and_every_gradient_are_those_of_the_unsharded_model() {
     }
 }
 
-/// All parts are on one card, which no plan does: whether values come whole from one position to the
-/// other can be asked without a second card. `bench/gpu/check.py` reads the figures.
+/// All parts are on one card, which no plan does: whether values come whole from one position to
+/// the other can be asked without a second card. `bench/gpu/check.py` reads the figures.
 #[test]
 fn loss_and_every_gradient_are_those_of_the_unsharded_model_on_a_card_too() {
     if tch::Cuda::device_count() == 0 {
