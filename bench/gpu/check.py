@@ -31,6 +31,8 @@ ASKED_BEFORE = 20
 # Room that runs and checkpoints need at most.
 SCRATCH_BYTES = 24 << 30
 GIB = 1 << 30
+# Tests print theirs behind their name.
+FIGURE = re.compile(r"(?:^|\s)figure (\S+) (-?[\d.e+-]+|NaN|inf) (\S+)$")
 
 TORCH = """
 import json, os, torch
@@ -70,7 +72,7 @@ class Bench:
         """Lines of a program's output; its figures are told on the way."""
         process = Process(self.report, command, self.own_env if own else self.env, self.limit)
         for line in process.output(self.limit - ASKED_BEFORE if ask else None):
-            found = re.fullmatch(r"figure (\S+) (-?[\d.e+-]+|NaN|inf) (\S+)", line.strip())
+            found = FIGURE.search(line)
             if found:
                 self.report.figure(found[1], float(found[2]), found[3])
             yield line
@@ -302,11 +304,12 @@ def codec(bench, parameters, round_seconds):
     """The codec on as many values, on this machine's CPU, against a round's seconds."""
     gib = f"{max(4 * parameters / GIB, 0.01):.3f}"
     list(bench.run([bench.program("codec"), "--gib", gib, "--repeats", "3"]))
-    speed = bench.report.content["figures"].get("codec.compress.mparam_s.2bit")
-    speed = speed or bench.report.content["figures"].get("codec.compress.mparam_s")
-    if speed is None:
+    figures = bench.report.content["figures"].items()
+    # One for each instruction set of the machine; the worker takes the fastest.
+    speeds = [of["value"] for name, of in figures if name.startswith("codec.compress.mparam_s.")]
+    if not speeds:
         raise Failure("the codec's speed is not known")
-    seconds = parameters / (speed["value"] * 1e6)
+    seconds = parameters / (max(speeds) * 1e6)
     bench.report.figure("shared.compress_percent", 100 * seconds / round_seconds, "%")
 
 

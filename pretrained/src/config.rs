@@ -144,8 +144,8 @@ fn check(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProble
     Ok(())
 }
 
-/// Refuses values of another type by their keys, which serde would not name. Absent keys are left to
-/// it; null is another type where transformers does not take it either.
+/// Refuses values of another type by their keys, which serde would not name. Absent keys are left
+/// to it; null is another type where transformers does not take it either.
 fn check_types(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
     let typed = |key: &str, wanted, fits: &dyn Fn(&Value) -> bool| match keys.get(key) {
         Some(value) if !fits(value) => {

@@ -120,8 +120,9 @@ pub enum ImportError {
     },
     /// Another file has a tensor too, which the index does not name and others would read.
     #[error(
-        "failed to use the tensor {name}: {} has other values than the file that {INDEX} names, and \
-         transformers reads the last file that has it; take it out of one of them", path.display()
+        "failed to use the tensor {name}: {} has other values than the file that {INDEX} names, \
+         and transformers reads the last file that has it; take it out of one of them",
+        path.display()
     )]
     CopyDiffers {
         /// The tensor.

@@ -1,6 +1,6 @@
-//! Part of `bench/gpu/check.py`: an inner step of one model on the first CUDA device, or on the CPU.
-//! Prints lines of JSON: first the model with what its plan expects, so that others can be measured
-//! on the same even where this one fails, then what was measured.
+//! Part of `bench/gpu/check.py`: an inner step of one model on the first CUDA device, or on the
+//! CPU. Prints lines of JSON: first the model with what its plan expects, so that others can be
+//! measured on the same even where this one fails, then what was measured.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
-//! Part of `make bench-sharding` and of `bench/gpu/check.py`: what plans say that ranks need against
-//! what they needed, over unlike shapes. Every shape trains two rounds as one island, with the
-//! programs that users run, and writes a checkpoint after each. Prints `figure NAME VALUE UNIT`
+//! Part of `make bench-sharding` and of `bench/gpu/check.py`: what plans say that ranks need
+//! against what they needed, over unlike shapes. Every shape trains two rounds as one island, with
+//! the programs that users run, and writes a checkpoint after each. Prints `figure NAME VALUE UNIT`
 //! lines.
 
 use std::io::{BufRead, BufReader};
