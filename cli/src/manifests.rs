@@ -25,7 +25,7 @@ pub use files::manifests as texts;
 const THREADS: u32 = 1;
 
 /// The name of texts that are of no file, so that they have no lines.
-pub(crate) const CLUSTER: &str = "the cluster";
+pub const CLUSTER: &str = "the cluster";
 
 /// A larger `config.json` or record of a node is refused.
 const JSON_BYTES_MAX: u64 = 1 << 20;
@@ -188,7 +188,7 @@ pub(crate) fn run(files: &[PathBuf]) -> Result<RunAlone, ManifestError> {
 }
 
 /// A name for messages and a text, as sources of manifests.
-pub(crate) fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
+pub fn sources(texts: &[(String, String)]) -> Vec<Source<'_>> {
     texts.iter().map(|(name, text)| Source { name, text }).collect()
 }
 

@@ -12,7 +12,7 @@ use cli::args::Output;
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-island", bin_name = "kubectl island", version, propagate_version = true)]
 #[command(about = "See and steer the islands of a cluster that train one model")]
-pub struct Plugin {
+pub(crate) struct Plugin {
     /// The same as `heteroloco island`.
     #[command(flatten)]
     pub island: IslandArgs,
@@ -20,7 +20,7 @@ pub struct Plugin {
 
 /// `heteroloco island`.
 #[derive(Clone, Debug, Args)]
-pub struct IslandArgs {
+pub(crate) struct IslandArgs {
     /// Which cluster.
     #[command(flatten)]
     pub connection: ConnectionArgs,
@@ -32,7 +32,7 @@ pub struct IslandArgs {
 /// Which cluster, as kubectl's own flags say it.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
-pub struct ConnectionArgs {
+pub(crate) struct ConnectionArgs {
     /// File that says which clusters there are [default: those of $KUBECONFIG, ~/.kube/config].
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub struct ConnectionArgs {
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
-pub enum IslandCommand {
+pub(crate) enum IslandCommand {
     /// Show what islands would do on the cards that are idle now, how fast, and why.
     ///
     /// Idle is what nodes offer less what pods hold and what plans have set aside; cards of the
@@ -80,7 +80,7 @@ pub enum IslandCommand {
 
 /// One island.
 #[derive(Clone, Debug, Args)]
-pub struct NamedIsland {
+pub(crate) struct NamedIsland {
     /// The ComputeIsland.
     #[arg(value_name = "ISLAND", value_parser = island)]
     pub name: String,
@@ -88,7 +88,7 @@ pub struct NamedIsland {
 
 /// `island plan`.
 #[derive(Clone, Debug, Args)]
-pub struct ClusterPlanArgs {
+pub(crate) struct ClusterPlanArgs {
     /// A ComputeIsland of the cluster, planned alone.
     #[arg(value_name = "ISLAND", value_parser = island,
           required_unless_present = "files", conflicts_with = "files")]
@@ -110,7 +110,7 @@ pub struct ClusterPlanArgs {
 
 /// `island top`.
 #[derive(Clone, Debug, Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     /// Islands and runs of all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
@@ -121,7 +121,7 @@ pub struct TopArgs {
 
 /// `island drain`.
 #[derive(Clone, Debug, Args)]
-pub struct DrainArgs {
+pub(crate) struct DrainArgs {
     /// The island.
     #[command(flatten)]
     pub island: NamedIsland,
@@ -133,7 +133,7 @@ pub struct DrainArgs {
 
 /// `island run`.
 #[derive(Clone, Debug, Subcommand)]
-pub enum RunCommand {
+pub(crate) enum RunCommand {
     /// Let all islands of a run give their cards back and rest; its coordinator stays.
     Pause(NamedRun),
     /// Let a paused run go on.
@@ -142,7 +142,7 @@ pub enum RunCommand {
 
 /// One run.
 #[derive(Clone, Debug, Args)]
-pub struct NamedRun {
+pub(crate) struct NamedRun {
     /// The TrainingRun.
     #[arg(value_name = "RUN", value_parser = run)]
     pub name: String,
@@ -150,7 +150,7 @@ pub struct NamedRun {
 
 /// `island logs`.
 #[derive(Clone, Debug, Args)]
-pub struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// The island.
     #[command(flatten)]
     pub island: NamedIsland,

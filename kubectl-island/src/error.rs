@@ -9,7 +9,7 @@ use cli::manifests::ManifestError;
 
 /// What was asked of a cluster did not go.
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     /// Nothing says which cluster.
     #[error("failed to find a cluster: {0}; set --kubeconfig or KUBECONFIG, or another --context")]
     Config(String),
@@ -134,7 +134,7 @@ impl ClusterError {
     }
 
     /// Whether what was asked for has to change before it can work.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Config(_) | Self::NotFound { .. } | Self::Manifest(_))
     }
 }
