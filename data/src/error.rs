@@ -45,8 +45,9 @@ pub enum PrepareError {
     /// Most of an input would not be read.
     #[error(
         "failed to prepare data: of the {all} bytes of {path}, {lost} would not be read{}; \
-         --as-text EXT reads files of an extension as text, a file that is an input itself is read \
-         whatever its name, and --allow-passed-over goes on without what is not read",
+         --text-field NAME says which field of records has the text, --as-text EXT reads files of \
+         an extension as text, a file that is an input itself is read whatever its name, and \
+         --allow-passed-over goes on without what is not read",
         in_brackets(left_out)
     )]
     MostPassedOver {
