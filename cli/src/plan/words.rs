@@ -110,6 +110,9 @@ pub fn clip(text: &str, most: usize) -> String {
     if count <= most {
         return text.to_owned();
     }
+    if most == 0 {
+        return String::new();
+    }
     let head: String = text.chars().take(most / 2).collect();
     let tail: String = text.chars().skip(count - (most - most / 2 - 1)).collect();
     format!("{head}…{tail}")
@@ -140,6 +143,7 @@ mod tests {
     fn a_long_text_loses_its_middle() {
         assert_eq!(clip("abcdefghij", 10), "abcdefghij");
         assert_eq!(clip("abcdefghijk", 10), "abcde…hijk");
+        assert_eq!([clip("abc", 2), clip("abc", 1), clip("abc", 0)], ["a…", "…", ""]);
     }
 
     #[test]
