@@ -89,7 +89,8 @@ impl Joining<'_> {
         let even = (class.len() / count).min(most);
         let alone = if size > 1 { self.of_size(class, 1).unwrap_or(0.0) } else { 0.0 };
         let apart = self.of_size(class, size).map(|speed| speed + (even - size) as f64 * alone);
-        let larger = self.is_one(class, even) && self.of_size(class, even) >= apart;
+        let larger = self.of_size(class, even).zip(apart).is_none_or(|(all, apart)| all > apart);
+        let larger = larger && self.is_one(class, even);
         let floor = if larger { even } else { size };
         let mut extra = class.len() - count * floor;
         let mut sizes = vec![floor; count];
