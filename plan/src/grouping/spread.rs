@@ -37,7 +37,8 @@ impl Joining<'_> {
             }
             let next = self.split(&class, size, most);
             let compared = self.grown(&class, least, size);
-            closest = compared.map(|compared| closer(closest, compared)).or(closest);
+            let slower = compared.filter(|compared| compared.together <= compared.apart);
+            closest = slower.map(|compared| closer(closest, compared)).or(closest);
             if next.speed > best.speed {
                 (best, misses) = (next, 0);
             } else {
@@ -86,11 +87,12 @@ impl Joining<'_> {
     fn split(&mut self, class: &[Group], size: usize, most: usize) -> Split {
         let count = class.len() / size;
         let even = (class.len() / count).min(most);
-        let larger =
-            self.is_one(class, even) && self.of_size(class, even) >= self.of_size(class, size);
+        let alone = if size > 1 { self.of_size(class, 1).unwrap_or(0.0) } else { 0.0 };
+        let apart = self.of_size(class, size).map(|speed| speed + (even - size) as f64 * alone);
+        let larger = self.of_size(class, even).zip(apart).is_none_or(|(all, apart)| all > apart);
+        let larger = larger && self.is_one(class, even);
         let floor = if larger { even } else { size };
         let mut extra = class.len() - count * floor;
-        let alone = if size > 1 { self.of_size(class, 1).unwrap_or(0.0) } else { 0.0 };
         let mut sizes = vec![floor; count];
         let less = self.of_size(class, floor);
         let mut speed = less.map(|speed| speed * count as f64);

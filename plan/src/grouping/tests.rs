@@ -222,6 +222,51 @@ fn like_nodes_are_spread_over_islands_so_that_none_is_left_over() {
     assert_eq!(islands(5, 70, &between(0, 80)), (vec![3], vec!["n03 n04".to_owned()]));
 }
 
+/// A planner of which an island of so many nodes makes these tokens a second.
+struct Table(&'static [f64]);
+
+impl Predict for Table {
+    fn holds(&self, nodes: &[Node]) -> bool {
+        self.tokens_per_second(nodes).is_some()
+    }
+
+    fn tokens_per_second(&self, nodes: &[Node]) -> Option<f64> {
+        self.0.get(nodes.len() - 1).copied().filter(|speed| *speed > 0.0)
+    }
+}
+
+#[test]
+fn like_nodes_make_islands_of_the_size_at_which_all_are_fastest() {
+    let sizes = |count: usize, speeds: &'static [f64]| {
+        let name = |at: usize| format!("n{at:02}");
+        let nodes: Vec<_> =
+            (0..count).map(|at| node(&name(at), ["lab", "", ""], &[(RTX3090, 24)])).collect();
+        let grouping = propose(&nodes, &none(), &Table(speeds));
+        for why in grouping.proposals.iter().flat_map(|it| &it.reason.why) {
+            let (Why::Faster(it) | Why::Apart(it)) = why else { continue };
+            let faster = it.together > it.apart;
+            assert_eq!(faster, matches!(why, Why::Faster(_)), "{grouping:#?}");
+        }
+        let mut sizes: Vec<_> = grouping.proposals.iter().map(|it| it.nodes.len()).collect();
+        sizes.sort_unstable();
+        (sizes, grouping.left_out.len())
+    };
+    let table: [(usize, &'static [f64], &[usize], usize); 7] = [
+        (4, &[10.0, 19.0, 28.0, 35.0], &[1, 1, 1, 1], 0),
+        (4, &[10.0, 21.0, 30.0, 40.0], &[2, 2], 0),
+        // Three are faster together, the fourth would not be.
+        (4, &[10.0, 19.0, 31.0, 38.0], &[1, 3], 0),
+        (4, &[10.0, 21.0, 33.0, 45.0], &[4], 0),
+        // The model takes two; a third is of no use.
+        (3, &[0.0, 10.0, 10.0], &[2], 1),
+        (3, &[0.0, 10.0, 11.0], &[3], 0),
+        (6, &[0.0, 10.0, 16.0, 17.0, 18.0, 19.0], &[3, 3], 0),
+    ];
+    for (count, speeds, expected, left) in table {
+        assert_eq!(sizes(count, speeds), (expected.to_vec(), left), "{count} of {speeds:?}");
+    }
+}
+
 #[test]
 fn a_rest_joins_an_island_of_its_zone_that_it_makes_faster_but_of_no_other() {
     let nodes = [
