@@ -64,23 +64,23 @@ impl Next {
     }
 
     fn of_checkpoint(&self, folder: &Path) -> Vec<(&'static str, String)> {
-        let folder = || self.from_here(folder);
+        let folder = || self.seen_from_here(folder);
         let arg = |text: &str| PathBuf::from(text);
         let of = |command: &str| vec![arg(command), arg("--checkpoint"), folder()];
         let mut steps = Vec::new();
         let prompt = [of("generate"), vec![arg("--prompt"), arg("Once upon a time")]].concat();
         steps.push(("continue a text", self.command(&prompt)));
         if let Some(data) = &self.held_out {
-            let data = [of("eval"), vec![arg("--data"), self.from_here(data)]].concat();
+            let data = [of("eval"), vec![arg("--data"), self.seen_from_here(data)]].concat();
             steps.push(("measure the loss on what was held out", self.command(&data)));
         }
-        let out = self.from_here(&self.run_dir.join(EXPORTED));
+        let out = self.seen_from_here(&self.run_dir.join(EXPORTED));
         let out = [of("export"), vec![arg("--out"), out]].concat();
         steps.push(("write a folder that Hugging Face transformers loads", self.command(&out)));
         steps
     }
 
-    fn from_here(&self, path: &Path) -> PathBuf {
+    fn seen_from_here(&self, path: &Path) -> PathBuf {
         let inside = path.strip_prefix(&self.here).ok().filter(|path| !path.as_os_str().is_empty());
         inside.unwrap_or(path).to_owned()
     }
