@@ -64,7 +64,8 @@ fn planned(run: &RunRequest, nodes: &[Node]) -> Grouping {
 #[test]
 fn a_hundred_nodes_under_one_label_are_as_many_islands_as_are_fastest() {
     let nodes = zone("lab", 100, &[(RTX4090, 8)]);
-    let table: [(&str, u32, &[(usize, usize)]); 3] = [
+    type Case<'a> = (&'a str, u32, &'a [(usize, usize)]);
+    let table: [Case<'_>; 3] = [
         ("llama-1b", 64, &[(1, 100)]),
         ("llama-8b", 64, &[(1, 100)]),
         ("covenant-72b", 192, &[(11, 8), (12, 1)]),
@@ -103,7 +104,8 @@ fn pools_of_every_sort_are_no_slower_than_simpler_ones() {
     let all = ["dc-r: c0 c1 c2 c3 c4 c5 c6 c7"];
     let nine = "desk: desk000 desk001 desk002 desk003 desk004 desk005 desk006 desk007 desk008";
     // The pool, the model, the islands, and what is left out.
-    let table: [(&[Node], &str, &[&str], &[&str]); 9] = [
+    type Case<'a> = (&'a [Node], &'a str, &'a [&'a str], &'a [&'a str]);
+    let table: [Case<'_>; 9] = [
         (&mixed, "llama-8b", &each, &[]),
         (&mixed, "covenant-72b", &["lab: a000 a001 a002"], &["b000 b001"]),
         (&zones, "llama-8b", &each, &[]),
