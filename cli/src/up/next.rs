@@ -64,23 +64,23 @@ impl Next {
     }
 
     fn of_checkpoint(&self, folder: &Path) -> Vec<(&'static str, String)> {
-        let folder = || self.from_here(folder);
+        let folder = || self.seen_from_here(folder);
         let arg = |text: &str| PathBuf::from(text);
         let of = |command: &str| vec![arg(command), arg("--checkpoint"), folder()];
         let mut steps = Vec::new();
         let prompt = [of("generate"), vec![arg("--prompt"), arg("Once upon a time")]].concat();
         steps.push(("continue a text", self.command(&prompt)));
         if let Some(data) = &self.held_out {
-            let data = [of("eval"), vec![arg("--data"), self.from_here(data)]].concat();
+            let data = [of("eval"), vec![arg("--data"), self.seen_from_here(data)]].concat();
             steps.push(("measure the loss on what was held out", self.command(&data)));
         }
-        let out = self.from_here(&self.run_dir.join(EXPORTED));
+        let out = self.seen_from_here(&self.run_dir.join(EXPORTED));
         let out = [of("export"), vec![arg("--out"), out]].concat();
         steps.push(("write a folder that Hugging Face transformers loads", self.command(&out)));
         steps
     }
 
-    fn from_here(&self, path: &Path) -> PathBuf {
+    fn seen_from_here(&self, path: &Path) -> PathBuf {
         let inside = path.strip_prefix(&self.here).ok().filter(|path| !path.as_os_str().is_empty());
         inside.unwrap_or(path).to_owned()
     }
@@ -112,12 +112,12 @@ mod tests {
         let Ok(Cli { command: Command::Up(args) }) = Cli::try_parse_from(line) else {
             panic!("not up")
         };
-        let next = Next::new(&args, Path::new("/work/runs/tiny"), Some("/data/words".into()));
-        Next { program: "bin/heteroloco".into(), here: "/work".into(), ..next }
+        let next = Next::new(&args, Path::new("/here/runs/tiny"), Some("/data/words".into()));
+        Next { program: "bin/heteroloco".into(), here: "/here".into(), ..next }
     }
 
     fn summary() -> Summary {
-        let checkpoint = Some("/work/runs/tiny/checkpoints/a/round-00000007".to_owned());
+        let checkpoint = Some("/here/runs/tiny/checkpoints/a/round-00000007".to_owned());
         Summary { checkpoint, ..Summary::default() }
     }
 
@@ -125,7 +125,8 @@ mod tests {
     fn a_stopped_run_says_how_it_goes_on_and_what_its_checkpoint_is_good_for() {
         let line = ["heteroloco", "up", "-f", "it's mine.yaml", "b.yaml", "--data", "d", "--json"];
         let text = next(&line).text(&Outcome::Stopped, &summary());
-        let expected = "to go on:\n  bin/heteroloco up -f 'it'\\''s mine.yaml' b.yaml --data d --resume\n\
+        let expected = "to go on:\n  \
+            bin/heteroloco up -f 'it'\\''s mine.yaml' b.yaml --data d --resume\n\
             to continue a text:\n  bin/heteroloco generate --checkpoint runs/tiny/checkpoints/a \
             --prompt 'Once upon a time'\n\
             to measure the loss on what was held out:\n  bin/heteroloco eval --checkpoint \
