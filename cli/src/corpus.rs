@@ -145,8 +145,8 @@ mod tests {
         let [note] = &notes(99, 1 << 20)[..] else { panic!("one note") };
         assert!(note.starts_with("a round takes 100 sequences and the data has 99:"), "{note}");
         let [note] = &notes(100, 256)[..] else { panic!("one note") };
-        let expected = "nothing is evaluated: the data has 256 held-out tokens, and one sequence of \
-                        the run takes 257; ";
+        let expected = "nothing is evaluated: the data has 256 held-out tokens, and one sequence \
+                        of the run takes 257; ";
         assert!(note.starts_with(expected), "{note}");
         let [note] = &notes(100, 513)[..] else { panic!("one note") };
         assert!(note.contains("is measured on 2 sequences in place of 32"), "{note}");

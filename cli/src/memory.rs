@@ -71,8 +71,8 @@ impl Kernel {
         machine.into_iter().chain(groups).min_by_key(|available| available.bytes)
     }
 
-    /// Processes of this one's control group that the kernel killed because memory was full; nothing
-    /// where it does not say.
+    /// Processes of this one's control group that the kernel killed because memory was full;
+    /// nothing where it does not say.
     pub fn killed(&self) -> Option<u64> {
         self.groups().first()?.killed()
     }

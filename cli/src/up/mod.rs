@@ -1,8 +1,8 @@
 //! `heteroloco up`: a whole run as processes of this machine.
 //!
 //! [`supervise`] decides who is started and killed, [`state`] knows what was told, [`summary`] adds
-//! it up, [`heldout`] watches a loss, [`lines`] and [`next`] have the words: all without processes or
-//! a clock. [`run_dir`], [`process`], [`screen`] and [`session`] do the work.
+//! it up, [`heldout`] watches a loss, [`lines`] and [`next`] have the words: all without processes
+//! or a clock. [`run_dir`], [`process`], [`screen`] and [`session`] do the work.
 
 pub mod coordinator;
 pub mod event;

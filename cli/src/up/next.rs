@@ -112,12 +112,12 @@ mod tests {
         let Ok(Cli { command: Command::Up(args) }) = Cli::try_parse_from(line) else {
             panic!("not up")
         };
-        let next = Next::new(&args, Path::new("/work/runs/tiny"), Some("/data/words".into()));
-        Next { program: "bin/heteroloco".into(), here: "/work".into(), ..next }
+        let next = Next::new(&args, Path::new("/here/runs/tiny"), Some("/data/words".into()));
+        Next { program: "bin/heteroloco".into(), here: "/here".into(), ..next }
     }
 
     fn summary() -> Summary {
-        let checkpoint = Some("/work/runs/tiny/checkpoints/a/round-00000007".to_owned());
+        let checkpoint = Some("/here/runs/tiny/checkpoints/a/round-00000007".to_owned());
         Summary { checkpoint, ..Summary::default() }
     }
 
@@ -125,7 +125,8 @@ mod tests {
     fn a_stopped_run_says_how_it_goes_on_and_what_its_checkpoint_is_good_for() {
         let line = ["heteroloco", "up", "-f", "it's mine.yaml", "b.yaml", "--data", "d", "--json"];
         let text = next(&line).text(&Outcome::Stopped, &summary());
-        let expected = "to go on:\n  bin/heteroloco up -f 'it'\\''s mine.yaml' b.yaml --data d --resume\n\
+        let expected = "to go on:\n  \
+            bin/heteroloco up -f 'it'\\''s mine.yaml' b.yaml --data d --resume\n\
             to continue a text:\n  bin/heteroloco generate --checkpoint runs/tiny/checkpoints/a \
             --prompt 'Once upon a time'\n\
             to measure the loss on what was held out:\n  bin/heteroloco eval --checkpoint \

@@ -121,8 +121,8 @@ impl Bars {
     }
 }
 
-/// Whether bars can be drawn on standard error, and nobody would miss them on standard output: where
-/// that goes into a file or a pipe, it is what is read later.
+/// Whether bars can be drawn on standard error, and nobody would miss them on standard output:
+/// where that goes into a file or a pipe, it is what is read later.
 fn can_draw([stdout, stderr]: [bool; 2], term: Option<&OsStr>) -> bool {
     stdout && stderr && term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }

@@ -252,8 +252,8 @@ fn of(name: &str, island: &Island) -> IslandSummary {
 }
 
 impl Wire {
-    /// Where nothing had to travel (one island), the contributions' own size takes the place of what
-    /// was received.
+    /// Where nothing had to travel (one island), the contributions' own size takes the place of
+    /// what was received.
     fn of(state: &RunState, parameters: u64) -> Self {
         let islands = || state.islands.values();
         let contributed: u64 = islands().map(|i| i.contribution_bytes).sum();

@@ -5,11 +5,11 @@ use crate::up::supervise::Exit;
 
 /// SIGKILL.
 const KILL: i32 = 9;
-const FULL: &str = "set a smaller model, sequenceLength or batch, or fewer cards, or end what else \
-                    runs here";
-const LIKELY: &str = "the kernel's out-of-memory killer is the likely cause (dmesg tells); where it \
-                      is, set a smaller model, sequenceLength or batch, or fewer cards, or end what \
-                      else runs here";
+const FULL: &str = "set a smaller model, sequenceLength or batch, or fewer cards, or end what \
+                    else runs here";
+const LIKELY: &str = "the kernel's out-of-memory killer is the likely cause (dmesg tells); where \
+                      it is, set a smaller model, sequenceLength or batch, or fewer cards, or \
+                      end what else runs here";
 
 /// What the kernel's killer did to this run so far.
 #[derive(Debug)]
