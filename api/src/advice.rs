@@ -68,6 +68,20 @@ pub(crate) fn quantity(text: &str, unit: &str) -> Option<String> {
     Quantity::from(meant.as_str()).value().is_some().then_some(meant)
 }
 
+/// A quantity of a number without a unit: GiB of memory, or MiB where it is thousands, as
+/// nvidia-smi prints it, or bytes where it is millions; Mbit/s of a link, or bits where these are.
+pub(crate) fn unitless(text: &str, of_link: bool) -> Option<String> {
+    let (number, _) = parts(text).filter(|(_, suffix)| suffix.is_empty())?;
+    match number {
+        ..1e6 if of_link => quantity(text, "M"),
+        _ if of_link => quantity(&(number / 1e6).to_string(), "M"),
+        ..1e4 => quantity(text, "Gi"),
+        ..1048576.0 => quantity(text, "Mi"),
+        ..1e18 => Some(Quantity::from(number as u64).0),
+        _ => None,
+    }
+}
+
 /// A length of time; a number alone is seconds.
 pub(crate) fn duration(text: &str) -> Option<String> {
     let mut rest: String = text.chars().filter(|c| !c.is_whitespace() && *c != '_').collect();
@@ -233,6 +247,16 @@ mod tests {
         ];
         for (text, meant) in quantities {
             assert_eq!(quantity(text, "Gi").as_deref(), Some(meant), "{text}");
+        }
+        let unitless = [
+            ("24", false, "24Gi"),
+            ("24576", false, "24576Mi"),
+            ("25769803776", false, "24Gi"),
+            ("110", true, "110M"),
+            ("1e9", true, "1000M"),
+        ];
+        for (text, of_link, meant) in unitless {
+            assert_eq!(super::unitless(text, of_link).as_deref(), Some(meant), "{text}");
         }
         let durations = [
             ("30", "30s"),

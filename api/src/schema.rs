@@ -129,9 +129,12 @@ impl Checker<'_> {
             match known.get(name).or_else(|| schema.get("additionalProperties")) {
                 Some(schema) => self.check(schema, value, &below),
                 None => {
-                    renamed.extend(guess::meant(known, fields, name));
                     let message = guess::unknown(self.root, known, fields, (name, value));
                     self.put(&below, message);
+                    if let Some(meant) = guess::meant(known, fields, (name, value)) {
+                        renamed.push(meant);
+                        self.check(&known[meant], value, &below);
+                    }
                 }
             }
         }
@@ -171,6 +174,12 @@ impl Checker<'_> {
             "array" => {
                 let why = format!("has to be a list, not {}", name(value));
                 match follows(schema, &Value::Array(vec![value.clone()])) {
+                    true if value.is_object() => {
+                        self.put(
+                            path,
+                            format!("{why}: put - before it, or it and its {{ }} in [ ]"),
+                        );
+                    }
                     true => self.put(path, format!("{why}: put it in [ ]")),
                     false => self.put(path, why),
                 }
@@ -189,19 +198,17 @@ impl Checker<'_> {
         }
         let written = (self.written)(path).unwrap_or_else(|| value.to_string());
         let pattern = schema["pattern"].as_str().unwrap_or_default();
-        // Links are a million times as fast as memory is large, in their units.
-        let link = [".up", ".down"].iter().any(|end| path.ends_with(end));
-        let (message, meant) =
-            match text::check_number(pattern, &written, if link { "M" } else { "Gi" }) {
-                Some((message, meant)) => (message, meant.map(Value::from)),
-                None => {
-                    let text = Value::from(written.as_str());
-                    if !follows(schema, &text) {
-                        return self.check_value(schema, &text, path);
-                    }
-                    (format!("has to be text: {}", advice::write(&text.to_string())), Some(text))
+        let of_link = [".up", ".down"].iter().any(|end| path.ends_with(end));
+        let (message, meant) = match text::check_number(pattern, &written, of_link) {
+            Some((message, meant)) => (message, meant.map(Value::from)),
+            None => {
+                let text = Value::from(written.as_str());
+                if !follows(schema, &text) {
+                    return self.check_value(schema, &text, path);
                 }
-            };
+                (format!("has to be text: {}", advice::write(&text.to_string())), Some(text))
+            }
+        };
         self.found.push(FieldProblem { path: path.to_owned(), message, meant });
     }
 

@@ -83,14 +83,14 @@ pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
 }
 
 /// What is wrong with a number where a schema has one of the patterns above, and the text that was
-/// meant; a quantity's `unit` is the one that is usual for its field.
+/// meant; `of_link` is a quantity of bits a second, others are memory.
 pub(crate) fn check_number(
     pattern: &str,
     number: &str,
-    unit: &str,
+    of_link: bool,
 ) -> Option<(String, Option<String>)> {
     let (lacks, meant, example) = match pattern {
-        Quantity::PATTERN => ("has no unit", advice::quantity(number, unit), "24Gi"),
+        Quantity::PATTERN => ("has no unit", advice::unitless(number, of_link), "24Gi"),
         DurationText::PATTERN => ("has no unit", advice::duration(number), "30s"),
         Percent::PATTERN => ("is not a percentage", advice::percent(number), "60%"),
         Decimal::PATTERN => ("has to be text", advice::decimal(number), "0.95"),
@@ -141,12 +141,10 @@ impl Quantity {
     pub fn bytes(&self) -> Result<u64, TextError> {
         let bytes = self.parse()?;
         let text = self.0.as_str();
-        // As nvidia-smi writes it where it is thousands.
-        let unit = if bytes < 10_000 { "Gi" } else { "Mi" };
         if bytes == 0 || bytes >= BYTES_MIN {
             return Ok(bytes);
         }
-        Err(TextError(format!("{text} is {bytes} bytes: {}", self.with_unit(unit, "24Gi"))))
+        Err(TextError(format!("{text} is {bytes} bytes: {}", self.with_unit(false, "24Gi"))))
     }
 
     /// The quantity as speed of a link, bits a second.
@@ -158,14 +156,14 @@ impl Quantity {
         if bits >= BITS_MIN {
             return Ok(bits);
         }
-        let written = self.with_unit("M", "110M");
+        let written = self.with_unit(true, "110M");
         Err(TextError(format!("{} is {bits} bits a second: {written}", self.0)))
     }
 
     /// What to write in place of a number without a unit.
-    fn with_unit(&self, unit: &str, example: &str) -> String {
+    fn with_unit(&self, of_link: bool, example: &str) -> String {
         let bare = self.0.ends_with(|c: char| c.is_ascii_digit()) && self.parse() != Ok(0);
-        let meant = bare.then(|| advice::quantity(&self.0, unit)).flatten();
+        let meant = bare.then(|| advice::unitless(&self.0, of_link)).flatten();
         meant.map_or_else(
             || format!("write it with its unit, such as `{example}`"),
             |meant| advice::write(&meant),

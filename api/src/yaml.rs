@@ -108,17 +108,18 @@ impl<'a> Text<'a> {
     }
 
     fn broken(&self, document: usize, part: usize, error: &serde_yaml::Error) -> Broken {
+        let said = error.to_string();
         let place = error.location();
-        let mark = place.map(|place| Mark { line: place.line(), column: place.column() });
+        let place = place.map(|place| Mark { line: place.line(), column: place.column() });
+        let (from, to) = self.parts[part];
+        let mark = opened(&said).or_else(|| position(&said, &self.whole[from..to])).or(place);
         let mark = mark.map(|mark| self.in_whole(part, mark));
         if let Some((place, remedy)) = mark.and_then(|mark| self.remedy(mark)) {
-            return Broken { document, mark: Some(place), message: format!("{remedy} ({error})") };
+            return Broken { document, mark: Some(place), message: format!("{remedy} ({said})") };
         }
-        let message = match error.to_string() {
-            said if said.starts_with("repetition limit") => {
-                format!("{said}: use fewer aliases in aliases")
-            }
-            said => said,
+        let message = match said.starts_with("repetition limit") {
+            true => format!("{said}: use fewer aliases in aliases"),
+            false => said,
         };
         Broken { document, mark, message }
     }
@@ -156,6 +157,22 @@ impl<'a> Text<'a> {
             }
         }
         let text = line(mark.line)?;
+        if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|sign| text.starts_with(sign)) {
+            return Some((mark, "a merge is not finished: choose one of its sides".into()));
+        }
+        let name = text.trim_start().trim_start_matches("- ");
+        let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
+        if let Some(value) = name[end..].trim_start().strip_prefix([':', '='])
+            && end > 0
+            && !value.is_empty()
+            && !name[end..].starts_with(": ")
+        {
+            let meant = format!("{}: {}", &name[..end], value.trim());
+            return Some((
+                mark,
+                format!("a field is a name, a colon and a space: write `{meant}`"),
+            ));
+        }
         if text.contains("{{") {
             return Some((mark, "a template has to be rendered first: helm template".into()));
         }
@@ -168,6 +185,29 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Where what is not closed was opened, or what has no colon began: the reader comes to see that
+/// it is wrong lines later.
+fn opened(said: &str) -> Option<Mark> {
+    const CONTEXTS: [&str; 4] = [
+        "while parsing a flow mapping at line ",
+        "while parsing a flow sequence at line ",
+        "while scanning a quoted scalar at line ",
+        "while scanning a simple key at line ",
+    ];
+    let place = CONTEXTS.into_iter().find_map(|context| said.split_once(context))?.1;
+    let (line, column) = place.split_once(" column ")?;
+    let digits = column.find(|c: char| !c.is_ascii_digit()).unwrap_or(column.len());
+    Some(Mark { line: line.parse().ok()?, column: column[..digits].parse().ok()? })
+}
+
+/// The place of the byte that an error names where it has no line.
+fn position(said: &str, text: &str) -> Option<Mark> {
+    let at: usize = said.rsplit_once(" at position ")?.1.parse().ok()?;
+    let before = text.get(..at)?;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Some(Mark { line: before.matches('\n').count() + 1, column })
+}
+
 /// Where the JSON values of a text stand, where it is several of them, one after another.
 fn json_values(text: &str) -> Option<Vec<(usize, usize)>> {
     if !text.trim_start().starts_with('{') {
@@ -177,9 +217,17 @@ fn json_values(text: &str) -> Option<Vec<(usize, usize)>> {
     let mut parts = Vec::new();
     let mut from = 0;
     while let Some(value) = reader.next() {
-        value.ok()?;
-        parts.push((from, reader.byte_offset()));
-        from = reader.byte_offset();
+        let is_json = value.is_ok();
+        // What is broken later is told of where it stands, unless it is YAML from there on.
+        if !is_json && (parts.is_empty() || text[from..].trim_start().starts_with("---")) {
+            return None;
+        }
+        let to = if is_json { reader.byte_offset() } else { text.len() };
+        parts.push((from, to));
+        from = to;
+        if !is_json {
+            break;
+        }
     }
     (parts.len() > 1).then_some(parts)
 }

@@ -76,7 +76,12 @@ pub(super) fn check(value: &Value, spec: &Value, written: Written<'_>) -> Vec<Fi
     let fields = value.as_object().unwrap_or(&none);
     for name in fields.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
         let free = KNOWN.into_iter().filter(|known| !fields.contains_key(*known));
+        let odd = name.chars().find(|c| c.is_whitespace() && *c != ' ');
         let message = match advice::nearest(name, free) {
+            _ if odd.is_some() => {
+                let code = odd.map_or(0, u32::from);
+                format!("U+{code:04X} in its name is no space for YAML: write an ordinary one")
+            }
             _ if spec["properties"].get(name).is_some() => {
                 "unknown field here; it belongs to spec: indent it".into()
             }
@@ -90,7 +95,13 @@ pub(super) fn check(value: &Value, spec: &Value, written: Written<'_>) -> Vec<Fi
         Value::Null => found.push(FieldProblem::new("metadata.name", NAMELESS)),
         Value::Object(metadata) => check_metadata(metadata, written, &mut found),
         other => {
-            let message = format!("has to be a group of fields, not {}", self::name(other));
+            let why = format!("has to be a group of fields, not {}", self::name(other));
+            let named = other.as_str().and_then(advice::name);
+            let meant = named.map(|name| format!("{{name: {}}}", advice::scalar(&name)));
+            let message = match meant {
+                Some(meant) => format!("{why}: {}", advice::write(&meant)),
+                None => why,
+            };
             found.push(FieldProblem::new("metadata", message));
         }
     }

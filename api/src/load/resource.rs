@@ -49,7 +49,7 @@ pub(super) fn read<Kind: Manifest>(
     if found.is_empty() {
         return deserialized(&value).map_err(|problem| vec![problem]);
     }
-    beyond::<Kind>(value, &mut found);
+    beyond::<Kind>(value, &schema, &mut found);
     Err(found)
 }
 
@@ -59,19 +59,26 @@ fn deserialized<Kind: Manifest>(value: &Value) -> Result<Kind, FieldProblem> {
 }
 
 /// What would still be wrong after everything was written as the problems say: no advice is given
-/// that is refused when it is followed.
-fn beyond<Kind: Manifest>(mut value: Value, found: &mut Vec<FieldProblem>) {
+/// that is refused when it is followed. What there is no advice for is looked at as if it was not
+/// there, where that can be.
+fn beyond<Kind: Manifest>(mut value: Value, schema: &Value, found: &mut Vec<FieldProblem>) {
     for problem in &*found {
-        let Some(meant) = &problem.meant else { return };
         if let Some(place) = at(&mut value, &problem.path) {
-            *place = meant.clone();
+            *place = problem.meant.clone().unwrap_or(Value::Null);
         }
     }
+    if let Some(spec) = value.get_mut("spec") {
+        prune(schema, spec);
+    }
     let Ok(resource) = deserialized::<Kind>(&value) else { return };
+    let whole = found.iter().all(|problem| problem.meant.is_some());
     for problem in resource.problems() {
-        match found.iter_mut().find(|before| before.path == problem.path) {
+        let same =
+            |before: &&mut FieldProblem| before.path == problem.path && before.meant.is_some();
+        match found.iter_mut().find(same) {
             Some(before) => *before = problem,
-            None => found.push(problem),
+            None if whole => found.push(problem),
+            None => {}
         }
     }
 }

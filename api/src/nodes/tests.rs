@@ -184,6 +184,70 @@ fn nodes_whose_cards_cannot_be_used_are_left_out_with_a_note() {
 }
 
 #[test]
+fn nodes_on_which_no_rank_can_run_are_left_out_whatever_cards_they_have() {
+    let label = |label: &str| format!("kubernetes.io/hostname: gpu-1\n      {label}");
+    let host = "kubernetes.io/hostname: gpu-1";
+    let lost = "type: Ready\n    - {type: NetworkUnavailable, status: 'True'}".to_owned();
+    let gone = "name: gpu-1.example\n    deletionTimestamp: '2026-01-01T00:00:00Z'".to_owned();
+    let cases = [
+        (host, label("kubernetes.io/arch: arm64"), "it is arm64, and ranks run on amd64 only"),
+        (host, label("kubernetes.io/os: windows"), "it runs windows, and ranks run on linux only"),
+        ("name: gpu-1.example", gone, "it is being deleted"),
+        ("type: Ready", lost, "its network is unavailable: see kubectl describe"),
+    ];
+    for (right, wrong, why) in cases {
+        let found = read(&changed(right, &wrong));
+        assert_eq!(short(&found).len(), 1, "{wrong}");
+        assert_eq!(found.notes, [format!("node gpu-1.example: left out, {why}")]);
+    }
+}
+
+#[test]
+fn memory_of_another_unit_is_not_believed() {
+    let labelled = |mib: &str, product: &str| {
+        let text = changed("\"81559\"", &format!("{mib:?}"));
+        let found = read(&text.replacen(H100, product, 1));
+        (short(&found)[0].0 == "gpu-1.example").then(|| short(&found)[0].3).ok_or(found.notes)
+    };
+    // GiB and KiB of a card that the catalogue knows, and a card that differs a little.
+    for (mib, expected) in [("80", 81_559), ("83516416", 81_559), ("65000", 65_000)] {
+        assert_eq!(labelled(mib, H100), Ok(expected), "{mib}");
+    }
+    let found = read(&changed("\"81559\"", "\"80\""));
+    let note = "node gpu-1.example: label nvidia.com/gpu.memory is 80 MiB, which no card has: \
+                NVIDIA-H100-80GB-HBM3 has 79.6 GiB, which is taken";
+    assert_eq!(found.notes, [note]);
+    assert_eq!(labelled("24576", "NVIDIA-Z1"), Ok(24_576));
+    for mib in ["24", "25165824"] {
+        let notes = labelled(mib, "NVIDIA-Z1").expect_err("nobody knows better");
+        let why = format!("label nvidia.com/gpu.memory is {mib} MiB, which no card has");
+        assert_eq!(notes, [format!("node gpu-1.example: left out, {why}")]);
+    }
+}
+
+#[test]
+fn nodes_are_selected_by_labels_and_tolerations() {
+    let taint = "taints: [{key: team, value: x, effect: NoSchedule}]";
+    let found = read(&changed("podCIDR: 10.0.1.0/24", taint));
+    let none = found.selected("lab", None, &[]);
+    let note = "node gpu-1.example: tainted team=x:NoSchedule, which lab does not tolerate";
+    assert_eq!(none, (["desk".to_owned()].into(), vec![note.to_owned()]));
+    let tolerates: Toleration =
+        serde_yaml::from_str("{key: team, operator: Exists}").expect("a toleration");
+    let both = ["desk".to_owned(), "gpu-1.example".to_owned()];
+    let all = found.selected("lab", None, std::slice::from_ref(&tolerates));
+    assert_eq!(all, (both.into(), vec![]));
+    let east: NodeSelector =
+        serde_yaml::from_str("matchLabels: {topology.kubernetes.io/zone: west}").expect("one");
+    assert_eq!(found.selected("lab", Some(&east), &[tolerates]), Default::default());
+    let proposed = found.without_tainted();
+    assert_eq!(short(&proposed).len(), 1);
+    let note = "node gpu-1.example: left out, tainted team=x:NoSchedule, and proposed islands \
+                tolerate nothing";
+    assert_eq!(proposed.notes, [note]);
+}
+
+#[test]
 fn parts_of_cards_are_found_by_their_full_names() {
     let named = |suffix: &str| changed("HBM3\n", &format!("HBM3{suffix}\n"));
     let four = |text: String| text.replacen("replicas: \"1\"", "replicas: \"4\"", 1);

@@ -29,8 +29,8 @@ pub(super) fn names(schema: &Value) -> Option<String> {
     Some(known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
-/// The group with one field that a value was put in the place of: the only field that takes it, or
-/// of several the only one that has a choice of words.
+/// The group that a value was put in the place of: of the only field that takes it, or of several
+/// the only one that has a choice of words, or of all that are needed.
 pub(super) fn wrapped(schema: &Value, value: &Value) -> Option<Value> {
     let scalar = value.is_string() || value.is_number() || value.is_boolean();
     let known = schema["properties"].as_object().filter(|_| scalar)?;
@@ -40,7 +40,13 @@ pub(super) fn wrapped(schema: &Value, value: &Value) -> Option<Value> {
         takes.iter().copied().filter(|name| known[*name].get("enum").is_some()).collect();
     match (&takes[..], &words[..]) {
         ([one], _) | (_, [one]) => Some(group(one)),
-        _ => None,
+        _ => {
+            let needed = schema["required"].as_array().into_iter().flatten();
+            let all = needed.filter_map(Value::as_str).map(|name| (name.to_owned(), value.clone()));
+            let all = Value::Object(Map::from_iter(all));
+            let some = all.as_object().is_some_and(|all| !all.is_empty());
+            (some && takes.is_empty() && follows(schema, &all)).then_some(all)
+        }
     }
 }
 
@@ -48,10 +54,16 @@ pub(super) fn wrapped(schema: &Value, value: &Value) -> Option<Value> {
 pub(super) fn meant<'a>(
     known: &'a Map<String, Value>,
     there: &Map<String, Value>,
-    name: &str,
+    (name, value): (&str, &Value),
 ) -> Option<&'a str> {
-    let free = known.keys().map(String::as_str).filter(|name| !there.contains_key(*name));
-    advice::nearest(name, free)
+    let alike = |schema: &Value| match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some(_) => !value.is_object() && !value.is_array(),
+        None => true,
+    };
+    let free = known.iter().filter(|(name, schema)| !there.contains_key(*name) && alike(schema));
+    advice::nearest(name, free.map(|(name, _)| name.as_str()))
 }
 
 /// What to say of a field that is not known: `known` are those that are, `there` those that stand
@@ -62,7 +74,11 @@ pub(super) fn unknown(
     there: &Map<String, Value>,
     (name, value): (&str, &Value),
 ) -> String {
-    if let Some(meant) = meant(known, there, name) {
+    if let Some(odd) = name.chars().find(|c| c.is_whitespace() && *c != ' ') {
+        let code = u32::from(odd);
+        return format!("U+{code:04X} in its name is no space for YAML: write an ordinary one");
+    }
+    if let Some(meant) = meant(known, there, (name, value)) {
         return format!("unknown field: {} in its place", advice::write(meant));
     }
     let scalar = value.is_string() || value.is_number() || value.is_boolean();

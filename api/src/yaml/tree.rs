@@ -20,7 +20,7 @@ impl<'de> DeserializeSeed<'de> for Tree<'_> {
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
         let Some(left) = self.0.get().checked_sub(1) else {
             return Err(D::Error::custom(format!(
-                "more than {} values with its aliases written out: use fewer of these",
+                "use fewer aliases: with these written out there are more than {} values",
                 super::VALUES_MAX
             )));
         };
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         let number = Number::from_f64(value).map(Value::Number);
         // JSON has none of them, and null would be as good as absent.
-        number.ok_or_else(|| E::custom("infinity and NaN are no values here: write another"))
+        number.ok_or_else(|| E::custom("write another value: there is no infinity or NaN"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         for brought in merged {
             let Value::Object(brought) = brought else {
                 return Err(A::Error::custom(
-                    "<< brings the fields of a mapping that has an anchor: write <<: *ANCHOR",
+                    "write <<: *ANCHOR, of a group of fields: << brings something else",
                 ));
             };
             for (key, value) in brought {
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
         let (tag, _) = data.variant::<String>()?;
-        Err(A::Error::custom(format!("the tag !{tag} means nothing here: leave it out")))
+        Err(A::Error::custom(format!("leave the tag out: !{tag} means nothing")))
     }
 }
 
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Key<'_> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
         if self.0.contains_key(key) {
-            return Err(E::custom(format!("{key} stands here a second time: leave one out")));
+            return Err(E::custom(format!("leave one out: {key} stands there again")));
         }
         Ok(key.to_owned())
     }

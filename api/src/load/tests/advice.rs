@@ -169,6 +169,13 @@ const MISTAKES: &[(&str, &str)] = &[
     ("path: /data/corpus", "path: @data"),
     ("path: /data/corpus", "path: `pwd`"),
     ("tokenizer: byte", "tokenizer: %x"),
+    ("  tokens: 2000000000", "  tokens:2000000000"),
+    ("  tokens: 2000000000", "  tokens = 2000000000"),
+    ("metadata: {name: mini}", "metadata: mini"),
+    ("uplink: {up: 110M, down: 500M}", "uplink: 1G"),
+    ("memory: 24Gi", "memory: 25769803776"),
+    ("up: 110M", "up: 110000000"),
+    ("grace: 30s", "grce: 30"),
 ];
 
 #[test]
@@ -236,12 +243,13 @@ fn advice(problem: &Problem) -> Vec<Advice> {
             Some(("apiVersion" | "kind", _)) => Advice::Line(what.into()),
             Some(("matchLabels", _)) => Advice::Field(what.into()),
             Some(("operator", _)) => Advice::Insert(what.into()),
+            Some(("tokens", _)) => Advice::Line(what.into()),
             _ if text.contains("in its place") => Advice::Name(what.into()),
             _ => Advice::Value(what.into()),
         })
         .collect();
     let words = [
-        ("put it in [ ]", Advice::Brackets),
+        ("in [ ]", Advice::Brackets),
         ("the tag", Advice::Tag),
         ("leave them out", Advice::LeaveOut),
         ("leave it out", Advice::LeaveOut),
@@ -279,6 +287,9 @@ fn follow(text: &str, problem: &Problem, advice: &Advice) -> String {
         Advice::Insert(what) => put(here + 1, here + 1, &format!("{what}, ")),
         Advice::Line(what) => {
             let key = what.split(':').next().expect("a key");
+            if line.trim_start().starts_with("tokens") {
+                return put(here, line_end, what);
+            }
             let end = here + text[here..].find("spec:").expect("a spec");
             let old = text[here..end].lines().find(|line| line.starts_with(key));
             match old {

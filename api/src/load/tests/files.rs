@@ -74,10 +74,16 @@ fn a_syntax_error_says_where_and_nothing_that_is_not_true() {
         (format!("{run}  x: {{\n---\n{island}"), None),
         (RIGHT.replacen("  minMemory", "\tminMemory", 1), Some(24)),
         ("{\"a\": 1\n".into(), None),
-        ("<<<<<<< HEAD\na: 1\n=======\n".into(), None),
+        ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\n".into(), Some(2)),
         ("a: {{ .Values.x }}".into(), Some(1)),
         ("a: *unknown".into(), Some(1)),
         ("a: &x [*x]".into(), None),
+        ("a: 1\nb: \"\u{7}\"\n".into(), Some(2)),
+        (RIGHT.replacen("tokens: 2000000000", "tokens:2000000000", 1), Some(7)),
+        (RIGHT.replacen("tokens: 2000000000", "tokens = 2000000000", 1), Some(7)),
+        (RIGHT.replacen("{preset: llama-160m}", "{preset: llama-160m", 1), Some(5)),
+        (RIGHT.replacen("path: /data/corpus", "path: '/data/corpus", 1), Some(6)),
+        ("{\"apiVersion\": \"v1\", \"kind\": \"X\"}\n{\"b\": [".into(), None),
         ("a: .inf".into(), Some(1)),
         ("a: 1\nb: [-.INF, .nan]".into(), Some(2)),
     ];
@@ -209,7 +215,7 @@ fn texts_that_would_fill_the_memory_are_refused() {
     let long = format!("# {}\n", "x".repeat(crate::TEXT_MAX));
     for (text, part) in [
         (bomb, "repetition limit exceeded: use fewer aliases"),
-        (wide, "with its aliases written out: use fewer of these"),
+        (wide, "use fewer aliases: with these written out there are more"),
         (deep, "recursion limit exceeded"),
         (long, "bytes are more than 4194304: give the file of the run and its islands alone"),
     ] {
