@@ -29,8 +29,8 @@ fn rest(work: Duration, speed: f64) -> Duration {
 }
 
 impl Pace {
-    /// Starts to count. Speeds outside (0, 1] and real devices are not slowed down; `interrupt` ends
-    /// a rest.
+    /// Starts to count. Speeds outside (0, 1] and real devices are not slowed down; `interrupt`
+    /// ends a rest.
     pub fn new(device: &DeviceSpec, interrupt: Interrupt) -> Pace {
         let speed = match device {
             DeviceSpec::Cpu { speed, .. } if *speed > 0.0 && *speed < 1.0 => *speed,
