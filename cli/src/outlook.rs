@@ -135,8 +135,8 @@ pub fn too_long(plan: &RunPlan, outlook: &Outlook) -> Option<String> {
 /// Ranks on the CPU would hold more memory than there is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "failed to start: the {ranks} of this run on the CPU need {} of memory, and {} {}: {change}; \
-     `heteroloco plan --emulate` shows what each of them holds",
+    "failed to start: {} of memory are needed by the {ranks} of this run on the CPU, and {} {}: \
+     {change}; `heteroloco plan --emulate` shows what each of them holds",
     words::bytes(*needed),
     bound(available.bound),
     words::bytes(available.bytes)
@@ -258,11 +258,9 @@ mod tests {
             check_memory(&planned(text), available).unwrap_err().to_string()
         };
         let said = refused(&large, gib(23, Bound::Machine));
-        assert!(said.contains("the 5 ranks of this run on the CPU need "), "{said}");
-        assert!(
-            said.contains(" GiB of memory, and this machine has available only 23.0 GiB"),
-            "{said}"
-        );
+        let expected = " GiB of memory are needed by the 5 ranks of this run on the CPU, and this \
+                        machine has available only 23.0 GiB: ";
+        assert!(said.contains(expected), "{said}");
         assert!(said.contains("set a smaller model, or fewer cards"), "{said}");
         let said = refused(RUN, gib(1, Bound::Cgroup));
         assert!(said.contains("container leaves only 1.0 GiB"), "{said}");
