@@ -66,7 +66,7 @@ fn a_run_that_this_machine_cannot_hold_is_refused_before_anything_is_written() {
     let output = place.up(&[]);
     assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
     let complained = stderr(&output);
-    for expected in ["ranks of this run on the CPU need ", "set a smaller model, or fewer cards"] {
+    for expected in ["ranks of this run on the CPU, and ", "set a smaller model, or fewer cards"] {
         assert!(complained.contains(expected), "{complained}");
     }
     assert!(!place.path("runs").exists());
