@@ -231,7 +231,7 @@ impl<'a> Rank<'a> {
         let sequences: usize = self.spec.island.batches.iter().map(sequences).sum();
         let scale = 1.0 / (sequences as f64 * length as f64);
         let mine = self.devices.accumulate(&work, scale);
-        let (control, Some(sums)) = self.agree(mine)? else {
+        let Some((control, sums)) = self.agree(mine)? else {
             return Ok(StepControl { stop: true, ..StepControl::default() });
         };
         let of_round = (step, self.spec.island.inner_steps);
@@ -241,25 +241,23 @@ impl<'a> Rank<'a> {
         Ok(control)
     }
 
-    /// What the ranks say of a step, and its sums over all of them where they made it.
+    /// What the ranks say of a step and its sums over all of them; nothing where one left it.
     fn agree(
         &mut self,
         mine: Result<Sums, ModelError>,
-    ) -> Result<(StepControl, Option<Sums>), RunError> {
+    ) -> Result<Option<(StepControl, Sums)>, RunError> {
         let tokens = self.tokens();
-        let Some(mine) = self.unless_left(mine)? else {
-            return Ok((StepControl::default(), None));
-        };
+        let Some(mine) = self.unless_left(mine)? else { return Ok(None) };
         if only_device(&self.spec.island).is_some() {
             let control = StepControl { tokens, ..StepControl::default() };
-            return Ok((self.member.step_control(control)?, Some(mine)));
+            return Ok(Some((self.member.step_control(control)?, mine)));
         }
         let [loss_sum, squares] = mine.read()?;
         let control = StepControl { loss_sum, squares, tokens, ..StepControl::default() };
         let control = self.member.step_control(control)?;
         self.interrupted |= control.interrupted;
         let sums = Sums::of(control.loss_sum, control.squares)?;
-        Ok((control, (!control.interrupted).then_some(sums)))
+        Ok((!control.interrupted).then_some((control, sums)))
     }
 
     /// Nothing where this rank left what it computed, or another one did and told: that it is gone
