@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::cards::{MOST_CARDS, Pool};
+use super::cards::{Chosen, Host, MOST_CARDS, Pool};
 use super::island::Planner;
 use crate::cluster::Node;
 use crate::gpu;
@@ -14,11 +14,7 @@ use crate::request::{
 /// Whether an island that has all cards of these nodes could hold the model, in whatever layout. Of
 /// more than [`MOST_CARDS`] cards the largest have to.
 pub fn holds(run: &RunRequest, nodes: &[Node], pipeline: PipelineRequest) -> bool {
-    let island = whole(nodes, Objective::default(), pipeline);
-    let execution = Execution::Cluster { nodes: nodes.to_vec() };
-    let mut pool = Pool::new(&execution);
-    let Ok(cards) = pool.choose(&island) else { return false };
-    Planner::new(run, 1).holds(&island, &cards, &pool.into_hosts())
+    ask(run, whole(nodes, Objective::default(), pipeline), nodes, Planner::holds) == Some(true)
 }
 
 /// Tokens a second of the plan that such an island would have, exchanges with others not counted;
@@ -28,11 +24,20 @@ pub fn tokens_per_second(
     nodes: &[Node],
     (objective, pipeline): (Objective, PipelineRequest),
 ) -> Option<f64> {
-    let island = whole(nodes, objective, pipeline);
+    ask(run, whole(nodes, objective, pipeline), nodes, Planner::tokens_per_second)?
+}
+
+/// What a planner says of an island on these nodes; nothing where they do not have its cards.
+fn ask<'a, T>(
+    run: &'a RunRequest,
+    island: IslandRequest,
+    nodes: &[Node],
+    question: impl FnOnce(&Planner<'a>, &IslandRequest, &[Chosen], &[Host]) -> T,
+) -> Option<T> {
     let execution = Execution::Cluster { nodes: nodes.to_vec() };
     let mut pool = Pool::new(&execution);
     let cards = pool.choose(&island).ok()?;
-    Planner::new(run, 1).tokens_per_second(&island, &cards, &pool.into_hosts())
+    Some(question(&Planner::new(run, 1), &island, &cards, &pool.into_hosts()))
 }
 
 /// An island of all cards of these nodes.
