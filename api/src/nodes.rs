@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Node as Object;
 use plan::cluster::{Links, Node, Topology};
+use plan::words::named;
 
 use crate::island::Toleration;
 use crate::occupancy::{self, Taint, kept_away, taints};
@@ -192,11 +193,7 @@ impl Notes {
     fn sentences(self) -> Vec<String> {
         let sentence = |(note, nodes): (String, Vec<String>)| {
             let what = if nodes.len() == 1 { "node" } else { "nodes" };
-            let listed = nodes[..nodes.len().min(LISTED)].join(", ");
-            match nodes.len().saturating_sub(LISTED) {
-                0 => format!("{what} {listed}: {note}"),
-                more => format!("{what} {listed} and {more} more: {note}"),
-            }
+            format!("{what} {}: {note}", named(&nodes, LISTED))
         };
         self.0.into_iter().map(sentence).collect()
     }

@@ -10,6 +10,7 @@ use api::occupancy::{self, Claims, Taint};
 use k8s_openapi::api::core::v1::{Node as Object, Pod};
 use k8s_openapi::jiff::Timestamp;
 use plan::cluster::Node;
+use plan::words::named;
 
 /// Holders and nodes that a sentence names.
 const NAMED: usize = 4;
@@ -205,23 +206,16 @@ impl Idle {
         if !self.held.is_empty() {
             let mut held: Vec<_> = self.held.iter().collect();
             held.sort_by_key(|(_, cards)| std::cmp::Reverse(**cards));
-            let named = held.iter().map(|(holder, cards)| format!("{holder} holds {cards}"));
-            notes.push(format!("cards that are not idle: {}", some(named.collect())));
+            let holders = held.iter().map(|(holder, cards)| format!("{holder} holds {cards}"));
+            let holders = named(&holders.collect::<Vec<_>>(), NAMED);
+            notes.push(format!("cards that are not idle: {holders}"));
         }
         notes.extend(self.told.iter().map(|(why, nodes)| {
             let what = if nodes.len() == 1 { "node" } else { "nodes" };
-            format!("{what} {}: {why}", some(nodes.clone()))
+            format!("{what} {}: {why}", named(nodes, NAMED))
         }));
         notes
     }
-}
-
-/// Some of them by name, and how many more there are.
-fn some(mut names: Vec<String>) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    let named = names.join(", ");
-    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 #[cfg(test)]

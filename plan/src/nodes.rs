@@ -7,6 +7,7 @@ use crate::cluster::{Bandwidth, Capability, DeviceCapability, Links, Node, NodeC
 use crate::gpu;
 use crate::planner::MOST_CARDS;
 use crate::request::{DeviceRequest, IslandRequest};
+use crate::words::named;
 
 /// Cards of a node, where nobody says how they are placed.
 pub const NODE_CARDS: usize = 8;
@@ -111,11 +112,7 @@ impl Site {
 
     fn unknown(&self, node: &str) -> RecordError {
         let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-        let mut known = names[..names.len().min(LISTED)].join(", ");
-        if let Some(more @ 1..) = names.len().checked_sub(LISTED) {
-            known += &format!(" and {more} more");
-        }
-        RecordError::UnknownNode { node: node.to_owned(), known }
+        RecordError::UnknownNode { node: node.to_owned(), known: named(&names, LISTED) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plan::request::RunRequest;
+use plan::words;
 use serde_json::Value;
 
 use super::envelope::{self, Kind};
@@ -294,13 +295,8 @@ impl<'a> Reader<'a> {
     /// What the files have that is none of ours, a sentence for each file.
     fn passed_over(&self) -> Vec<String> {
         let sentence = |(source, named): (&usize, &Vec<String>)| {
-            let more = match named.len().saturating_sub(NAMED_MAX) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named = named[..named.len().min(NAMED_MAX)].join(", ");
             let file = self.sources[*source].name;
-            format!("{file}: passed over: {named}{more}")
+            format!("{file}: passed over: {}", words::named(named, NAMED_MAX))
         };
         self.foreign.iter().map(sentence).collect()
     }

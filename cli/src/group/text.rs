@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use api::island::ComputeIsland;
 use plan::grouping::{Grouping, LeftOut};
-use plan::words::gib;
+use plan::words::{gib, named};
 
 /// Nodes that a sentence lists.
 const LISTED: usize = 8;
@@ -48,13 +48,9 @@ pub(super) fn refusal(grouping: &Grouping) -> Vec<String> {
 }
 
 fn left_out(rest: &LeftOut) -> String {
-    let listed = rest.nodes[..rest.nodes.len().min(LISTED)].join(", ");
-    let more = match rest.nodes.len().saturating_sub(LISTED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let nodes = named(&rest.nodes, LISTED);
     let cards = cards(&rest.products, rest.memory);
-    format!("left out {cards}, on {listed}{more}: {}", rest.reason)
+    format!("left out {cards}, on {nodes}: {}", rest.reason)
 }
 
 fn cards(products: &[(String, u32)], memory: u64) -> String {

@@ -9,6 +9,7 @@ use plan::cluster::Curve;
 use plan::planner::{self, IslandPlan, Reason};
 use plan::request::Execution;
 use plan::stability::{self, Decision, MoveRules, Standing};
+use plan::words::named;
 use tracing::Instrument as _;
 
 use super::cards::{self, Idle};
@@ -102,12 +103,8 @@ pub(super) async fn place(
 fn others(idle: &Idle) -> String {
     let mut who = Vec::new();
     if !idle.holders.is_empty() {
-        let named = idle.holders.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>();
-        let more = match idle.holders.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        who.push(format!("island {}{more}", named.join(", ")));
+        let holders: Vec<_> = idle.holders.iter().map(ToString::to_string).collect();
+        who.push(format!("island {}", named(&holders, NAMED)));
     }
     if idle.foreign > 0 {
         who.push(format!("other pods ({} cards)", idle.foreign));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::domain::Domain;
 use super::{Compared, Omitted, Reason, Why};
-use crate::words::gib;
+use crate::words::{gib, named};
 
 /// Products that a sentence lists.
 const LISTED: usize = 3;
@@ -62,7 +62,7 @@ impl fmt::Display for Omitted {
             Self::Unasked(products) => write!(
                 f,
                 "these are not the products asked for, {}: add them to be used",
-                list(products)
+                named(products, LISTED)
             ),
             Self::NamedTwice(name) => {
                 write!(f, "several nodes are named {name}: give each a name of its own")
@@ -87,12 +87,5 @@ impl fmt::Display for Omitted {
                  {compared}; add cards, or choose a smaller model"
             ),
         }
-    }
-}
-
-fn list(names: &[String]) -> String {
-    match names.len().checked_sub(LISTED) {
-        Some(more @ 1..) => format!("{} and {more} more", names[..LISTED].join(", ")),
-        _ => names.join(", "),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pace::{self, Choice, OF_DEADLINE, Pace, Why};
 use super::{AUTO_INNER_STEPS, MOST_INNER_STEPS, OuterPlan, OuterRequest, Participant, Slowing};
+use crate::words::named;
 
 /// Utilisation below which something is said.
 const LOW: f64 = 0.8;
@@ -145,7 +146,7 @@ impl Said<'_> {
             format!(
                 "the uplink of {} is not known, so its exchange counts as 0 s: set uplink or have \
                  it measured",
-                names(&unknown)
+                named(&unknown, NAMES)
             )
         })
     }
@@ -177,19 +178,11 @@ impl Said<'_> {
             format!(
                 "one step of {} takes up to {}, all steps of the fastest island {}: raise \
                  sparseLoCo.innerSteps, or give fewer or faster cards",
-                names(&listed),
+                named(&listed, NAMES),
                 seconds(longest),
                 seconds(reference)
             )
         })
-    }
-}
-
-/// The first names, and how many more.
-fn names(all: &[&str]) -> String {
-    match all.len().checked_sub(NAMES) {
-        Some(more @ 1..) => format!("{} and {more} more", all[..NAMES].join(", ")),
-        _ => all.join(", "),
     }
 }
 
