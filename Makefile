@@ -47,10 +47,12 @@ build: setup ## Build all programs of the command line, optimised, kubectl's plu
 # The client of Kubernetes is a fifth of all there is to compile, and a run on this machine needs none.
 .PHONY: programs
 programs: setup
+	@[ -e "$(HETEROLOCO)" ] || echo "compiling the programs: some 7 minutes on two cores, the first time"
 	cargo build --locked --release $(PROGRAMS)
 
 .PHONY: data
 data: programs ## Prepare the demo's text: Rust sources, or DATA=path
+	@[ -e "$(SHARDS)" ] || echo "preparing text: some seconds"
 	@scripts/prepare-data.sh "$(HETEROLOCO)" "$(SHARDS)" "$(DATA)"
 
 .PHONY: demo

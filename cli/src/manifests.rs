@@ -3,8 +3,9 @@
 mod files;
 
 use std::io::Read as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use api::RunAlone;
 use api::nodes::{FoundNodes, NodesError};
@@ -21,7 +22,7 @@ use crate::measured::Measured;
 
 pub use files::manifests as texts;
 
-/// CPU threads of one emulated card: ranks are processes, and many share few cores.
+/// CPU threads of a rank of the product `cpu`: ranks are processes, and many share few cores.
 const THREADS: u32 = 1;
 
 /// The name of texts that are of no file, so that they have no lines.
@@ -223,7 +224,9 @@ fn plan_on(manifests: &Manifests, cards: Vec<LocalCard>) -> Result<Planned, Mani
     let (plan, emulated) = match plan_run(&manifests.run, &manifests.islands, &local) {
         Ok(plan) => (plan, None),
         Err(refusals) if lacks_cards(&refusals) => {
-            let execution = Execution::Emulated { threads: THREADS };
+            let cores = thread::available_parallelism().map_or(1, NonZero::get);
+            let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+            let execution = Execution::Emulated { cores };
             let plan = plan_run(&manifests.run, &manifests.islands, &execution);
             (plan.map_err(ManifestError::Refused)?, Some(emulation(&found)))
         }

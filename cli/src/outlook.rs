@@ -197,7 +197,7 @@ mod tests {
 
     fn planned(text: &str) -> RunPlan {
         let manifests = api::load(&[api::Source { name: "run.yaml", text }]).unwrap();
-        let execution = Execution::Emulated { threads: 1 };
+        let execution = Execution::Emulated { cores: 1 };
         plan_run(&manifests.run, &manifests.islands, &execution).unwrap()
     }
 

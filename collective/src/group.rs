@@ -2,7 +2,6 @@
 
 mod subgroup;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,40 +126,6 @@ impl Group {
         })
     }
 
-    /// Replaces range `r` of `values` by its sum over all ranks, on rank r; the other ranges keep
-    /// what they hold. One range per rank; they may be empty and unequal, not overlapping.
-    pub fn reduce_scatter(
-        &mut self,
-        values: &mut [f32],
-        ranges: &[Range<usize>],
-    ) -> Result<(), CommError> {
-        self.half(Operation::ReduceScatter, values, ranges)
-    }
-
-    /// Fills range `r` of `values` with that of rank r, on all ranks. One range per rank; they may
-    /// be empty and unequal, not overlapping.
-    pub fn all_gather(
-        &mut self,
-        values: &mut [f32],
-        ranges: &[Range<usize>],
-    ) -> Result<(), CommError> {
-        self.half(Operation::AllGather, values, ranges)
-    }
-
-    fn half(
-        &mut self,
-        operation: Operation,
-        values: &mut [f32],
-        ranges: &[Range<usize>],
-    ) -> Result<(), CommError> {
-        let total = Some(bytes_of(values));
-        let checked = self.check_ranges(operation, values.len(), ranges);
-        self.call(operation, total, async |links, call| {
-            checked?;
-            ring::half(links, call, values, ranges).await
-        })
-    }
-
     /// Replaces `values` by those of rank `root`.
     pub fn broadcast(&mut self, values: &mut [f32], root: u32) -> Result<(), CommError> {
         let total = Some(bytes_of(values));
@@ -261,22 +226,6 @@ impl Group {
             runtime.shutdown_background();
         }
         error
-    }
-
-    fn check_ranges(
-        &self,
-        operation: Operation,
-        length: usize,
-        ranges: &[Range<usize>],
-    ) -> Result<(), CommError> {
-        let argument = |detail| Err(CommError::Argument { operation, detail });
-        if ranges.len() != self.world_size() as usize {
-            return argument(format!("{} ranges for {} ranks", ranges.len(), self.world_size()));
-        }
-        match ranges.iter().find(|range| range.start > range.end || range.end > length) {
-            Some(range) => argument(format!("range {range:?} of {length} values")),
-            None => Ok(()),
-        }
     }
 }
 

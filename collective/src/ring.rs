@@ -1,4 +1,4 @@
-//! Reduce-scatter and all-gather around a ring, and both in one: all-reduce.
+//! All-reduce around a ring: reduce-scatter and all-gather in one.
 //!
 //! The buffer is cut into blocks, each block into one piece per rank. Every rank starts one piece
 //! of each block, and each piece goes around the ring twice: first it collects the sum, then it
@@ -26,7 +26,7 @@ use crate::CommError;
 use crate::links::{Call, Links, Piece, QUEUE_MESSAGES, Receiving};
 use crate::numeric;
 use crate::pool::Pool;
-use crate::wire::{CHUNK_BYTES, Operation};
+use crate::wire::CHUNK_BYTES;
 
 /// Blocks that a rank has started and not finished. Not more than a link's queue holds: then
 /// there is always a link with room, and the ring cannot stand still.
@@ -35,67 +35,25 @@ const _: () = assert!(BLOCKS_UNDER_WAY <= QUEUE_MESSAGES);
 
 const CHUNK_VALUES: usize = CHUNK_BYTES / size_of::<f32>();
 
-/// Sums `values` over all ranks.
-pub(crate) async fn all_reduce(
-    links: &mut Links,
-    call: Call,
-    values: &mut [f32],
-) -> Result<(), CommError> {
-    let world = links.world_size();
-    run(links, call, values, &Layout::Even { length: values.len(), world }).await
+/// How a buffer is cut into equal pieces of consecutive blocks. All ranks compute the same.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Values.
+    length: usize,
+    /// Ranks.
+    world: usize,
 }
 
-/// One half of an all-reduce, which the call's operation names. Reduce-scatter: sums `values` over
-/// all ranks; rank r ends with the sums of range r. All-gather: brings range r of rank r to all.
-pub(crate) async fn half(
-    links: &mut Links,
-    call: Call,
-    values: &mut [f32],
-    ranges: &[Range<usize>],
-) -> Result<(), CommError> {
-    run(links, call, values, &Layout::Given { ranges }).await
-}
-
-/// How a buffer is cut into blocks and pieces. All ranks compute the same.
-enum Layout<'a> {
-    /// Equal pieces of consecutive blocks.
-    Even { length: usize, world: usize },
-    /// Piece `p` of block `b` is the b-th chunk of range `p`, empty where the range is shorter.
-    Given { ranges: &'a [Range<usize>] },
-}
-
-impl Layout<'_> {
-    fn blocks(&self) -> usize {
-        match self {
-            Self::Even { length, world } => length.div_ceil(world * CHUNK_VALUES),
-            Self::Given { ranges } => {
-                ranges.iter().map(|range| range.len().div_ceil(CHUNK_VALUES)).max().unwrap_or(0)
-            }
-        }
+impl Layout {
+    fn blocks(self) -> usize {
+        self.length.div_ceil(self.world * CHUNK_VALUES)
     }
 
-    fn piece(&self, block: usize, piece: usize) -> Range<usize> {
-        match self {
-            Self::Even { length, world } => {
-                let start = block * world * CHUNK_VALUES;
-                let length = (length - start).min(world * CHUNK_VALUES);
-                start + length * piece / world..start + length * (piece + 1) / world
-            }
-            Self::Given { ranges } => {
-                let Range { start, end } = ranges[piece];
-                let from = (start + block * CHUNK_VALUES).min(end);
-                from..(from + CHUNK_VALUES).min(end)
-            }
-        }
-    }
-}
-
-/// The hops of an operation in a world of `world`.
-fn hops(operation: Operation, world: usize) -> Range<usize> {
-    match operation {
-        Operation::ReduceScatter => 0..world - 1,
-        Operation::AllGather => world - 1..2 * (world - 1),
-        _ => 0..2 * (world - 1),
+    fn piece(self, block: usize, piece: usize) -> Range<usize> {
+        let Layout { length, world } = self;
+        let start = block * world * CHUNK_VALUES;
+        let length = (length - start).min(world * CHUNK_VALUES);
+        start + length * piece / world..start + length * (piece + 1) / world
     }
 }
 
@@ -104,37 +62,38 @@ fn piece_sent(rank: usize, world: usize, hop: usize) -> usize {
     (rank + 2 * world - 1 - hop) % world
 }
 
-async fn run(
+/// Sums `values` over all ranks.
+pub(crate) async fn all_reduce(
     links: &mut Links,
     call: Call,
     values: &mut [f32],
-    layout: &Layout<'_>,
 ) -> Result<(), CommError> {
     let (rank, world) = (links.rank as usize, links.world_size());
     if world == 1 {
         return Ok(());
     }
+    let layout = Layout { length: values.len(), world };
     let pool = links.pool.clone();
     let total = (values.len() * 4) as u64;
     let (from, to) = ((rank + world - 1) % world, (rank + 1) % world);
     let (mut from, mut to) = links.between(from as u32, to as u32, call)?;
-    let hops = hops(call.operation, world);
-    let mut arriving = vec![hops.start; layout.blocks()];
+    let hops = 2 * (world - 1);
+    let mut arriving = vec![0; layout.blocks()];
     let (mut started, mut finished) = (0, 0);
     while finished < arriving.len() {
         while started < arriving.len().min(finished + BLOCKS_UNDER_WAY) {
-            let range = layout.piece(started, piece_sent(rank, world, hops.start));
+            let range = layout.piece(started, piece_sent(rank, world, 0));
             let payload = copy(&pool, &values[range.clone()]);
             to.send(total, piece(started, &range, payload)).await?;
             started += 1;
         }
         let (_, arrived) = from.recv().await?;
-        let (block, hop) = place(&from, &arrived, &arriving, hops.end)?;
+        let (block, hop) = place(&from, &arrived, &arriving, hops)?;
         let range = layout.piece(block, piece_sent(rank, world, hop + 1));
         check_piece(&from, &arrived, &range)?;
         arriving[block] += 1;
         let own = &mut values[range.clone()];
-        if arriving[block] < hops.end {
+        if arriving[block] < hops {
             let payload = take_and_pass_on(&pool, own, arrived.payload, hop, world);
             to.send(total, piece(block, &range, payload)).await?;
         } else {
@@ -211,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn pieces(layout: &Layout<'_>, world: usize) -> Vec<Range<usize>> {
+    fn pieces(layout: Layout, world: usize) -> Vec<Range<usize>> {
         let blocks = 0..layout.blocks();
         let all = blocks.flat_map(|block| (0..world).map(move |piece| (block, piece)));
         all.map(|(block, piece)| layout.piece(block, piece)).collect()
@@ -221,35 +180,12 @@ mod tests {
         #[test]
         fn even_pieces_tile_the_buffer_in_order(length in 0..5_000_000_usize, world in 1..9_usize) {
             let mut end = 0;
-            for piece in pieces(&Layout::Even { length, world }, world) {
+            for piece in pieces(Layout { length, world }, world) {
                 prop_assert_eq!(piece.start, end);
                 prop_assert!(piece.len() <= CHUNK_VALUES);
                 end = piece.end;
             }
             prop_assert_eq!(end, length);
-        }
-
-        #[test]
-        fn given_pieces_tile_each_range(lengths in prop::collection::vec(0..300_000_usize, 1..5)) {
-            let mut start = 0;
-            let ranges: Vec<_> = lengths
-                .iter()
-                .map(|length| {
-                    start += length;
-                    start - length..start
-                })
-                .collect();
-            let layout = Layout::Given { ranges: &ranges };
-            for (index, range) in ranges.iter().enumerate() {
-                let mut end = range.start;
-                for block in 0..layout.blocks() {
-                    let piece = layout.piece(block, index);
-                    prop_assert_eq!(piece.start, end);
-                    prop_assert!(piece.len() <= CHUNK_VALUES);
-                    end = piece.end;
-                }
-                prop_assert_eq!(end, range.end);
-            }
         }
 
         #[test]

@@ -35,8 +35,6 @@ const PAYLOAD_FIELD: u32 = 7;
 pub enum Operation {
     Connect = 1,
     AllReduce = 2,
-    ReduceScatter = 3,
-    AllGather = 4,
     Broadcast = 5,
     AllGatherBytes = 6,
     BroadcastBytes = 7,
@@ -52,8 +50,6 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Self::Connect => "connect",
             Self::AllReduce => "all-reduce",
-            Self::ReduceScatter => "reduce-scatter",
-            Self::AllGather => "all-gather",
             Self::Broadcast => "broadcast",
             Self::AllGatherBytes => "all-gather of bytes",
             Self::BroadcastBytes => "broadcast of bytes",

@@ -7,21 +7,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use contract::PARENT;
+use contract::coordinator::CoordinatorEvent;
+use contract::exit::{EXIT_CONFIG, EXIT_FAILED};
 use rounds::state::{Millis, State};
-use serde_json::json;
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::spec::{Spec, SpecError};
-use crate::standing::Standing;
+use crate::standing::standing;
 use crate::store::{Store, StoreError};
 use crate::{EngineError, Listeners, RunError, listen, run};
-
-/// Exit code where starting again with the same files is in vain.
-const EXIT_CONFIG: u8 = 2;
-/// The environment variable by which a parent says that it holds standard input open for as long as
-/// it lives.
-const PARENT: &str = "HETEROLOCO_PARENT";
 
 /// Keeps the members, rounds and record of one run.
 #[derive(Debug, Parser)]
@@ -43,7 +40,8 @@ pub async fn main(args: Args) -> ExitCode {
             let sentence: Vec<_> = error.chain().map(ToString::to_string).collect();
             // Standard error may be a file on the disk that is full.
             let _ = writeln!(io::stderr(), "heteroloco-coordinator: {}", sentence.join(": "));
-            if is_final(&error) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+            let code = if is_final(&error) { EXIT_CONFIG } else { EXIT_FAILED };
+            ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
     }
 }
@@ -59,7 +57,7 @@ fn is_final(error: &anyhow::Error) -> bool {
 async fn coordinate(args: Args) -> anyhow::Result<()> {
     let spec = Spec::read(&args.spec)?;
     if args.standing {
-        return say(&json!(Standing::of(&spec.store)?)).context("failed to say what the store is");
+        return say(&standing(&spec.store)?).context("failed to say what the store is");
     }
     let attributes = vec![("run", spec.run.name.clone())];
     let name = "heteroloco-coordinator".to_string();
@@ -99,15 +97,14 @@ fn announce(
     metrics: Option<&tokio::net::TcpListener>,
 ) -> anyhow::Result<()> {
     let address = members.local_addr().context("failed to learn the port")?.to_string();
-    let mut line = json!({"event": "listening", "address": address});
-    if let Some(metrics) = metrics {
-        let address = metrics.local_addr().context("failed to learn the metrics' port")?;
-        line["metrics"] = address.to_string().into();
-    }
-    say(&line).context("failed to announce the port")
+    let metrics = metrics.map(tokio::net::TcpListener::local_addr).transpose();
+    let metrics = metrics.context("failed to learn the metrics' port")?;
+    let metrics = metrics.map(|address| address.to_string());
+    say(&CoordinatorEvent::Listening { address, metrics }).context("failed to announce the port")
 }
 
-fn say(line: &serde_json::Value) -> io::Result<()> {
+fn say(line: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(line)?;
     let mut output = stdout().lock();
     writeln!(output, "{line}").and_then(|()| output.flush())
 }
@@ -135,7 +132,7 @@ async fn any(mut interrupt: Signal, mut terminate: Signal, parent: oneshot::Rece
 /// ending.
 fn parent_gone() -> anyhow::Result<oneshot::Receiver<()>> {
     let (gone, told) = oneshot::channel();
-    if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {
+    if std::env::var(PARENT.0).is_ok_and(|value| value == PARENT.1) {
         let watch = move || {
             // Whatever the parent writes is ignored; an error ends the wait as well.
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());

@@ -3,35 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rounds::config::{Config, ConfigError, RunConfig};
+use contract::coordinator::CoordinatorSpec;
+use rounds::config::{Config, ConfigError};
 use rounds::whereabouts::Adopted;
-use serde::Deserialize;
 
 /// A specification that was read and checked.
 #[derive(Debug)]
 pub struct Spec {
-    /// `host:port` to serve members on; port 0 takes a free one.
+    /// See [`CoordinatorSpec`].
     pub listen: String,
-    /// File of the store; it is made if it does not exist.
+    /// See [`CoordinatorSpec`].
     pub store: PathBuf,
-    /// `host:port` of `/metrics`; absent serves none.
+    /// See [`CoordinatorSpec`].
     pub metrics: Option<String>,
     /// The rules of the run.
     pub run: Config,
-    /// Where the run is taken up when the store is empty.
+    /// See [`CoordinatorSpec`].
     pub adopt: Option<Adopted>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
-    listen: String,
-    store: PathBuf,
-    #[serde(default)]
-    metrics: Option<String>,
-    run: RunConfig,
-    #[serde(default)]
-    adopt: Option<Adopted>,
 }
 
 /// A specification that cannot be followed.
@@ -68,8 +56,8 @@ impl Spec {
     /// # Errors
     /// It is no specification, or has a rule that cannot be followed.
     pub fn parse(text: &str) -> Result<Spec, SpecError> {
-        let written: Written = serde_yaml::from_str(text).map_err(SpecError::Parse)?;
-        let Written { listen, store, metrics, run, adopt } = written;
+        let written: CoordinatorSpec = serde_yaml::from_str(text).map_err(SpecError::Parse)?;
+        let CoordinatorSpec { listen, store, metrics, run, adopt } = written;
         let run = run.validate().map_err(SpecError::Rules)?;
         Ok(Spec { listen, store, metrics, run, adopt })
     }

@@ -21,8 +21,6 @@ pub struct ParseRatioError {
 impl Ratio {
     /// Nothing.
     pub const ZERO: Ratio = Ratio { billionths: 0 };
-    /// `1%`.
-    pub const ONE_PERCENT: Ratio = Ratio { billionths: 10_000_000 };
 
     /// Whether the share is nothing.
     #[must_use]

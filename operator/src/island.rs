@@ -288,13 +288,13 @@ async fn grow(
         return Ok(keep(plan, decision));
     };
     let weighed = place::weigh(&plan, &better.plan, seen);
-    if !weighed.move_ {
+    if !weighed.moves() {
         return Ok(keep(plan, decision));
     }
     let decision = Decision {
         step: Step::Break { for_good: false },
         reason: "BetterPlan",
-        why: weighed.reason,
+        why: weighed.to_string(),
     };
     let plan = PlanStatus { failures: 0, ..broken(plan, false, now) };
     say(context, island, &plan, &decision).await;

@@ -11,7 +11,7 @@ mod tests;
 pub use catalogue::{CATALOGUE, CPU, cpu};
 pub use product::{Mig, Product, ProductError, Share, is_part, is_shared, parse};
 
-use crate::spec::Precision;
+use crate::spec::{DeviceSpec, IslandSpec, Precision};
 
 /// One product: peaks that no program exceeds and none reaches.
 ///
@@ -99,6 +99,16 @@ pub fn part(product: &str) -> Option<(&'static Card, Share)> {
 /// Dense TFLOP/s of a product in what it trains in; 0 where the catalogue lacks it.
 pub fn tflops(product: &str) -> f64 {
     part(product).map_or(0.0, |(card, share)| card.tflops() * share.speed)
+}
+
+/// Dense TFLOP/s of all cards of an island; nothing where one is emulated or not known.
+pub fn tflops_of(island: &IslandSpec) -> Option<f64> {
+    let cards = island.ranks.iter().flat_map(|rank| &rank.devices);
+    let peak = cards.map(|card| match card.device {
+        DeviceSpec::Cuda { .. } => Some(tflops(&card.product)).filter(|peak| *peak > 0.0),
+        DeviceSpec::Cpu { .. } => None,
+    });
+    peak.sum()
 }
 
 /// What a family is taken to be where no node says which of its cards there are, in words; absent

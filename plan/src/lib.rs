@@ -1,12 +1,9 @@
 //! What a run needs and how an island meets it: model arithmetic, GPU facts, memory, plans.
 //!
-//! Pure: no I/O, no clock. `planner::plan_run` is the entry; `spec` and `event` are what a rank is
-//! told and what it tells.
+//! Pure: no I/O, no clock. `planner::plan_run` is the entry, `spec` what it answers.
 
 pub mod calibration;
 pub mod cluster;
-pub mod event;
-pub mod fate;
 pub mod gpu;
 pub mod grouping;
 pub mod memory;

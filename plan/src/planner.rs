@@ -9,40 +9,24 @@ use crate::request::{Execution, IslandRequest, RoundRules, RunRequest, Tokenizer
 use crate::schedule::warmup_tokens;
 use crate::spec::{IslandSpec, RunSpec, ScheduleSpec};
 
-mod arrange;
-mod bound;
+mod answer;
 mod cards;
-mod choices;
-mod climb;
-mod describe;
-mod divide;
-mod estimate;
-mod evaluate;
-#[cfg(any(test, feature = "exhaustive"))]
-pub mod exhaustive;
-mod explain;
-mod fabric;
+mod cost;
 mod island;
-mod price;
-mod refusal;
-mod remedy;
 mod search;
-mod shortfall;
-mod split;
 #[cfg(test)]
 pub(crate) mod tests;
-mod time;
-mod usage;
-mod whole;
-mod wire;
 
+pub use answer::explain::RunnerUp;
+pub use answer::refusal::{Reason, Refusal, Refusals};
+pub use answer::usage::Usage;
+pub use answer::whole::{holds, tokens_per_second};
 pub use cards::MOST_CARDS;
-pub use explain::RunnerUp;
-pub use price::StepTime;
-pub use refusal::{Reason, Refusal, Refusals};
-pub use usage::Usage;
-pub use whole::{holds, tokens_per_second};
+pub use cost::price::StepTime;
+#[cfg(any(test, feature = "exhaustive"))]
+pub use search::exhaustive;
 
+use answer::refusal;
 use cards::{Chosen, Host, Pool};
 use island::Planner;
 
@@ -206,8 +190,8 @@ fn choose_cards(
     if !refusals.is_empty() {
         return Err(Refusals(refusals));
     }
-    if matches!(execution, Execution::Emulated { .. }) {
-        cards::emulate(&mut chosen);
+    if let Execution::Emulated { cores } = execution {
+        cards::emulate(&mut chosen, *cores);
     }
     Ok((chosen, pool.into_hosts()))
 }

@@ -155,8 +155,8 @@ pub struct PipelineRequest {
 pub enum Execution {
     /// Each card is a CPU process, slowed down in proportion to the run's fastest card.
     Emulated {
-        /// CPU threads of each process.
-        threads: u32,
+        /// Processor cores of this machine.
+        cores: u32,
     },
     /// This machine's cards, and its CPU for the product `cpu`.
     Local {
@@ -176,8 +176,8 @@ impl Execution {
     /// CPU threads of a rank that computes on the CPU.
     pub fn threads(&self) -> u32 {
         match self {
-            Self::Emulated { threads } | Self::Local { threads, .. } => *threads,
-            Self::Cluster { .. } => 1,
+            Self::Local { threads, .. } => *threads,
+            Self::Emulated { .. } | Self::Cluster { .. } => 1,
         }
     }
 }

@@ -1,18 +1,11 @@
 //! Whether a run moves to a better plan: not for every gain, because moving costs tokens.
 
+use std::fmt;
+
 use crate::cluster::Curve;
 
 /// Bytes that move with each parameter: θ, both of AdamW's moments and the error feedback, in f32.
 pub const STATE_BYTES: u64 = 16;
-
-/// What a plan gives.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Standing {
-    /// Tokens a second, exchanges included.
-    pub tokens_per_second: f64,
-    /// Whether the cards that it needs are there.
-    pub still_possible: bool,
-}
 
 /// When moving is worth it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +19,73 @@ pub struct MoveRules {
     pub min_gain: f64,
 }
 
-/// Whether to move, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+/// Tokens a second of the running plan, exchanges included, and of the one in its place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speeds {
+    /// What runs.
+    pub now: f64,
+    /// The candidate.
+    pub then: f64,
+}
+
+/// Why a run moves to another plan, or does not; its text is a sentence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Weighed {
+    /// A figure is below 0, infinite or not a number.
+    NoFigure(f64),
+    /// The candidate makes no more.
+    NotFaster(Speeds),
+    /// It makes more, but by a share below this.
+    WithinError(Speeds, f64),
+    /// Its gain until the horizon does not cover what is lost while moving.
+    CostsMore(Speeds, MoveRules),
+    /// Its gain does.
+    Pays(Speeds, MoveRules),
+}
+
+impl Weighed {
     /// Whether the candidate takes the running plan's place.
-    pub move_: bool,
-    /// Why, a sentence.
-    pub reason: String,
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        matches!(self, Self::Pays(..))
+    }
+}
+
+impl fmt::Display for Speeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} tokens/s in place of {:.1}", self.then, self.now)
+    }
+}
+
+impl fmt::Display for Weighed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFigure(figure) => {
+                write!(f, "kept: {figure} is no figure to decide by; measure or set it again")
+            }
+            Self::NotFaster(speeds) => write!(f, "kept: a new plan would make {speeds}"),
+            Self::WithinError(speeds, share) => {
+                let least = share * 100.0;
+                write!(f, "kept: a new plan would make {speeds}, less than {least:.1} % more")
+            }
+            Self::CostsMore(speeds, rules) => {
+                let pays = rules.account(speeds);
+                write!(f, "kept: a new plan would make {speeds}, which gains {pays}")
+            }
+            Self::Pays(speeds, rules) => {
+                write!(f, "moved: {speeds} gains {}", rules.account(speeds))
+            }
+        }
+    }
+}
+
+impl MoveRules {
+    /// What is gained until the horizon, and what is lost, for people.
+    fn account(&self, Speeds { now, then }: &Speeds) -> String {
+        let gained = (then - now) * (self.horizon_seconds - self.move_seconds).max(0.0);
+        let (horizon, lost) = (self.horizon_seconds, now * self.move_seconds);
+        format!("{gained:.0} tokens in {horizon:.0} s; moving costs {lost:.0}")
+    }
 }
 
 /// Seconds in which nothing is trained while `parameters` move over `link` and ranks start again.
@@ -43,54 +96,31 @@ pub fn move_seconds(parameters: u64, link: &Curve, restart_seconds: f64) -> f64 
     }
 }
 
-/// Whether to move from the running plan to the candidate.
+/// Whether to move from the running plan to the candidate, and why.
 ///
-/// A plan that is not possible any more is left for one that is. Else a plan is left only for one
-/// that is better by `min_gain`, and whose gain until the horizon is above what is lost while
-/// moving. With the same figures it so never moves back. Figures that are none (below 0, infinite,
-/// not a number) move nothing that is possible.
-pub fn decide(running: &Standing, candidate: &Standing, rules: &MoveRules) -> Decision {
-    match (running.still_possible, candidate.still_possible) {
-        (true, true) => weigh(running.tokens_per_second, candidate.tokens_per_second, rules),
-        (false, true) => go("moved: the running plan's cards are not all there any more".into()),
-        (true, false) => stay("kept: the new plan's cards are not all there".into()),
-        (false, false) => {
-            stay("kept: neither plan's cards are all there; wait for cards or plan anew".into())
-        }
-    }
-}
-
-/// Tokens a second `now` against those of a candidate, `then`.
-fn weigh(now: f64, then: f64, rules: &MoveRules) -> Decision {
-    let MoveRules { horizon_seconds: horizon, move_seconds: moving, min_gain } = *rules;
+/// A plan is left only for one that is better by `min_gain`, and whose gain until the horizon is
+/// above what is lost while moving. With the same figures it so never moves back. Figures that are
+/// none (below 0, infinite, not a number) move nothing.
+#[must_use]
+pub fn decide(speeds: Speeds, rules: MoveRules) -> Weighed {
+    let Speeds { now, then } = speeds;
+    let MoveRules { horizon_seconds: horizon, move_seconds: moving, min_gain } = rules;
     if let Some(figure) = [now, then, horizon, moving, min_gain].into_iter().find(|f| !sound(*f)) {
-        return stay(format!("kept: {figure} is no figure to decide by; measure or set it again"));
+        return Weighed::NoFigure(figure);
     }
-    let what = format!("{then:.1} tokens/s in place of {now:.1}");
     if then <= now {
-        return stay(format!("kept: a new plan would make {what}"));
+        return Weighed::NotFaster(speeds);
     }
     // Nothing is the base of no share: any gain over it is enough.
     if now > 0.0 && (then - now) / now < min_gain {
-        let least = min_gain * 100.0;
-        return stay(format!("kept: a new plan would make {what}, less than {least:.1} % more"));
+        return Weighed::WithinError(speeds, min_gain);
     }
-    let (gained, lost) = ((then - now) * (horizon - moving).max(0.0), now * moving);
-    let pays = format!("{gained:.0} tokens in {horizon:.0} s; moving costs {lost:.0}");
     // Not gained > lost, which rounding could make true both ways.
     if then * (horizon - moving) > now * horizon {
-        go(format!("moved: {what} gains {pays}"))
+        Weighed::Pays(speeds, rules)
     } else {
-        stay(format!("kept: a new plan would make {what}, which gains {pays}"))
+        Weighed::CostsMore(speeds, rules)
     }
-}
-
-fn go(reason: String) -> Decision {
-    Decision { move_: true, reason }
-}
-
-fn stay(reason: String) -> Decision {
-    Decision { move_: false, reason }
 }
 
 fn sound(figure: f64) -> bool {
@@ -106,55 +136,38 @@ mod tests {
     const RULES: MoveRules =
         MoveRules { horizon_seconds: 3600.0, move_seconds: 60.0, min_gain: 0.05 };
 
-    fn makes(tokens_per_second: f64) -> Standing {
-        Standing { tokens_per_second, still_possible: true }
-    }
-
-    fn gone(tokens_per_second: f64) -> Standing {
-        Standing { tokens_per_second, still_possible: false }
-    }
-
-    fn check(running: Standing, candidate: Standing, rules: MoveRules, move_: bool, words: &str) {
-        let decision = decide(&running, &candidate, &rules);
-        assert!(decision.move_ == move_ && decision.reason.contains(words), "{decision:?}");
+    fn check(now: f64, then: f64, rules: MoveRules, moves: bool, words: &str) {
+        let reason = decide(Speeds { now, then }, rules);
+        assert!(reason.moves() == moves && reason.to_string().contains(words), "{reason}");
     }
 
     #[test]
     fn a_plan_is_left_where_the_gain_pays_for_moving() {
         let better = "moved: 110.0 tokens/s in place of 100.0 gains 35400 tokens in 3600 s; \
                       moving costs 6000";
-        check(makes(100.0), makes(110.0), RULES, true, better);
-        check(makes(100.0), makes(104.9), RULES, false, "less than 5.0 % more");
-        check(makes(100.0), makes(100.0), RULES, false, "kept: a new plan would make 100.0");
-        check(makes(100.0), makes(90.0), RULES, false, "90.0 tokens/s in place of 100.0");
+        check(100.0, 110.0, RULES, true, better);
+        check(100.0, 104.9, RULES, false, "less than 5.0 % more");
+        check(100.0, 100.0, RULES, false, "kept: a new plan would make 100.0");
+        check(100.0, 90.0, RULES, false, "90.0 tokens/s in place of 100.0");
         let dear = MoveRules { move_seconds: 400.0, ..RULES };
         let kept = "gains 32000 tokens in 3600 s; moving costs 40000";
-        check(makes(100.0), makes(110.0), dear, false, kept);
+        check(100.0, 110.0, dear, false, kept);
         let endless = MoveRules { move_seconds: 4000.0, ..RULES };
-        check(makes(100.0), makes(1000.0), endless, false, "gains 0 tokens");
-        check(makes(0.0), makes(1.0), RULES, true, "moved");
-    }
-
-    #[test]
-    fn a_plan_without_its_cards_is_left_whatever_it_costs() {
-        let dear = MoveRules { move_seconds: 1e9, ..RULES };
-        check(gone(100.0), makes(1.0), dear, true, "not all there any more");
-        check(gone(100.0), makes(f64::NAN), dear, true, "not all there any more");
-        check(makes(1.0), gone(100.0), RULES, false, "the new plan's cards are not all there");
-        check(gone(1.0), gone(100.0), RULES, false, "neither plan");
+        check(100.0, 1000.0, endless, false, "gains 0 tokens");
+        check(0.0, 1.0, RULES, true, "moved");
     }
 
     #[test]
     fn figures_that_are_none_move_nothing() {
         for none in [f64::NAN, -1.0, f64::INFINITY] {
-            check(makes(1.0), makes(none), RULES, false, "no figure");
-            check(makes(none), makes(1.0), RULES, false, "no figure");
+            check(1.0, none, RULES, false, "no figure");
+            check(none, 1.0, RULES, false, "no figure");
             let rules = MoveRules { move_seconds: none, ..RULES };
-            check(makes(1.0), makes(9.0), rules, false, "no figure");
+            check(1.0, 9.0, rules, false, "no figure");
             let rules = MoveRules { horizon_seconds: none, ..RULES };
-            check(makes(1.0), makes(9.0), rules, false, "no figure");
+            check(1.0, 9.0, rules, false, "no figure");
             let rules = MoveRules { min_gain: none, ..RULES };
-            check(makes(1.0), makes(9.0), rules, false, "no figure");
+            check(1.0, 9.0, rules, false, "no figure");
         }
     }
 
@@ -170,24 +183,18 @@ mod tests {
         prop_oneof![prop::num::f64::ANY, 0.0..1e6_f64, 0.999..1.001_f64, Just(1.0)]
     }
 
-    fn any_standing() -> impl Strategy<Value = Standing> {
-        (any_figure(), any::<bool>()).prop_map(|(tokens_per_second, still_possible)| Standing {
-            tokens_per_second,
-            still_possible,
-        })
-    }
-
     proptest! {
         #[test]
         fn a_run_that_moved_does_not_move_back(
-            a in any_standing(),
-            b in any_standing(),
+            a in any_figure(),
+            b in any_figure(),
             horizon_seconds in any_figure(),
             move_seconds in prop_oneof![any_figure(), Just(0.0)],
             min_gain in prop_oneof![any_figure(), Just(0.0)],
         ) {
             let rules = MoveRules { horizon_seconds, move_seconds, min_gain };
-            prop_assert!(!(decide(&a, &b, &rules).move_ && decide(&b, &a, &rules).move_));
+            let moves = |now, then| decide(Speeds { now, then }, rules).moves();
+            prop_assert!(!(moves(a, b) && moves(b, a)));
         }
     }
 }

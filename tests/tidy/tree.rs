@@ -64,3 +64,17 @@ fn the_pure_crates_touch_no_file_clock_or_network() {
     let tests = test_modules();
     check(pure, |path, text| rules::purity(path, text, &tests));
 }
+
+/// A patch that fits no more would be found out only by `make sim-mutations`, which no push runs.
+#[test]
+fn every_defect_of_the_simulation_can_be_put_in() {
+    let is_patch = |path: &String| path.starts_with("sim/mutations/");
+    let patches: Vec<_> = files().into_iter().filter(is_patch).collect();
+    assert!(!patches.is_empty(), "sim/mutations has no patch");
+    let fits = |patch: &String| {
+        let check = ["apply", "--check", patch];
+        Command::new("git").args(check).current_dir(root()).output().unwrap().status.success()
+    };
+    let stale: Vec<_> = patches.into_iter().filter(|patch| !fits(patch)).collect();
+    assert!(stale.is_empty(), "refit to the code they change: {stale:?}");
+}

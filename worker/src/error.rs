@@ -1,9 +1,9 @@
 //! Why a rank ends, and with which exit code.
 
 use collective::CommError;
+use contract::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 use data::SamplerError;
 use member::MemberError;
-use plan::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
 use crate::checkpoint::CheckpointError;
 use crate::hugging_face::{ExportError, ImportError};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use plan::event::WorkerEvent;
+use contract::event::WorkerEvent;
 
 /// Writes events; a reader that went away does not stop the training.
 pub fn emit(event: &WorkerEvent) {

@@ -1,6 +1,7 @@
 //! One rank of an island: the model and its optimiser, the inner step, and what is made of the
 //! result. Links libtorch.
 
+pub mod ahead;
 pub mod checkpoint;
 pub mod devices;
 pub mod error;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use plan::event::WorkerEvent;
+use contract::event::WorkerEvent;
 use plan::spec::{CardSpec, DeviceSpec};
 
 use crate::error::{RunError, chain};

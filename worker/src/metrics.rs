@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::event::WorkerEvent;
 use member::RoundReport;
-use plan::event::WorkerEvent;
 use telemetry::metrics::{Direction, Peer, Registry, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;

@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use plan::event::{EXIT_CONFIG, EXIT_FAILED, EXIT_LOST, Ending, WorkerEvent};
-use plan::spec::WorkerSpec;
+use contract::PARENT;
+use contract::event::{Ending, WorkerEvent};
+use contract::exit::{EXIT_CONFIG, EXIT_FAILED, EXIT_LOST};
+use contract::worker::WorkerSpec;
 
 use crate::error::{RunError, chain};
 use crate::events::emit;
 use crate::metrics::Metrics;
 
-/// The environment variable by which a parent says that it holds the rank's standard input open for
-/// as long as it lives.
-const PARENT: &str = "HETEROLOCO_PARENT";
 /// How long a rank outlives whoever started it, at most.
 const ORPHAN_WAIT: Duration = Duration::from_secs(5);
 const SPEC_BYTES_MAX: u64 = 16 << 20;
@@ -36,13 +35,13 @@ pub struct Arguments {
 
 #[derive(Debug, Args)]
 struct RankArguments {
-    /// What this rank does (YAML); written by `heteroloco up` or the operator.
-    #[arg(long, value_name = "FILE")]
+    /// What the ranks of an island do (YAML); written by `heteroloco up` or the operator.
+    #[arg(long, value_name = "FILE", requires = "rank")]
     spec: Option<PathBuf>,
     /// Go on from the newest checkpoint of the spec's folder, if there is one.
     #[arg(long)]
     resume: bool,
-    /// Which rank this is, in place of the spec's: so all ranks of an island can share a file.
+    /// Which of them this is.
     #[arg(long)]
     rank: Option<u32>,
     /// Address of this machine on which the others reach it, in place of the spec's hosts.
@@ -72,7 +71,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Some(Command::Eval(arguments)) => crate::evaluation::eval_command(&arguments),
         Some(Command::Export(arguments)) => crate::hugging_face::export_command(&arguments),
         Some(Command::Probe(arguments)) => crate::probe::probe_command(&arguments),
-        None => return rank(&arguments.rank),
+        None => return run_rank(&arguments.rank),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +86,8 @@ fn exit(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn rank(arguments: &RankArguments) -> ExitCode {
+fn run_rank(arguments: &RankArguments) -> ExitCode {
+    let rank = arguments.rank.unwrap_or_default();
     let spec = match read_spec(arguments) {
         Ok(spec) => spec,
         Err(error) => {
@@ -101,7 +101,7 @@ fn rank(arguments: &RankArguments) -> ExitCode {
         attributes: vec![
             ("run", spec.run.name.clone()),
             ("island", spec.island.name.clone()),
-            ("rank", spec.rank.to_string()),
+            ("rank", rank.to_string()),
         ],
     };
     let telemetry = match telemetry::init(&service) {
@@ -111,7 +111,7 @@ fn rank(arguments: &RankArguments) -> ExitCode {
             return fail(code, &chain(&error), arguments);
         }
     };
-    let code = match start(&spec, arguments.resume) {
+    let code = match start((spec, rank), arguments.resume) {
         Ok(ending) => {
             last_words(&WorkerEvent::Finished { ending }, arguments);
             ExitCode::SUCCESS
@@ -143,21 +143,20 @@ fn last_words(event: &WorkerEvent, arguments: &RankArguments) {
     }
 }
 
-fn start(spec: &WorkerSpec, resume: bool) -> Result<Ending, RunError> {
+fn start((mut spec, rank): (WorkerSpec, u32), resume: bool) -> Result<Ending, RunError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|source| RunError::System { operation: "listen for signals", source })?;
     }
-    if std::env::var(PARENT).is_ok_and(|value| value == "stdin") {
+    if std::env::var(PARENT.0).is_ok_and(|value| value == PARENT.1) {
         stop_with_parent(Arc::clone(&stop))
             .map_err(|source| RunError::System { operation: "watch the parent process", source })?;
     }
-    let metrics = Metrics::new(&spec.run.name, &spec.island.name, spec.rank);
-    let mut spec = spec.clone();
+    let metrics = Metrics::new(&spec.run.name, &spec.island.name, rank);
     let served = spec.metrics.take().and_then(|listen| metrics.listen(&listen));
     spec.metrics = served.as_ref().map(|(_, address)| address.to_string());
-    let ending = crate::run::run(&spec, resume, stop, &metrics)?;
+    let ending = crate::run::run((&spec, rank), resume, stop, &metrics)?;
     drop(served);
     Ok(ending)
 }
@@ -175,7 +174,6 @@ fn read_spec(arguments: &RankArguments) -> anyhow::Result<WorkerSpec> {
         .with_context(|| format!("failed to read the spec {}", path.display()))?;
     let mut spec: WorkerSpec = serde_yaml::from_str(&text)
         .with_context(|| format!("failed to understand the spec {}", path.display()))?;
-    spec.rank = arguments.rank.unwrap_or(spec.rank);
     if let Some(host) = arguments.host {
         let metrics = spec.metrics.iter_mut();
         for listen in [&mut spec.listen, &mut spec.collective_listen].into_iter().chain(metrics) {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::worker::WorkerSpec;
 use data::{Check, Corpus, CorpusError, Sampler, SamplerOptions, Split, Tokenizer, patiently};
-use plan::spec::WorkerSpec;
 
 use crate::error::RunError;
 
@@ -40,8 +40,8 @@ pub struct TextOptions<'a> {
 
 impl<'a> TextOptions<'a> {
     /// What a rank reads.
-    pub fn of(spec: &'a WorkerSpec) -> TextOptions<'a> {
-        let ranks = spec.island.ranks.iter().take(spec.rank as usize + 1);
+    pub fn of(spec: &'a WorkerSpec, rank: u32) -> TextOptions<'a> {
+        let ranks = spec.island.ranks.iter().take(rank as usize + 1);
         let nodes: Vec<_> = ranks.map(|rank| &rank.node).collect();
         let is_first = nodes.split_last().is_none_or(|(mine, before)| !before.contains(mine));
         TextOptions {
@@ -131,7 +131,7 @@ fn wait(error: &CorpusError, pause: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::num::NonZeroU64;
     use std::path::PathBuf;
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn corpus() -> (TempDir, PathBuf) {
+    pub(crate) fn corpus() -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let input = folder.path().join("in.txt");
         fs::write(&input, "abcdefghijklmnopqrstuvwxyz".repeat(20)).expect("written");
@@ -152,7 +152,7 @@ mod tests {
         (folder, options.out)
     }
 
-    fn options(folder: &Path) -> TextOptions<'_> {
+    pub(crate) fn options(folder: &Path) -> TextOptions<'_> {
         let (seed, sequence_length) = (7, 16);
         let (checks, checked_first) = (true, CHECKED_FIRST);
         TextOptions { folder, vocab_size: 257, seed, sequence_length, checks, checked_first }

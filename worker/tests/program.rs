@@ -6,7 +6,8 @@
 use std::fs;
 use std::process::Command;
 
-use plan::event::{EXIT_CONFIG, WorkerEvent};
+use contract::event::WorkerEvent;
+use contract::exit::EXIT_CONFIG;
 use serde_json::{Value, json};
 
 /// A plan that fits: four layers on two stages of two devices each. Nobody listens anywhere.
@@ -44,7 +45,7 @@ fn spec() -> Value {
             "batches": [{"microBatches": 2, "microBatchSize": 1}],
             "ranks": [{"devices": [card, card]}, {"devices": [card, card]}]
         },
-        "rank": 0, "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
+        "coordinator": "http://127.0.0.1:1", "listen": "127.0.0.1:0",
         "collectiveListen": "127.0.0.1:0", "checkpointDir": "checkpoints"
     })
 }
@@ -68,19 +69,21 @@ fn a_plan_that_does_not_fit_is_refused_in_a_sentence_before_anybody_is_met() {
         ("/island/sharding/compression", json!({"rank": 129}), misfit, "between 1 and 128"),
         ("/island/ranks/1/devices", json!([]), "failed to start: ", "have 2 devices for 4"),
         ("/island/batches", json!([]), "failed to start: ", "have 4 devices for 0"),
-        ("/rank", json!(2), "failed to start: ", "2 ranks, so there is no rank 2"),
         ("/run/model/hidden_size", json!(0), "failed to start: the plan's model", "hidden_size"),
         ("/run/data", json!("nowhere"), "failed to read the training data: ", "nowhere"),
     ];
     let folder = tempfile::tempdir().unwrap();
-    for (path, value, begin, rest) in table {
+    let no_rank = ("", spec(), "failed to start: ", "2 ranks, so there is no rank 2");
+    for (path, value, begin, rest) in table.into_iter().chain([no_rank]) {
+        let rank = if path.is_empty() { "2" } else { "0" };
         let mut spec = spec();
         spec["island"]["sharding"]["compression"] = Value::Null;
         *spec.pointer_mut(path).unwrap() = value.clone();
         let file = folder.path().join("spec.json");
         fs::write(&file, spec.to_string()).unwrap();
         let mut worker = Command::new(env!("CARGO_BIN_EXE_heteroloco-worker"));
-        let output = worker.current_dir(&folder).arg("--spec").arg(&file).output().unwrap();
+        worker.current_dir(&folder).arg("--spec").arg(&file);
+        let output = worker.args(["--rank", rank]).output().unwrap();
         let complaints = String::from_utf8(output.stderr).unwrap();
         // Data that is away may come back.
         let code = if path == "/run/data" { 1 } else { EXIT_CONFIG };

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use collective::{Faults, Group};
+use contract::exit::EXIT_LOST;
 use member::{Theta, span_of};
-use plan::event::EXIT_LOST;
 use plan::model::{Llama, LlamaConfig};
 use plan::spec::{
     BatchSpec, CardSpec, DeviceSpec, IslandSpec, OptimizerSpec, PipelineCompression, Precision,

@@ -284,7 +284,7 @@ fn every_example_is_read_and_planned() {
         let plan = plan::planner::plan_run(
             &manifests.run,
             &manifests.islands,
-            &Execution::Emulated { threads: 1 },
+            &Execution::Emulated { cores: 1 },
         );
         assert!(plan.is_ok(), "{name}: {plan:?}");
         seen += 1;

@@ -46,7 +46,7 @@ fn manifests(text: &str) -> api::Manifests {
 
 fn emulated(text: &str) -> View {
     let manifests = manifests(text);
-    let execution = Execution::Emulated { threads: 1 };
+    let execution = Execution::Emulated { cores: 1 };
     let plan = plan_run(&manifests.run, &manifests.islands, &execution).expect("it fits");
     View { plan, basis: Basis::Emulated("EMULATED".into()) }
 }

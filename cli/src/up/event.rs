@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use plan::event::WorkerEvent;
+use contract::event::WorkerEvent;
 use serde::{Deserialize, Serialize};
 
 use super::summary::Summary;

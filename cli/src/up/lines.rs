@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::event::{IslandState, WorkerEvent};
+use contract::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::state::{Activity, Island, RunState};
@@ -150,12 +150,14 @@ pub fn island_line(name: &str, width: usize, island: &Island, columns: usize) ->
     let name = clip(name, width);
     let speed = island.tokens_per_second.map_or_else(|| "-".to_owned(), show::count);
     let (round, step, steps) = (island.round, island.step, island.inner_steps);
-    let parts = vec![
+    let mfu = island.mfu.map(|mfu| (4, format!("MFU {:.0}%", 100.0 * mfu)));
+    let mut parts = vec![
         (0, format!("{name:width$}  {activity:10}  round {round:<4} step {step:>3}/{steps:<3}")),
         (1, format!("{speed:>5} tokens/s")),
         (2, format!("{:>7} sent", show::bytes(island.bytes_sent as f64))),
         (3, format!("[{}]", island.cards)),
     ];
+    parts.extend(mfu);
     within(parts, columns)
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use contract::PARENT;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -26,10 +27,6 @@ const LINE_BYTES: u64 = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Requests to a child that it has not been given yet; more than a session makes of one child.
 const SIGNALS: usize = 8;
-
-/// Environment variable that tells a child to end, as by SIGTERM, when its standard input closes:
-/// then it never outlives the process that started it.
-pub const PARENT_ENV: (&str, &str) = ("HETEROLOCO_PARENT", "stdin");
 
 /// Whose process it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +120,7 @@ pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle
     let mut child = Command::new(&launch.program)
         .args(&launch.args)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
-        .env(PARENT_ENV.0, PARENT_ENV.1)
+        .env(PARENT.0, PARENT.1)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

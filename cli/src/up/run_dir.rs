@@ -6,7 +6,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use plan::spec::{RunSpec, WorkerSpec};
+use contract::worker::WorkerSpec;
+use plan::spec::RunSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -183,12 +184,12 @@ impl RunDir {
         let _ = fs::remove_file(self.path.join(STATE));
     }
 
-    /// Writes what a rank is told; its path.
+    /// Writes what the ranks of an island are told; its path.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_spec(&self, spec: &WorkerSpec) -> Result<PathBuf, RunDirError> {
-        self.write_json(&format!("specs/{}-{}.json", spec.island.name, spec.rank), spec)
+        self.write_json(&format!("specs/{}.json", spec.island.name), spec)
     }
 
     /// Writes `value` as JSON to the file `name` in the folder, all or nothing; its path.

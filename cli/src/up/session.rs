@@ -18,7 +18,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use plan::event::WorkerEvent;
+use contract::event::WorkerEvent;
 use plan::planner::{IslandPlan, RunPlan};
 use plan::schedule::extended;
 use plan::shard::Grid;
@@ -34,7 +34,6 @@ use self::killed::Killer;
 use self::launch::Start;
 use self::pulse::Pulse;
 use self::signals::StopSignals;
-use super::coordinator::{Adopt, Told};
 use super::event::{Begin, Body, IslandBegin, Outcome, RankEvent, UpEvent};
 use super::heldout::Watch;
 use super::journal::Journal;
@@ -47,6 +46,8 @@ use super::summary::Summary;
 use super::supervise::{Action, Event, Exit, Supervisor};
 use crate::memory::Kernel;
 use crate::outlook::{self, Outlook};
+use contract::coordinator::CoordinatorEvent;
+use rounds::whereabouts::Adopted;
 
 /// Lines and exits of children that are not dealt with yet; children wait when it is full.
 const REPORTS: usize = 1024;
@@ -145,7 +146,7 @@ pub struct Session {
     checkpoints: Checkpoints,
     address: String,
     /// Where a coordinator with an empty store takes the run up.
-    adopt: Option<Adopt>,
+    adopt: Option<Adopted>,
     begun: Instant,
     handles: BTreeMap<String, BTreeMap<u32, Handle>>,
     coordinator: Option<Handle>,
@@ -291,7 +292,9 @@ impl Session {
             loop {
                 match next(&mut self.unstarted, &mut self.reports.1).await {
                     Some(Report::Line(_, line)) => {
-                        if let Ok(Told::Listening { address }) = serde_json::from_str(&line) {
+                        if let Ok(CoordinatorEvent::Listening { address, .. }) =
+                            serde_json::from_str(&line)
+                        {
                             return Ok(address);
                         }
                     }
@@ -369,7 +372,9 @@ impl Session {
     }
 
     fn take_coordinator_line(&mut self, line: &str) {
-        let Ok(Told::Listening { address }) = serde_json::from_str(line) else { return };
+        let Ok(CoordinatorEvent::Listening { address, .. }) = serde_json::from_str(line) else {
+            return;
+        };
         self.pulse.serves();
         let address = format!("http://{address}");
         self.record(Body::Up(UpEvent::CoordinatorStarted { address }));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use plan::event::{IslandState, WorkerEvent};
+use contract::event::{IslandState, WorkerEvent};
 
 use super::event::{Begin, Body, RankEvent, Record, UpEvent};
 
@@ -59,6 +59,8 @@ pub struct Island {
     pub step: u32,
     /// Tokens per second of its inner steps, smoothed.
     pub tokens_per_second: Option<f64>,
+    /// Model FLOPs utilisation of its newest step, 0 to 1, where its cards are real and known.
+    pub mfu: Option<f64>,
     /// Bytes that left it for other islands.
     pub bytes_sent: u64,
     /// Bytes of its contributions that counted, each once.
@@ -221,11 +223,12 @@ impl RunState {
                     self.recent.push_back((at, tokens));
                 }
             }
-            WorkerEvent::Step { round, step, tokens: made, seconds, skipped, .. } => {
+            WorkerEvent::Step { round, step, tokens: made, seconds, skipped, mfu, .. } => {
                 island.round = *round;
                 island.step = *step;
                 island.skipped_steps += u64::from(*skipped);
                 island.note_speed(*made as f64 / seconds.max(1e-9));
+                island.mfu = mfu.or(island.mfu);
                 if island.steps.len() < CALIBRATION_STEPS {
                     island.steps.push(*seconds);
                 }

@@ -1,7 +1,7 @@
 //! Who is started, killed and given up: a decision over what happened, the clock passed in.
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all,
 //! and they come back together at the next epoch. What broke it, and whether that lasts, is for
-//! [`plan::fate`] to say. An island that cannot go on costs itself alone: the run goes on while one
+//! [`contract::fate`] to say. An island that cannot go on costs itself alone: the run goes on while one
 //! is left.
 
 mod island;
@@ -9,12 +9,13 @@ mod island;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plan::event::{EXIT_CONFIG, Ending};
-use plan::fate::{Cause, End, WORD_WAIT, Why};
+use contract::event::Ending;
+use contract::exit::EXIT_CONFIG;
+use contract::fate::{Cause, End, WORD_WAIT, Why};
 
 use self::island::{Going, Island, LEADER_ENDED, Restarts, State};
 use super::event::{Outcome, UpEvent};
-pub use plan::fate::Exit;
+pub use contract::fate::Exit;
 
 /// Bounds on restarts and waits.
 #[derive(Clone, Copy, Debug)]

@@ -31,7 +31,7 @@ fn an_emulated_plan_is_what_up_does() {
         let count = format!("{} × ", cards.len());
         assert!(begun["cards"].as_str().unwrap().starts_with(&count), "{begun}");
         for (rank, card) in cards.iter().enumerate() {
-            let spec = format!("runs/tiny/specs/{}-{rank}.json", name.unwrap());
+            let spec = format!("runs/tiny/specs/{}.json", name.unwrap());
             let spec: serde_json::Value = serde_json::from_str(&place.read(&spec)).unwrap();
             let device = &spec["island"]["ranks"][rank]["devices"][0];
             assert_eq!(device["plannedBytes"], card["neededBytes"]);
@@ -134,7 +134,7 @@ fn a_run_that_goes_on_with_other_tokens_and_islands_keeps_its_schedule() {
     let output = place.up(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let run = || -> serde_json::Value {
-        let spec = place.read("runs/tiny/specs/a-0.json");
+        let spec = place.read("runs/tiny/specs/a.json");
         serde_json::from_str::<serde_json::Value>(&spec).unwrap()["run"].clone()
     };
     let first = run();
@@ -271,8 +271,7 @@ fn a_start_on_a_full_disk_leaves_nothing_that_keeps_the_next_one_away() {
 fn a_run_without_a_checkpoint_begins_again_and_keeps_the_old_store() {
     let place = Place::new(WORKER);
     assert_eq!(place.up(&[]).status.code(), Some(0));
-    let standing =
-        r#"{"store": "whole", "round": 1, "highest": 1, "tokens": 500000, "checkpoint": null}"#;
+    let standing = r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "tokens": 500000, "checkpoint": null}"#;
     fs::write(place.path("standing"), standing).unwrap();
     fs::write(place.path("runs/tiny/coordinator.redb"), "rounds").unwrap();
     let output = place.up(&["--resume"]);
@@ -305,7 +304,7 @@ fn a_lost_store_is_only_replaced_by_a_checkpoint_when_the_user_says_so() {
     for expected in ["the coordinator's store is gone", "--resume --adopt", "no round on record"] {
         assert!(complained.contains(expected), "no {expected:?} in: {complained}");
     }
-    let whole = r#"{"store": "whole", "round": 1, "highest": 1, "tokens": 5, "checkpoint": 1}"#;
+    let whole = r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "tokens": 5, "checkpoint": 1}"#;
     fs::write(place.path("standing"), whole).unwrap();
     let complained = refused(&["--resume", "--adopt"]);
     assert!(complained.contains("is whole and at round 1; go on by --resume"), "{complained}");

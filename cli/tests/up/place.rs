@@ -51,11 +51,11 @@ exec cat > /dev/null
 const PREAMBLE: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 spec="$2"
-name=$(basename "$spec" .json)
-island="${name%-*}"
-rank="${name##*-}"
+island=$(basename "$spec" .json)
+rank="$4"
+name="$island-$rank"
 epoch=$(sed -n 's/.*"epoch": \([0-9]*\).*/\1/p' "$spec")
-echo "$name epoch $epoch $3" >> "$here/starts"
+echo "$name epoch $epoch $5" >> "$here/starts"
 "#;
 
 /// A leader tells of one round and ends; so do the other ranks.

@@ -96,16 +96,6 @@ fn close_to_sum(found: &[f32], world: u32) -> bool {
     })
 }
 
-fn ranges(lengths: &[usize]) -> (usize, Vec<Range<usize>>) {
-    let mut start = 0;
-    let ranges = lengths.iter().map(|length| {
-        start += length;
-        start - length..start
-    });
-    let ranges = ranges.collect();
-    (start, ranges)
-}
-
 #[test]
 fn all_reduce_gives_the_same_sum_on_every_rank_in_memory_and_over_grpc() {
     for world in 1..=5 {
@@ -148,27 +138,6 @@ fn additions_have_a_fixed_order_whatever_the_transport() {
             let expected = &ring_sum(world, piece, length)[range.clone()];
             assert_eq!(bits(&results[0][range]), bits(expected));
         }
-    }
-}
-
-#[test]
-fn reduce_scatter_then_all_gather_is_all_reduce_also_with_unequal_and_empty_ranges() {
-    let (length, ranges) = ranges(&[3 * CHUNK + 5, 0, 100, CHUNK]);
-    for groups in worlds(4, LONG, &Faults::new()) {
-        let results = all(groups, |group| {
-            let rank = group.rank();
-            let mut values = values(rank, length);
-            let before = values.clone();
-            group.reduce_scatter(&mut values, &ranges).unwrap();
-            let own = ranges[rank as usize].clone();
-            let others = (0..length).filter(|i| !own.contains(i));
-            assert!(others.clone().all(|i| values[i] == before[i]), "other ranges are untouched");
-            others.for_each(|i| values[i] = f32::NAN);
-            group.all_gather(&mut values, &ranges).unwrap();
-            values
-        });
-        assert!(close_to_sum(&results[0], 4));
-        assert!(results.iter().all(|result| bits(result) == bits(&results[0])));
     }
 }
 
@@ -345,8 +314,8 @@ fn ranks_that_do_not_do_the_same_are_told_so() {
 fn impossible_arguments_are_refused_and_end_the_group() {
     for groups in worlds(2, LONG, &Faults::new()) {
         let results = all(groups, |group| match group.rank() {
-            0 => group.all_gather(&mut [0.0; 4], &[0..2, 2..5]),
-            _ => group.all_gather(&mut [0.0; 4], &[0..2, 2..4]),
+            0 => group.send(2, &[0.0; 4]),
+            _ => group.recv(0, &mut [0.0; 4]),
         });
         assert!(matches!(results[0], Err(CommError::Argument { .. })));
         assert!(results[1].is_err());
@@ -453,9 +422,6 @@ fn a_group_of_one_does_nothing() {
     let mut data = [1.0, 2.0];
     group.all_reduce(&mut data).unwrap();
     group.broadcast(&mut data, 0).unwrap();
-    let (_, ranges) = ranges(&[2]);
-    group.reduce_scatter(&mut data, &ranges).unwrap();
-    group.all_gather(&mut data, &ranges).unwrap();
     group.barrier().unwrap();
     assert_eq!(group.all_gather_bytes(b"x").unwrap(), [b"x"]);
     assert_eq!(data, [1.0, 2.0]);

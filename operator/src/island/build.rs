@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use api::island::{ComputeIsland, IdlePolicy};
 use api::run::{TrainingRun, Volume};
+use contract::worker::{ENVIRONMENT, WorkerSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
-use plan::spec::{ENVIRONMENT, IslandSpec, WorkerSpec};
+use plan::spec::IslandSpec;
 use serde_json::{Value, json};
 
 use super::planned;
@@ -58,7 +59,6 @@ impl Epoch<'_> {
         let spec = WorkerSpec {
             run: record.run.clone(),
             island: self.spec.clone(),
-            rank: 0,
             coordinator: coordinator.to_owned(),
             // Ranks are told their pod's address by --host.
             listen: "0.0.0.0:0".into(),
@@ -211,7 +211,7 @@ impl Epoch<'_> {
     }
 }
 
-/// What a rank was told, from its epoch's ConfigMap.
+/// What the ranks were told, from its epoch's ConfigMap.
 pub(crate) fn read(config: &ConfigMap) -> Result<WorkerSpec, String> {
     let text = config.data.as_ref().and_then(|data| data.get(SPEC));
     let text = text.ok_or_else(|| format!("it has no key {SPEC}"))?;

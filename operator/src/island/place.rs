@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use plan::cluster::Curve;
 use plan::planner::{self, IslandPlan, Reason};
 use plan::request::Execution;
-use plan::stability::{self, Decision, MoveRules, Standing};
+use plan::stability::{self, MoveRules, Speeds, Weighed};
 use plan::words::named;
 use tracing::Instrument as _;
 
@@ -204,7 +204,7 @@ pub(super) fn has_more(
 }
 
 /// Whether to leave a running plan for another.
-pub(super) fn weigh(running: &PlanStatus, better: &IslandPlan, seen: &Seen) -> Decision {
+pub(super) fn weigh(running: &PlanStatus, better: &IslandPlan, seen: &Seen) -> Weighed {
     let parameters = seen.request.as_ref().map_or(0, |run| run.model.parameters());
     let link = Curve::linear(LINK.0, LINK.1);
     let rules = MoveRules {
@@ -212,7 +212,6 @@ pub(super) fn weigh(running: &PlanStatus, better: &IslandPlan, seen: &Seen) -> D
         move_seconds: stability::move_seconds(parameters, &link, RESTART),
         min_gain: MIN_GAIN,
     };
-    let standing = |tokens_per_second| Standing { tokens_per_second, still_possible: true };
-    let now = standing(running.tokens_per_second as f64);
-    stability::decide(&now, &standing(better.spec.tokens_per_second), &rules)
+    let now = running.tokens_per_second as f64;
+    stability::decide(Speeds { now, then: better.spec.tokens_per_second }, rules)
 }

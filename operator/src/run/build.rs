@@ -1,8 +1,10 @@
 //! The objects of a run, complete.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 
 use api::run::TrainingRun;
+use contract::coordinator::{CoordinatorSpec, STORE};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use kube::ResourceExt;
@@ -88,12 +90,13 @@ pub(super) fn coordinator(
         exchange_seconds: 0.0,
         tokens: record.run.tokens,
     };
-    let spec = json!({
-        "listen": format!("0.0.0.0:{COORDINATOR_PORT}"),
-        "store": format!("{STORE_FOLDER}/coordinator.redb"),
-        "metrics": format!("0.0.0.0:{COORDINATOR_METRICS_PORT}"),
-        "run": rules.rules(),
-    });
+    let spec = CoordinatorSpec {
+        listen: format!("0.0.0.0:{COORDINATOR_PORT}"),
+        store: Path::new(STORE_FOLDER).join(STORE),
+        metrics: Some(format!("0.0.0.0:{COORDINATOR_METRICS_PORT}")),
+        run: rules.rules(),
+        adopt: None,
+    };
     let storage = &run.spec.coordinator;
     Ok(Coordinator {
         config: object(run, &name, json!({"data": {SPEC: serde_json::to_string(&spec)?}}))?,

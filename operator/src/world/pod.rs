@@ -1,10 +1,10 @@
 //! What of a pod matters: the cards that it holds, and of a rank how it fares.
 
 use api::occupancy;
+use contract::event::{Ending, WorkerEvent};
+use contract::fate::Exit;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
-use plan::event::{Ending, WorkerEvent};
-use plan::fate::Exit;
 
 use crate::names::{EPOCH, Key, RANK};
 

@@ -1,6 +1,6 @@
 //! What is known after nodes and pods came and went.
 
-use plan::fate::Exit;
+use contract::fate::Exit;
 use serde_json::json;
 
 use super::*;

@@ -42,7 +42,7 @@ async fn an_island_is_planned_started_and_runs() {
     assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
     let config = site.get("configmap", "lab-e1").await;
     let spec: Value = serde_json::from_str(config["data"]["spec.json"].as_str().unwrap()).unwrap();
-    let spec: plan::spec::WorkerSpec = serde_json::from_value(spec).unwrap();
+    let spec: contract::worker::WorkerSpec = serde_json::from_value(spec).unwrap();
     assert_eq!((spec.island.epoch, spec.island.ranks.len()), (1, 1));
     assert_eq!(i64::from(spec.island.inner_steps), plan["innerSteps"].as_i64().unwrap());
     let service = site.get("service", "mini-coordinator").await;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::refusal::{self, Refusal};
-use super::time::Speed;
+use super::answer::refusal::{self, Refusal};
+use super::cost::time::Speed;
 use crate::cluster::{Curve, Links, NodeCard};
 use crate::gpu::{self, Card, Share};
 use crate::request::{DeviceRequest, Execution, IslandRequest, Parallelism};
@@ -213,6 +213,9 @@ impl<'a> Pool<'a> {
     }
 }
 
+/// CPU threads that emulate a card at most: the small models that CPUs train gain nothing by more.
+const MOST_THREADS: u32 = 4;
+
 /// What is known of a card: the user's word before a measurement, that before the catalogue.
 fn facts(
     island: &str,
@@ -278,14 +281,18 @@ fn peer_gbps(card: &Card) -> f64 {
     if card.nvlink_gbps > 0.0 && !slot && !bridge { card.nvlink_gbps } else { card.pcie_gbps }
 }
 
-/// Slows emulated cards down to what they are beside the fastest of the run.
-pub(super) fn emulate(chosen: &mut [Vec<Chosen>]) {
-    let peaks = chosen.iter().flatten().map(|card| card.facts.peak_tflops);
-    let fastest = peaks.fold(0.0, f64::max);
+/// Slows emulated cards down to what they are beside the fastest of the run. Each has as few threads
+/// as have all of so many cores at work: slow cards rest most of the time.
+pub(super) fn emulate(chosen: &mut [Vec<Chosen>], cores: u32) {
+    let peaks = || chosen.iter().flatten().map(|card| card.facts.peak_tflops);
+    let fastest = peaks().fold(0.0, f64::max);
+    let at_work: f64 = peaks().map(|peak| peak / fastest).sum();
+    let threads = (f64::from(cores) / at_work).ceil().clamp(1.0, f64::from(MOST_THREADS)) as u32;
     for card in chosen.iter_mut().flatten() {
         let share = card.facts.peak_tflops / fastest;
         card.facts.share = share;
-        card.facts.speed = card.facts.speed.slowed(share);
+        card.facts.cpu_threads = Some(threads);
+        card.facts.speed = Speed::cpu(threads, None).slowed(share);
     }
 }
 

@@ -1,14 +1,16 @@
 //! One island: from its cards to its plan, or to what would have to change.
 
-use super::arrange::{self, Seat};
+use super::IslandPlan;
+use super::answer::describe::{self, Layout};
+use super::answer::refusal::{self, Refusal};
+use super::answer::shortfall;
+use super::answer::{explain, remedy};
 use super::cards::{Chosen, Facts, Host};
-use super::describe::{self, Layout};
-use super::estimate::Estimator;
-use super::fabric::Fabric;
-use super::refusal::{self, Refusal};
+use super::cost::estimate::Estimator;
+use super::cost::fabric::Fabric;
+use super::cost::wire;
+use super::search::arrange::{self, Seat};
 use super::search::{self, Found, MOST_TENSOR};
-use super::shortfall;
-use super::{IslandPlan, explain, remedy, wire};
 use crate::memory::{Load, Memory};
 use crate::part::{Part, Parts};
 use crate::pipeline;

@@ -7,19 +7,29 @@
 //! groups while that helps. Nothing here is random, and the work is bounded by counting it, not by
 //! a clock, so that the same request has the same plan everywhere.
 
+pub(crate) mod arrange;
+pub(crate) mod bound;
+mod choices;
+mod climb;
+mod divide;
+pub(crate) mod evaluate;
+#[cfg(any(test, feature = "exhaustive"))]
+pub mod exhaustive;
+mod split;
+
 use std::collections::BTreeMap;
 
-use super::arrange::{self, Group};
-use super::choices::{Choice, Selection};
-use super::estimate::{Estimator, Shape};
-use super::evaluate::Candidate;
-use super::shortfall;
+use self::arrange::Group;
+use self::choices::{Choice, Selection};
+use self::evaluate::Candidate;
 use crate::part::Parts;
+use crate::planner::answer::shortfall;
+use crate::planner::cost::estimate::{Estimator, Shape};
 use crate::request::{IslandRequest, Parallelism};
 use crate::spec::PipelineCompression;
 
 /// Tensor-parallel devices that are tried where they are not fixed.
-pub(super) const MOST_TENSOR: u32 = 64;
+pub(crate) const MOST_TENSOR: u32 = 64;
 /// Other ways that are told of.
 const OTHERS: usize = 8;
 /// Grids on which it takes no more work have single layers moved, where they are close to the best.
@@ -39,7 +49,7 @@ const NEAR: f64 = 0.003;
 const COMPRESSION_GAIN: f64 = 0.1;
 
 /// What a search found.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub best: Option<Candidate>,
     /// The best of every other number of stages and tensor-parallel size, best first.
     pub others: Vec<Candidate>,
@@ -48,7 +58,7 @@ pub(super) struct Found {
 }
 
 /// What is searched, and what was found so far.
-pub(super) struct Search<'a, 'e> {
+pub(crate) struct Search<'a, 'e> {
     pub estimator: &'e mut Estimator<'a>,
     pub parallelism: Parallelism,
     pub spent: u64,
@@ -59,7 +69,7 @@ pub(super) struct Search<'a, 'e> {
 }
 
 /// Searches with compression as the island asks for it.
-pub(super) fn search(estimator: &mut Estimator<'_>, island: &IslandRequest) -> Found {
+pub(crate) fn search(estimator: &mut Estimator<'_>, island: &IslandRequest) -> Found {
     let Some(compression) = island.pipeline.compression else {
         return Search::new(estimator, island).run(None);
     };
@@ -182,7 +192,7 @@ impl<'a, 'e> Search<'a, 'e> {
     }
 
     /// Tries a grid.
-    pub(super) fn consider(&mut self, shape: &Shape, size: u32) {
+    pub(crate) fn consider(&mut self, shape: &Shape, size: u32) {
         let cells = shape.places.cells.len() as u64;
         self.spent += 16 + 2 * cells;
         let least = match shape.places.stages {

@@ -3,6 +3,7 @@
 mod parts;
 mod sharding;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -21,7 +22,7 @@ use crate::spec::{
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
 const RTX4090: &str = "NVIDIA-GeForce-RTX-4090";
 const RTX3090: &str = "NVIDIA-GeForce-RTX-3090";
-const EMULATED: Execution = Execution::Emulated { threads: 1 };
+const EMULATED: Execution = Execution::Emulated { cores: 1 };
 
 pub(crate) fn run(model: &str, sequences: u32) -> RunRequest {
     let model = preset(model).expect("a preset").validate().expect("a sound preset");
@@ -144,6 +145,26 @@ fn slower_islands_make_fewer_steps_so_that_all_end_a_round_together() {
     for (index, island) in (0..).zip(&plan.islands) {
         assert_eq!((island.spec.index, island.spec.epoch), (index, 1));
     }
+}
+
+#[test]
+fn emulated_cards_get_the_threads_that_have_all_cores_at_work_and_no_more() {
+    let islands = [island("dc", &[device(H100, 1)]), island("desk", &[device(RTX3090, 2)])];
+    let threads = |cores, islands: &[IslandRequest]| {
+        let execution = Execution::Emulated { cores };
+        let plan = plan_run(&run("llama-demo", 8), islands, &execution).expect("it fits");
+        let cards = plan.islands.iter().flat_map(devices).map(|card| card.device);
+        let threads = cards.map(|device| match device {
+            DeviceSpec::Cpu { threads, .. } => threads,
+            DeviceSpec::Cuda { .. } => panic!("not emulated"),
+        });
+        threads.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    // A fast card and two of a fourteenth of its speed: 1.14 cores at one thread each.
+    for (cores, expected) in [(1, 1), (2, 2), (3, 3), (64, 4)] {
+        assert_eq!(threads(cores, &islands), [expected], "{cores} cores");
+    }
+    assert_eq!(threads(2, &[island("dc", &[device(H100, 4)])]), [1]);
 }
 
 #[test]
@@ -321,7 +342,7 @@ fn the_refusals_of_all_islands_come_together_and_an_empty_run_is_refused() {
 fn a_contribution_of_covenant_72b_is_smaller_than_the_papers() {
     // The papers count 14 bits a value: 1.99 GB; ours is at most 10.5.
     let model = preset("covenant-72b").expect("a preset").validate().expect("sound");
-    let bytes = wire::contribution_bytes(&model, &run("llama-demo", 1).sparse);
+    let bytes = cost::wire::contribution_bytes(&model, &run("llama-demo", 1).sparse);
     let bits = bytes as f64 * 8.0 / (model.parameters() as f64 / 64.0);
     assert!((9.0..=10.5).contains(&bits), "{bits}");
 }

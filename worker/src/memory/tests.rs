@@ -1,6 +1,6 @@
 //! Peaks, and errors for want of room.
 
-use plan::event::EXIT_MEMORY;
+use contract::exit::EXIT_MEMORY;
 use plan::spec::Precision;
 use tch::{Device, Kind, Tensor};
 

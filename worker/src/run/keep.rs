@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use contract::event::{IslandState, WorkerEvent};
 use member::OuterState;
-use plan::event::{IslandState, WorkerEvent};
 use rounds::types::Digest;
 
 use super::Rank;
@@ -184,7 +184,7 @@ impl Rank<'_> {
 
     fn write_part(&mut self, span: Range<u32>) -> Result<checkpoint::PartEntry, RunError> {
         let length = self.layout.span(span.clone()).len();
-        let at = (self.member.round(), self.spec.rank);
+        let at = (self.member.round(), self.rank);
         let root = &self.spec.checkpoint_dir;
         checkpoint::write_part(root, at, (span, length), |part| {
             let moment = match part {

@@ -37,7 +37,7 @@ fn a_product_that_nobody_knows_is_planned_by_its_memory_and_speed() {
         let Manifests { run, islands, .. } = read(&text).expect("right");
         let known: Vec<_> =
             islands[0].devices.iter().map(|device| (device.memory, device.tflops)).collect();
-        let execution = Execution::Emulated { threads: 1 };
+        let execution = Execution::Emulated { cores: 1 };
         let plan = plan::planner::plan_run(&run, &islands, &execution);
         (known[0], plan.map(|_| ()).map_err(|refusals| refusals.to_string()))
     };

@@ -179,7 +179,7 @@ impl Running {
     pub(crate) fn find(&self, victim: Victim) -> Result<Pid> {
         let spec = match victim {
             Victim::Coordinator => "coordinator.json".to_owned(),
-            Victim::Rank(island, rank) => format!("specs/{island}-{rank}.json"),
+            Victim::Rank(island, rank) => format!("specs/{island}.json\0--rank\0{rank}\0"),
         };
         let spec = self.folder.join(spec).display().to_string();
         for entry in fs::read_dir("/proc")?.flatten() {

@@ -10,15 +10,16 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use bench_training::island::{island, stages};
 use clap::Parser;
-use plan::event::WorkerEvent;
+use contract::event::WorkerEvent;
+use contract::worker::{ENVIRONMENT, WorkerSpec};
 use plan::memory::{Kind, Load, Memory};
 use plan::model::{Llama, LlamaConfig};
 use plan::part::Parts;
 use plan::pipeline::in_flight;
 use plan::shard::Grid;
 use plan::spec::{
-    BatchSpec, DeviceSpec, ENVIRONMENT, EvaluationSpec, IslandSpec, OptimizerSpec,
-    PipelineCompression, Precision, Rule, RunSpec, ScheduleSpec, Sharding, SparseSpec, WorkerSpec,
+    BatchSpec, DeviceSpec, EvaluationSpec, IslandSpec, OptimizerSpec, PipelineCompression,
+    Precision, Rule, RunSpec, ScheduleSpec, Sharding, SparseSpec,
 };
 use serde_json::{Value, json};
 
@@ -301,11 +302,17 @@ struct Process {
 }
 
 impl Process {
-    fn start(program: &Path, folder: &Path, name: &str, spec: &Value) -> Result<Process> {
+    fn start(
+        program: &Path,
+        folder: &Path,
+        name: &str,
+        spec: &Value,
+        arguments: &[&str],
+    ) -> Result<Process> {
         let path = folder.join(format!("{name}.json"));
         std::fs::write(&path, serde_json::to_vec(spec)?)?;
         let mut command = Command::new(program);
-        command.arg("--spec").arg(path).envs(ENVIRONMENT);
+        command.arg("--spec").arg(path).args(arguments).envs(ENVIRONMENT);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.stderr(std::fs::File::create(folder.join(format!("{name}.log")))?);
         let mut child = child.spawn().with_context(|| program.display().to_string())?;
@@ -332,25 +339,25 @@ fn train(programs: &Path, folder: &Path, run: &RunSpec, island: &IslandSpec) -> 
         },
     });
     let program = programs.join("heteroloco-coordinator");
-    let mut coordinator = Process::start(&program, folder, "coordinator", &spec)?;
+    let mut coordinator = Process::start(&program, folder, "coordinator", &spec, &[])?;
     let mut line = String::new();
     coordinator.lines.read_line(&mut line)?;
     let told: Value = serde_json::from_str(&line).context("the coordinator ended")?;
     let address = told["address"].as_str().context("the coordinator tells its address")?;
     let mut ranks = Vec::new();
+    let spec = json!(WorkerSpec {
+        run: run.clone(),
+        island: island.clone(),
+        coordinator: format!("http://{address}"),
+        listen: "127.0.0.1:0".into(),
+        collective_listen: "127.0.0.1:0".into(),
+        metrics: None,
+        checkpoint_dir: folder.join("checkpoints"),
+    });
     for rank in 0..island.ranks.len() as u32 {
-        let spec = WorkerSpec {
-            run: run.clone(),
-            island: island.clone(),
-            rank,
-            coordinator: format!("http://{address}"),
-            listen: "127.0.0.1:0".into(),
-            collective_listen: "127.0.0.1:0".into(),
-            metrics: None,
-            checkpoint_dir: folder.join("checkpoints"),
-        };
         let program = programs.join("heteroloco-worker");
-        ranks.push(Process::start(&program, folder, &format!("rank-{rank}"), &json!(spec))?);
+        let arguments = ["--rank", &rank.to_string()];
+        ranks.push(Process::start(&program, folder, &format!("rank-{rank}"), &spec, &arguments)?);
     }
     ranks.iter_mut().map(peak).collect()
 }

@@ -1,7 +1,10 @@
 //! What a resumed session begins with: the coordinator's store and the checkpoints say different
 //! things where one of them was lost. A decision over what was found, with its reason.
 
-use super::super::coordinator::{Adopt, Standing};
+use contract::coordinator::Standing;
+use rounds::types::Digest;
+use rounds::whereabouts::Adopted;
+
 use super::whole::Kept;
 
 /// What was found.
@@ -17,7 +20,7 @@ pub(super) struct Found<'a> {
     pub(super) rounds: u64,
     pub(super) tokens: u64,
     /// Hash of θ at the start of the newest checkpoint's round, where it is on record.
-    pub(super) theta_hash: Option<String>,
+    pub(super) theta_hash: Option<Digest>,
 }
 
 /// Where a session begins.
@@ -33,7 +36,7 @@ pub(super) enum Beginning {
         tokens: u64,
     },
     /// At a checkpoint's round, with an empty store.
-    Adopt(Adopt),
+    Adopt(Adopted),
 }
 
 impl Beginning {
@@ -109,9 +112,9 @@ pub(super) fn decide(found: &Found<'_>, adopt: bool) -> Result<Beginning, NoBegi
         Standing::Whole { highest, round, .. } if knows(*highest) => {
             Err(NoBeginning::NothingLost { round: *round })
         }
-        _ if adopt => Ok(Beginning::Adopt(Adopt {
+        _ if adopt => Ok(Beginning::Adopt(Adopted {
             round: newest.round,
-            theta_hash: found.theta_hash.clone(),
+            theta_hash: found.theta_hash,
             tokens: newest.tokens,
             samples: newest.samples,
         })),
@@ -171,7 +174,7 @@ mod tests {
     }
 
     fn whole_store(round: u64, highest: u64, checkpoint: Option<u64>) -> Standing {
-        Standing::Whole { round, highest, tokens: 100 * round, checkpoint }
+        Standing::Whole { run: "r".to_owned(), round, highest, tokens: 100 * round, checkpoint }
     }
 
     fn damaged() -> Standing {
@@ -183,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = kept(folder.path());
         let decided = |store: &Standing, adopt: bool| {
-            let theta_hash = Some("ab".to_owned());
+            let theta_hash = Some(Digest([0xab; 32]));
             let found = Found {
                 store,
                 newest: Some(&kept),
@@ -200,7 +203,8 @@ mod tests {
             let error = decided(&known, true).unwrap_err();
             assert!(matches!(error, NoBeginning::NothingLost { .. }), "{error}");
         }
-        let adopt = Adopt { round: 4, theta_hash: Some("ab".into()), tokens: 400, samples: 0 };
+        let theta_hash = Some(Digest([0xab; 32]));
+        let adopt = Adopted { round: 4, theta_hash, tokens: 400, samples: 0 };
         for (lost, word) in [
             (Standing::Missing, "store is gone"),
             (damaged(), "is damaged (cut)"),

@@ -214,7 +214,7 @@ mod tests {
     fn saved(checkpoints: Option<PathBuf>) -> Saved {
         let text = include_str!("../../../../examples/quickstart.yaml");
         let manifests = api::load(&[api::Source { name: "quickstart", text }]).unwrap();
-        let local = plan::request::Execution::Emulated { threads: 1 };
+        let local = plan::request::Execution::Emulated { cores: 1 };
         let plan = plan::planner::plan_run(&manifests.run, &manifests.islands, &local).unwrap();
         Saved { run: plan.run, data_hash: String::new(), epochs: [].into(), checkpoints }
     }

@@ -2,11 +2,12 @@
 //! the start waits until it does.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use plan::spec::{DeviceSpec, ENVIRONMENT, WorkerSpec};
+use contract::worker::{ENVIRONMENT, WorkerSpec};
+use plan::spec::{DeviceSpec, IslandSpec};
 
-use super::Session;
+use super::{ANY_PORT, Session};
 use crate::up::coordinator;
 use crate::up::event::{Body, UpEvent};
 use crate::up::process::{self, Handle, Launch, Who};
@@ -94,8 +95,9 @@ impl Session {
         self.setting.dir.save(&self.saved)?;
         let resume = self.setting.earlier.is_some() || epoch > 1;
         let ranks = 0..self.setting.plan.islands[at].spec.ranks.len() as u32;
-        let launches = ranks.map(|rank| Ok((rank, self.rank_launch(at, rank, epoch, resume)?)));
-        let launches = launches.collect::<Result<Vec<_>, RunDirError>>()?;
+        let spec = self.write_spec(at, epoch)?;
+        let launch = |rank| Ok((rank, self.rank_launch((at, rank), &spec, epoch, resume)?));
+        let launches = ranks.map(launch).collect::<Result<Vec<_>, RunDirError>>()?;
         let island = name.to_owned();
         self.record(Body::Up(UpEvent::IslandStarted { island, epoch }));
         let mut ranks = BTreeMap::new();
@@ -108,34 +110,37 @@ impl Session {
         Ok(())
     }
 
+    /// Writes what an island's ranks are told; where.
+    fn write_spec(&self, at: usize, epoch: u64) -> Result<PathBuf, RunDirError> {
+        let plan = &self.setting.plan;
+        let island = IslandSpec { epoch, ..plan.islands[at].spec.clone() };
+        self.setting.dir.write_spec(&WorkerSpec {
+            run: plan.run.clone(),
+            coordinator: format!("http://{}", self.address),
+            listen: ANY_PORT.to_owned(),
+            collective_listen: ANY_PORT.to_owned(),
+            metrics: Some(ANY_PORT.to_owned()),
+            checkpoint_dir: self.checkpoints.of(&island.name),
+            island,
+        })
+    }
+
     fn rank_launch(
         &self,
-        at: usize,
-        rank: u32,
+        (at, rank): (usize, u32),
+        spec: &Path,
         epoch: u64,
         resume: bool,
     ) -> Result<Launch, RunDirError> {
-        let (dir, plan) = (&self.setting.dir, &self.setting.plan);
-        let mut island = plan.islands[at].spec.clone();
-        island.epoch = epoch;
-        let (name, device) = (island.name.clone(), island.ranks[rank as usize].devices[0].device);
-        let spec = WorkerSpec {
-            run: plan.run.clone(),
-            island,
-            rank,
-            coordinator: format!("http://{}", self.address),
-            listen: "127.0.0.1:0".to_owned(),
-            collective_listen: "127.0.0.1:0".to_owned(),
-            metrics: Some("127.0.0.1:0".to_owned()),
-            checkpoint_dir: self.checkpoints.of(&name),
-        };
-        let who = Who::Rank { island: name, epoch, rank };
-        let mut args = vec!["--spec".into(), dir.write_spec(&spec)?.into()];
+        let island = &self.setting.plan.islands[at].spec;
+        let device = island.ranks[rank as usize].devices[0].device;
+        let who = Who::Rank { island: island.name.clone(), epoch, rank };
+        let mut args = vec!["--spec".into(), spec.into(), "--rank".into(), rank.to_string().into()];
         if resume {
             args.push("--resume".into());
         }
         Ok(Launch {
-            log: dir.log(&who.to_string())?,
+            log: self.setting.dir.log(&who.to_string())?,
             who,
             program: self.setting.programs.worker.clone(),
             args,

@@ -46,7 +46,7 @@ mod tests {
     fn a_large_model_has_longer_to_end_than_a_small_one() {
         let text = include_str!("../../../../examples/quickstart.yaml");
         let manifests = api::load(&[api::Source { name: "quickstart", text }]).unwrap();
-        let local = plan::request::Execution::Emulated { threads: 1 };
+        let local = plan::request::Execution::Emulated { cores: 1 };
         let mut plan = plan::planner::plan_run(&manifests.run, &manifests.islands, &local).unwrap();
         let small = policy(&plan);
         let least = Policy::default();

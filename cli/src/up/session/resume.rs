@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use contract::coordinator::Standing;
+use contract::exit::EXIT_CONFIG;
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::beginning::{self, Beginning, Found};
 use super::whole::Kept;
 use super::{ANY_PORT, Session, SessionError};
-use crate::up::coordinator::{self, Standing};
+use crate::up::coordinator;
 use crate::up::event::{Body, UpEvent};
 use crate::up::run_dir::RunDirError;
 
-/// Exit code of a coordinator for which starting again is in vain.
-const REFUSED: i32 = 2;
 /// Longest time for a look at the coordinator's store, which may have to be repaired.
 const LOOK: Duration = Duration::from_secs(120);
 /// The coordinator of a session that was just killed has let go of its store within this time.
@@ -42,7 +42,9 @@ impl Session {
             told: told.map(|(round, _)| *round).max(),
             rounds: self.state.committed(),
             tokens: self.state.tokens,
-            theta_hash: newest.as_ref().and_then(|newest| self.state.theta_at(newest.round)),
+            theta_hash: newest
+                .as_ref()
+                .and_then(|newest| self.state.theta_at(newest.round)?.parse().ok()),
         };
         Ok(beginning::decide(&found, self.setting.adopt)?)
     }
@@ -109,7 +111,7 @@ impl Session {
                 return serde_json::from_slice(&output.stdout)
                     .map_err(|error| SessionError::Store(error.to_string()));
             }
-            if Instant::now() >= give_up || output.status.code() == Some(REFUSED) {
+            if Instant::now() >= give_up || output.status.code() == Some(EXIT_CONFIG) {
                 let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                 return Err(SessionError::Store(said));
             }

@@ -1,6 +1,6 @@
 //! What records add up to.
 
-use plan::event::{Ending, IslandState, WorkerEvent};
+use contract::event::{Ending, IslandState, WorkerEvent};
 
 use super::super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
 use super::super::lines::{Teller, run_line};
@@ -428,7 +428,8 @@ fn why_an_island_does_what_it_does_is_told_once_and_routine_is_not() {
 fn steps_that_were_not_finite_are_told_of_and_counted() {
     let step = |step, skipped| {
         let (loss, tokens, seconds) = (if skipped { f32::NAN } else { 2.5 }, 100, 0.5);
-        WorkerEvent::Step { round: 3, step, steps: 5, loss, tokens, seconds, skipped }
+        let mfu = None;
+        WorkerEvent::Step { round: 3, step, steps: 5, loss, tokens, seconds, skipped, mfu }
     };
     let records = [
         up(1.0, begin()),
@@ -454,6 +455,7 @@ fn what_steps_took_stands_beside_what_was_planned() {
         tokens: 100,
         seconds,
         skipped: false,
+        mfu: None,
     };
     let steps = [9.0, 0.4, 0.4, 0.4].into_iter().zip(1..);
     let mut records = vec![up(1.0, begin())];

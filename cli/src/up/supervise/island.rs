@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use plan::event::Ending;
-use plan::fate::{Cause, End, Epoch, Fate, Why, fate};
+use contract::event::Ending;
+use contract::fate::{Cause, End, Epoch, Fate, Why, fate};
 
 use super::super::event::UpEvent;
 use super::{Action, Policy, not_again};

@@ -1,6 +1,6 @@
 //! Runs in which things break, told as events; seconds are the clock's.
 
-use plan::event::{EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
+use contract::exit::{EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
 use super::*;
 

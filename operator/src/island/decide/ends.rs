@@ -1,11 +1,11 @@
-//! What the ends of an epoch's ranks say of it, as [`plan::fate`] decides.
+//! What the ends of an epoch's ranks say of it, as [`contract::fate`] decides.
 
 use std::time::Duration;
 
 use api::island::PlanPhase;
+use contract::event::Ending;
+use contract::fate::{Cause, End, Epoch, Exit, Fate, WORD_WAIT, Why, fate};
 use k8s_openapi::jiff::Timestamp;
-use plan::event::Ending;
-use plan::fate::{Cause, End, Epoch, Exit, Fate, WORD_WAIT, Why, fate};
 
 use super::{Decision, Step, decide_to, elapsed};
 use crate::world::{Rank, RankState};

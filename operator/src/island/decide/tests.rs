@@ -1,7 +1,7 @@
 //! What becomes of an island in each of its phases.
 
-use plan::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
-use plan::fate::Exit;
+use contract::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
+use contract::fate::Exit;
 
 use super::*;
 use crate::names::Key;

@@ -128,7 +128,10 @@ impl Theta for Toy {
     fn spread(&mut self, group: &mut Group, span: &[f32]) -> Result<(), ThetaError> {
         let spans = self.spans(group);
         self.theta[spans[group.rank() as usize].clone()].copy_from_slice(span);
-        Ok(group.all_gather(&mut self.theta, &spans)?)
+        for (rank, span) in (0..).zip(spans) {
+            group.broadcast(&mut self.theta[span], rank)?;
+        }
+        Ok(())
     }
 }
 

@@ -127,7 +127,7 @@ fn worker_with(place: &Place, what: &str) -> String {
     let (worker, real) = (place.path("worker"), e2e::program("heteroloco-worker"));
     let here = place.path("").display().to_string();
     let text = format!(
-        "#!/bin/sh\nhere={here}\ncase \"$*\" in *specs/b-*) {what};; esac\nexec {} \"$@\"\n",
+        "#!/bin/sh\nhere={here}\ncase \"$*\" in *specs/b.json*) {what};; esac\nexec {} \"$@\"\n",
         real.display()
     );
     fs::write(&worker, text).unwrap();

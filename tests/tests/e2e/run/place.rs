@@ -231,7 +231,7 @@ impl Running {
 
     /// Kills a rank at once.
     pub(super) fn kill_rank(&self, island: &str, rank: u32) {
-        self.signal("-KILL", &format!("specs/{island}-{rank}.json"));
+        self.signal("-KILL", &format!("specs/{island}.json\0--rank\0{rank}\0"));
     }
 
     /// Kills a rank while nobody looks, and waits until all others of its island have ended by
@@ -239,7 +239,7 @@ impl Running {
     pub(super) fn kill_rank_unseen(&self, island: &str, rank: u32) {
         signal("-STOP", self.child.id());
         self.kill_rank(island, rank);
-        let (started, specs) = (Instant::now(), self.folder.join(format!("specs/{island}-")));
+        let (started, specs) = (Instant::now(), self.folder.join(format!("specs/{island}.json")));
         let is_rank = |line: &str| line.contains(specs.to_str().unwrap());
         // The command line of a process that has ended is empty.
         while !processes(&is_rank).is_empty() {

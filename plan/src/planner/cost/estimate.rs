@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::arrange::{Arrangement, Group, Look};
-use super::cards::Facts;
 use super::fabric::{Fabric, Message, Spot};
-use super::island::Planner;
 use super::time::{self, Seconds, Work};
 use crate::part::{Parts, Place};
 use crate::pipeline::{self, StageSeconds};
+use crate::planner::cards::Facts;
+use crate::planner::island::Planner;
+use crate::planner::search::arrange::{Arrangement, Group, Look};
 use crate::request::{IslandRequest, Objective};
 use crate::spec::{BatchSpec, PipelineCompression, StageSpec};
 
@@ -20,7 +20,7 @@ const LAYER_SUMS: f64 = 2.0;
 
 /// Cards in a grid and how they cut the model, without its layers; of [`Estimator::shape`].
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Index into [`Estimator::cuts`].
     pub cut: usize,
     pub compression: Option<PipelineCompression>,
@@ -29,7 +29,7 @@ pub(super) struct Shape {
 }
 
 /// What is known of an island's cards.
-pub(super) struct Estimator<'a> {
+pub(crate) struct Estimator<'a> {
     pub planner: &'a Planner<'a>,
     pub kinds: Vec<Facts>,
     /// The tensor-parallel sizes that the model allows.
@@ -53,7 +53,7 @@ pub(super) struct Estimator<'a> {
 
 /// Bytes by layers, without recompute and with it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lines([Line; 2]);
+pub(crate) struct Lines([Line; 2]);
 
 #[derive(Clone, Copy, Debug)]
 struct Line {
@@ -77,14 +77,14 @@ impl Line {
 }
 
 impl Lines {
-    pub(super) fn needs(&self, stage: StageSpec) -> u64 {
+    pub(crate) fn needs(&self, stage: StageSpec) -> u64 {
         let line = self.0[usize::from(stage.recompute)];
         let further = u64::from(stage.layers.saturating_sub(1));
         line.first.saturating_add(line.further.saturating_mul(further))
     }
 
     /// Layers that fit into so many bytes.
-    pub(super) fn room(&self, memory: u64, recompute: bool) -> u32 {
+    pub(crate) fn room(&self, memory: u64, recompute: bool) -> u32 {
         self.0[usize::from(recompute)].room(memory)
     }
 }
@@ -103,7 +103,7 @@ struct LineKey {
 
 /// Where the cells of a grid compute, and how many messages each sends on at once with others.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(crate) struct Placed {
     pub spots: Vec<Spot>,
     /// By cell: messages to the next stage that share its way.
     streams: Vec<f64>,
@@ -133,14 +133,14 @@ impl Placed {
     }
 
     /// Seconds of a message from a cell to the next.
-    pub(super) fn link(&self, fabric: &Fabric, cell: usize, message: Message) -> f64 {
+    pub(crate) fn link(&self, fabric: &Fabric, cell: usize, message: Message) -> f64 {
         fabric.messages(self.spots[cell], self.spots[cell + 1], message, self.streams[cell])
     }
 }
 
 /// How fast a group works.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     pub layer: Seconds,
     pub head: Seconds,
     /// One sum of a micro-batch's activations over the group.
@@ -149,7 +149,7 @@ pub(super) struct Pace {
 
 /// A stage's part of a micro-batch on one group.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StageWork {
+pub(crate) struct StageWork {
     pub forward: f64,
     pub backward: f64,
     /// Of both, in sums over the group.
@@ -158,11 +158,11 @@ pub(super) struct StageWork {
 
 impl Pace {
     /// Of a layer, without recompute.
-    pub(super) fn each(&self) -> f64 {
+    pub(crate) fn each(&self) -> f64 {
         self.layer.both() + 2.0 * LAYER_SUMS * self.sum
     }
 
-    pub(super) fn stage(&self, stage: StageSpec, [first, last]: [bool; 2]) -> StageWork {
+    pub(crate) fn stage(&self, stage: StageSpec, [first, last]: [bool; 2]) -> StageWork {
         let layers = f64::from(stage.layers);
         let [first, last] = [first, last].map(|there| f64::from(u8::from(there)));
         let sums = layers * LAYER_SUMS;
@@ -181,7 +181,7 @@ impl Pace {
 }
 
 impl<'a> Estimator<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         planner: &'a Planner<'a>,
         island: &IslandRequest,
         kinds: Vec<Facts>,
@@ -207,12 +207,12 @@ impl<'a> Estimator<'a> {
         }
     }
 
-    pub(super) fn group(&self, shape: &Shape, replica: usize, stage: usize) -> &Group {
+    pub(crate) fn group(&self, shape: &Shape, replica: usize, stage: usize) -> &Group {
         &self.groups[shape.cut][shape.places.at(replica, stage)]
     }
 
     /// Bytes of a card at a stage by the stage's layers, with so many micro-batches of a step.
-    pub(super) fn lines(
+    pub(crate) fn lines(
         &mut self,
         shape: &Shape,
         kind: usize,
@@ -248,7 +248,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Layers that a card of a kind holds where it has nothing else, and one micro-batch at a time.
-    pub(super) fn most_layers(&self, cut: usize, kind: usize, size: u32) -> u32 {
+    pub(crate) fn most_layers(&self, cut: usize, kind: usize, size: u32) -> u32 {
         let facts = &self.kinds[kind];
         if facts.on_cpu() {
             // It has a share of the outer state besides, which many ranks make small.
@@ -266,12 +266,12 @@ impl<'a> Estimator<'a> {
     }
 
     /// How fast a group is with micro-batches of so many sequences.
-    pub(super) fn pace(&mut self, cut: usize, group: usize, size: u32) -> Pace {
+    pub(crate) fn pace(&mut self, cut: usize, group: usize, size: u32) -> Pace {
         self.paces(cut, size)[group]
     }
 
     /// How fast a cut's groups are with micro-batches of so many sequences.
-    pub(super) fn paces(&mut self, cut: usize, size: u32) -> Arc<[Pace]> {
+    pub(crate) fn paces(&mut self, cut: usize, size: u32) -> Arc<[Pace]> {
         if let Some(paces) = self.paces.get(&(cut, size)) {
             return Arc::clone(paces);
         }
@@ -306,7 +306,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Sequences of the largest micro-batch that is of use to a kind of card.
-    pub(super) fn useful_size(&self, kind: usize) -> u32 {
+    pub(crate) fn useful_size(&self, kind: usize) -> u32 {
         let run = self.planner.run;
         let useful = time::useful_micro_batch(self.kinds[kind].on_cpu(), run.sequence_length);
         useful.min(run.sequences)
@@ -314,7 +314,7 @@ impl<'a> Estimator<'a> {
 
     /// Least seconds of a sequence in a replica of one stage, over all sizes of a micro-batch that
     /// are of use, for each of a cut's groups.
-    pub(super) fn singles(&mut self, cut: usize) -> Arc<[f64]> {
+    pub(crate) fn singles(&mut self, cut: usize) -> Arc<[f64]> {
         if let Some(singles) = self.singles.get(&cut) {
             return Arc::clone(singles);
         }
@@ -338,7 +338,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// A grid of a cut's groups; what goes between stages is compressed where there are several.
-    pub(super) fn shape(
+    pub(crate) fn shape(
         &self,
         cut: usize,
         compression: Option<PipelineCompression>,
@@ -367,7 +367,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// The seconds of each stage of a replica, and of what goes to the next one.
-    pub(super) fn row(
+    pub(crate) fn row(
         &mut self,
         shape: &Shape,
         replica: usize,
@@ -397,7 +397,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// A micro-batch's activations between two stages.
-    pub(super) fn crossing(&self, compression: Option<PipelineCompression>, size: u32) -> Message {
+    pub(crate) fn crossing(&self, compression: Option<PipelineCompression>, size: u32) -> Message {
         let run = self.planner.run;
         let width = compression.map_or(run.model.config().hidden_size, |it| it.rank);
         let tokens = f64::from(size) * f64::from(run.sequence_length);
@@ -407,6 +407,6 @@ impl<'a> Estimator<'a> {
 }
 
 /// Whether a stage is the first, and the last.
-pub(super) fn ends(stage: usize, stages: usize) -> [bool; 2] {
+pub(crate) fn ends(stage: usize, stages: usize) -> [bool; 2] {
     [stage == 0, stage + 1 == stages]
 }

@@ -1,12 +1,12 @@
 //! Why an island's plan is as it is, in sentences, and what else came near.
 
-use super::cards::Chosen;
 use super::describe;
-use super::estimate::Estimator;
-use super::evaluate::Candidate;
-use super::price::StepTime;
-use super::search::Found;
 use crate::part::Place;
+use crate::planner::cards::Chosen;
+use crate::planner::cost::estimate::Estimator;
+use crate::planner::cost::price::StepTime;
+use crate::planner::search::Found;
+use crate::planner::search::evaluate::Candidate;
 use crate::request::IslandRequest;
 use crate::spec::{BatchSpec, StageSpec};
 use crate::words::gib;
@@ -35,7 +35,7 @@ pub struct RunnerUp {
 }
 
 /// The reasons for a layout.
-pub(super) fn reasons(
+pub(crate) fn reasons(
     estimator: &mut Estimator<'_>,
     island: &IslandRequest,
     cards: &[Chosen],
@@ -59,7 +59,7 @@ pub(super) fn reasons(
 }
 
 /// What else fits, best first.
-pub(super) fn runners_up(estimator: &Estimator<'_>, found: &Found) -> Vec<RunnerUp> {
+pub(crate) fn runners_up(estimator: &Estimator<'_>, found: &Found) -> Vec<RunnerUp> {
     let Some(best) = &found.best else { return Vec::new() };
     let others = found.others.iter().take(RUNNERS_UP);
     others.map(|other| runner_up(estimator, best, other)).collect()

@@ -8,7 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_LOST, EXIT_MEMORY, Ending};
+use crate::event::Ending;
+use crate::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_LOST, EXIT_MEMORY};
 
 /// So long the other ranks of an island are waited for after one ended badly: their ends may say
 /// more than the first.
@@ -186,7 +187,7 @@ pub fn fate(epoch: &Epoch<'_>) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EXIT_FAILED;
+    use crate::exit::EXIT_FAILED;
 
     fn end(rank: u32, exit: Exit) -> End {
         End { rank, exit, said: String::new() }

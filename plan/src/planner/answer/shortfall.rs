@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 
-use super::arrange::{self, Arrangement};
-use super::estimate::{Estimator, Lines, Shape};
+use crate::planner::cost::estimate::{Estimator, Lines, Shape};
+use crate::planner::search::arrange::{self, Arrangement};
 use crate::request::Parallelism;
 use crate::spec::{BatchSpec, StageSpec};
 
 /// A layout that does not fit, spread as evenly over the memory as it can be.
 #[derive(Clone, Debug)]
-pub(super) struct Shortfall {
+pub(crate) struct Shortfall {
     /// Bytes that are missing on the cards that are too small.
     pub bytes: u64,
     /// Bytes that all cards of the layout need.
@@ -31,7 +31,7 @@ pub(super) struct Shortfall {
 
 /// The grid with as many stages as the cards make for a cut, but no more than the limit, of the
 /// largest cards; `None` where they do not make up the layout at all.
-pub(super) fn deepest(
+pub(crate) fn deepest(
     estimator: &Estimator<'_>,
     cut: usize,
     parallelism: &Parallelism,
@@ -54,7 +54,7 @@ pub(super) fn deepest(
 
 /// Whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
 /// largest cards.
-pub(super) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
+pub(crate) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
     (0..estimator.cuts.len()).any(|cut| {
         let most = estimator.groups[cut].len();
         limits(most).any(|limit| {
@@ -68,12 +68,12 @@ pub(super) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> 
 }
 
 /// All, then three quarters of it, and so on.
-pub(super) fn limits(most: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn limits(most: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(Some(most), |limit| Some(limit * 3 / 4)).take_while(|limit| *limit > 0)
 }
 
 /// The least shortfall over all tensor-parallel sizes, one sequence at a time.
-pub(super) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
+pub(crate) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
     let cuts = 0..estimator.cuts.len();
     let all = cuts.filter_map(|cut| {
         let places = deepest(estimator, cut, parallelism, usize::MAX)?;

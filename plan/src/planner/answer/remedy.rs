@@ -1,7 +1,7 @@
 //! The smallest change with which an island would be planned.
 
-use super::cards::{Chosen, Host, MOST_CARDS};
-use super::island::Planner;
+use crate::planner::cards::{Chosen, Host, MOST_CARDS};
+use crate::planner::island::Planner;
 use crate::request::{IslandRequest, Parallelism, RunRequest};
 
 /// Cards of a node that are assumed of those that would be added.
@@ -10,7 +10,7 @@ const NODE_CARDS: usize = 8;
 const SHORTEST: u32 = 128;
 
 /// Changes that were tried and would do, a clause each, the smallest first.
-pub(super) fn find(
+pub(crate) fn find(
     planner: &Planner<'_>,
     island: &IslandRequest,
     cards: &[Chosen],

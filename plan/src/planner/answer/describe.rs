@@ -1,17 +1,18 @@
 //! What every rank of a layout is told, needs and gives.
 
-use super::arrange::Group;
-use super::cards::{Chosen, Host};
-use super::estimate::{Estimator, ends};
-use super::evaluate::Candidate;
-use super::fabric::Spot;
-use super::{CardPlan, IslandPlan, Usage};
+use super::usage::Usage;
 use crate::part::Place;
+use crate::planner::cards::{Chosen, Host};
+use crate::planner::cost::estimate::{Estimator, ends};
+use crate::planner::cost::fabric::Spot;
+use crate::planner::search::arrange::Group;
+use crate::planner::search::evaluate::Candidate;
+use crate::planner::{CardPlan, IslandPlan};
 use crate::shard::{ShardError, Sharded};
 use crate::spec::{CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding};
 
 /// What an island is made of.
-pub(super) struct Layout<'a> {
+pub(crate) struct Layout<'a> {
     pub name: &'a str,
     pub cards: &'a [Chosen],
     pub hosts: &'a [Host],
@@ -22,7 +23,7 @@ pub(super) struct Layout<'a> {
 ///
 /// # Errors
 /// When the layout does not divide the model.
-pub(super) fn island(
+pub(crate) fn island(
     estimator: &mut Estimator<'_>,
     layout: &Layout<'_>,
 ) -> Result<IslandPlan, ShardError> {
@@ -65,7 +66,7 @@ pub(super) fn island(
     })
 }
 
-pub(super) fn sharding(estimator: &Estimator<'_>, best: &Candidate) -> Sharding {
+pub(crate) fn sharding(estimator: &Estimator<'_>, best: &Candidate) -> Sharding {
     Sharding {
         tensor: estimator.cuts[best.shape.cut].tensor(),
         stages: best.stages.clone(),
@@ -156,7 +157,7 @@ fn ranks(layout: &Layout<'_>, spots: &[Spot], devices: Vec<Device>) -> Vec<RankS
 }
 
 /// Cards that have no bf16 compute in f32, which users should know.
-pub(super) fn slow(cards: &[Chosen]) -> Option<String> {
+pub(crate) fn slow(cards: &[Chosen]) -> Option<String> {
     let slow = |card: &&Chosen| card.facts.precision == Precision::F32 && card.cuda_index.is_some();
     let card = cards.iter().find(slow)?;
     Some(format!("{} has no bf16: it computes in f32, slowly", card.facts.product))

@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::cards::{Chosen, Host, MOST_CARDS, Pool};
-use super::island::Planner;
 use crate::cluster::Node;
 use crate::gpu;
+use crate::planner::cards::{Chosen, Host, MOST_CARDS, Pool};
+use crate::planner::island::Planner;
 use crate::request::{
     DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RunRequest,
 };

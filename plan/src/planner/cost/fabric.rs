@@ -4,19 +4,19 @@
 //! of cards have a process each. Between cards of one process tensors are copied from card to card,
 //! between processes they go through the host by gRPC, in f32.
 
-use super::cards::{Chosen, Host};
 use crate::cluster::Curve;
+use crate::planner::cards::{Chosen, Host};
 
 /// Where a group of cards computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(crate) struct Spot {
     pub process: u32,
     pub node: usize,
 }
 
 /// The links of an island.
 #[derive(Clone, Debug)]
-pub(super) struct Fabric {
+pub(crate) struct Fabric {
     /// By node.
     nodes: Vec<NodeLinks>,
 }
@@ -30,20 +30,20 @@ struct NodeLinks {
 
 /// Bytes of the same message in one process, and as it goes between processes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     pub inside: f64,
     pub outside: f64,
 }
 
 impl Message {
     /// So many values of so many bytes; f32 between processes.
-    pub(super) fn of(values: f64, bytes: f64) -> Self {
+    pub(crate) fn of(values: f64, bytes: f64) -> Self {
         Self { inside: values * bytes, outside: values * 4.0 }
     }
 }
 
 impl Fabric {
-    pub(super) fn new(hosts: &[Host], cards: &[Chosen]) -> Self {
+    pub(crate) fn new(hosts: &[Host], cards: &[Chosen]) -> Self {
         let links = |(node, host): (usize, &Host)| {
             let own = cards.iter().filter(|card| card.node == node);
             let slowest = own.map(|card| card.facts.peer_gbps).fold(f64::INFINITY, f64::min);
@@ -54,7 +54,7 @@ impl Fabric {
     }
 
     /// Seconds of `count` messages at once from one group of cards to another.
-    pub(super) fn messages(&self, from: Spot, to: Spot, message: Message, count: f64) -> f64 {
+    pub(crate) fn messages(&self, from: Spot, to: Spot, message: Message, count: f64) -> f64 {
         let (here, there) = (&self.nodes[from.node], &self.nodes[to.node]);
         if from.process == to.process {
             // Each pair of cards has its own link.
@@ -68,7 +68,7 @@ impl Fabric {
     }
 
     /// Seconds in which the cards of a node add up a tensor, in one process or each in its own.
-    pub(super) fn sum_beside(
+    pub(crate) fn sum_beside(
         &self,
         node: usize,
         cards: u32,
@@ -85,7 +85,7 @@ impl Fabric {
 
     /// Seconds in which cards at several spots add up a tensor, while `sharing` such sums use the
     /// same links between nodes.
-    pub(super) fn sum(&self, spots: &[Spot], message: Message, sharing: f64) -> f64 {
+    pub(crate) fn sum(&self, spots: &[Spot], message: Message, sharing: f64) -> f64 {
         let mut processes: Vec<(Spot, u32)> = Vec::new();
         for spot in spots {
             match processes.iter_mut().find(|(other, _)| other.process == spot.process) {
@@ -113,13 +113,13 @@ impl Fabric {
 
 impl Fabric {
     /// What no sum over so many processes on several nodes is faster than.
-    pub(super) fn least_sum(&self, processes: u32, bytes: f64) -> f64 {
+    pub(crate) fn least_sum(&self, processes: u32, bytes: f64) -> f64 {
         let sums = self.nodes.iter().map(|links| ring(&links.network, processes, bytes));
         sums.fold(f64::INFINITY, f64::min)
     }
 
     /// What no `count` messages at once from node to node are faster than.
-    pub(super) fn least_message(&self, message: Message, count: f64) -> f64 {
+    pub(crate) fn least_message(&self, message: Message, count: f64) -> f64 {
         let bytes = message.outside * count;
         let times = self.nodes.iter().map(|links| links.network.seconds(bytes));
         times.fold(f64::INFINITY, f64::min)

@@ -1,7 +1,7 @@
 //! How a step's work is divided over stages and replicas of unlike speed and memory.
 
 /// What a stage can take. Its seconds do not fall with its layers.
-pub(super) struct Room<F> {
+pub(crate) struct Room<F> {
     /// Layers that its memory holds.
     pub layers: u32,
     /// Seconds of so many layers.
@@ -14,7 +14,7 @@ pub(super) struct Room<F> {
 /// One by one, a layer goes to the stage that would be the fastest with it. No division has a
 /// faster slowest stage: one that has would give the slowest stage here fewer layers, and so
 /// another stage more layers than it has here, which would have been slower with them.
-pub(super) fn layers<F: Fn(u32) -> f64>(layers: u32, rooms: &[Room<F>]) -> Option<Vec<u32>> {
+pub(crate) fn layers<F: Fn(u32) -> f64>(layers: u32, rooms: &[Room<F>]) -> Option<Vec<u32>> {
     let holds = rooms.iter().map(|room| u64::from(room.layers)).sum::<u64>();
     let stages = u32::try_from(rooms.len()).ok()?;
     if stages > layers || holds < layers.into() || rooms.iter().any(|room| room.layers == 0) {
@@ -35,7 +35,7 @@ pub(super) fn layers<F: Fn(u32) -> f64>(layers: u32, rooms: &[Room<F>]) -> Optio
 
 /// What a replica's micro-batches cost.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     /// Seconds before and after the slowest stage works.
     pub once: f64,
     /// Seconds of the slowest stage for each.
@@ -45,7 +45,7 @@ pub(super) struct Turn {
 /// Divides micro-batches over replicas, at least one to each, so that the last ends as early as
 /// possible: first the whole part of each replica's share by speed but one, then the rest one by
 /// one to whoever would end it first. There are as many as replicas.
-pub(super) fn micro_batches(count: u32, turns: &[Turn]) -> Vec<u32> {
+pub(crate) fn micro_batches(count: u32, turns: &[Turn]) -> Vec<u32> {
     let speed: f64 = turns.iter().map(|turn| 1.0 / turn.each).sum();
     let once: f64 = turns.iter().map(|turn| turn.once / turn.each).sum();
     // All would end together here.

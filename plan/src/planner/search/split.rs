@@ -5,14 +5,14 @@ use super::divide::{self, Turn};
 use crate::spec::BatchSpec;
 
 /// Seconds of a micro-batch by its sequences, from one; as many as fit and are of use.
-pub(super) type Cost = Vec<f64>;
+pub(crate) type Cost = Vec<f64>;
 
 /// Divides `sequences`, at least one to each replica, so that the last ends as early as possible.
 ///
 /// For every granule g that divides the sequences and fits every replica, replicas get multiples of
 /// g, each next one going to the replica that would end it first; each then takes the size that
 /// ends its part soonest. The best g wins, the largest of equals.
-pub(super) fn split(sequences: u32, costs: &[Cost]) -> Vec<BatchSpec> {
+pub(crate) fn split(sequences: u32, costs: &[Cost]) -> Vec<BatchSpec> {
     let largest = costs.iter().map(Vec::len).min().unwrap_or(1) as u32;
     let most = largest.min(sequences / (costs.len() as u32).max(1)).max(1);
     let granules = (1..=most).rev().filter(|granule| sequences.is_multiple_of(*granule));

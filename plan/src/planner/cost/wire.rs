@@ -12,7 +12,7 @@ const FRAMING_BITS: f64 = 0.5;
 
 /// Expected bytes of one contribution: for each kept value its position, sign and magnitude bits,
 /// and its part of the framing. An estimate: Rice codes vary with the positions.
-pub(super) fn contribution_bytes(model: &Llama, sparse: &SparseSpec) -> u64 {
+pub(crate) fn contribution_bytes(model: &Llama, sparse: &SparseSpec) -> u64 {
     let k = f64::from(sparse.top_k);
     let kept = model.parameters() as f64 * k / CHUNK;
     let position = ((CHUNK / k).log2() + RICE_BITS).max(1.0);

@@ -10,10 +10,11 @@
 use std::rc::Rc;
 
 use super::arrange;
-use super::estimate::{Estimator, Shape};
 use super::evaluate::Candidate;
-use super::island::Planner;
-use super::{choose_cards, describe};
+use crate::planner::answer::describe;
+use crate::planner::choose_cards;
+use crate::planner::cost::estimate::{Estimator, Shape};
+use crate::planner::island::Planner;
 use crate::request::{Execution, IslandRequest, RunRequest};
 use crate::spec::{BatchSpec, Sharding, StageSpec};
 

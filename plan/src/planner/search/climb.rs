@@ -1,9 +1,9 @@
 //! Grids made better by exchanging what stands where.
 
+use super::Search;
 use super::arrange::{Arrangement, Look};
 use super::choices::Selection;
 use super::evaluate::Candidate;
-use super::search::Search;
 
 /// Grids up to this size are improved by swapping groups.
 const MOST_SWAPPED: usize = 64;
@@ -12,7 +12,7 @@ const IMPROVED: usize = 4;
 
 impl Search<'_, '_> {
     /// Swaps groups of the best grids while that makes them faster.
-    pub(super) fn improve(&mut self, selections: &[Selection]) {
+    pub(crate) fn improve(&mut self, selections: &[Selection]) {
         let mut starts: Vec<Candidate> = self.ways.values().cloned().collect();
         starts.sort_by(|a, b| a.score.total_cmp(&b.score));
         starts.truncate(IMPROVED);

@@ -1,17 +1,17 @@
 //! How long a layout's step takes, and what no layout of a grid is faster than.
 
-use super::arrange::Arrangement;
 use super::estimate::{Estimator, Shape};
 use super::fabric::{Message, Spot};
 use crate::part::{Part, Place};
 use crate::pipeline::StageSeconds;
+use crate::planner::search::arrange::Arrangement;
 use crate::spec::{BatchSpec, StageSpec};
 
 /// Bytes of a bucket of gradients: what is left to add up when backward ends, at least.
 const BUCKET_BYTES: f64 = (16 << 20) as f64;
 
 /// When each stage ends so many micro-batches, by the seconds of each.
-pub(super) type Pipeline = fn(&[StageSeconds], u32) -> Vec<f64>;
+pub(crate) type Pipeline = fn(&[StageSeconds], u32) -> Vec<f64>;
 
 /// Where an inner step's time goes, seconds; by the stage and replica that end it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,7 +38,7 @@ impl StepTime {
 
 impl Estimator<'_> {
     /// How long an inner step takes, by a `pipeline` that is simulated or estimated.
-    pub(super) fn price(
+    pub(crate) fn price(
         &mut self,
         shape: &Shape,
         stages: &[StageSpec],
@@ -153,7 +153,7 @@ impl Estimator<'_> {
     }
 
     /// What no division of layers and micro-batches over a grid is faster than.
-    pub(super) fn floor(&mut self, shape: &Shape, size: u32) -> f64 {
+    pub(crate) fn floor(&mut self, shape: &Shape, size: u32) -> f64 {
         let paces = self.paces(shape.cut, size);
         let layers = f64::from(self.planner.run.model.config().num_hidden_layers);
         let message = self.crossing(shape.compression, size);
@@ -171,7 +171,7 @@ impl Estimator<'_> {
     }
 
     /// The same of replicas of one stage, which choose the sizes of their micro-batches.
-    pub(super) fn flat_floor(&mut self, shape: &Shape) -> f64 {
+    pub(crate) fn flat_floor(&mut self, shape: &Shape) -> f64 {
         let singles = self.singles(shape.cut);
         let rate: f64 = shape.places.cells.iter().map(|group| 1.0 / singles[*group]).sum();
         let seconds = f64::from(self.planner.run.sequences) / rate;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::estimate::Estimator;
-use super::fabric::Fabric;
+use crate::planner::cost::estimate::Estimator;
+use crate::planner::cost::fabric::Fabric;
 use crate::request::Objective;
 use crate::spec::PipelineCompression;
 
@@ -17,7 +17,7 @@ use crate::spec::PipelineCompression;
 /// the first micro-batch goes through all layers.
 ///
 /// The head counts as so many layers as it takes time on the group for which it is the least.
-pub(super) struct Bound<'a> {
+pub(crate) struct Bound<'a> {
     /// Layers a second of the fastest groups together, by their number.
     speeds: Vec<f64>,
     /// Sequences a second of the fastest groups together where each is a replica, at its best size.
@@ -41,7 +41,7 @@ pub(super) struct Bound<'a> {
 
 impl<'a> Bound<'a> {
     /// Of the groups with micro-batches of so many sequences.
-    pub(super) fn new(
+    pub(crate) fn new(
         estimator: &'a mut Estimator<'_>,
         (cut, groups): (usize, &[usize]),
         compression: Option<PipelineCompression>,
@@ -82,7 +82,7 @@ impl<'a> Bound<'a> {
     }
 
     /// The least score of so many stages and replicas.
-    pub(super) fn of(&self, stages: usize, replicas: usize) -> f64 {
+    pub(crate) fn of(&self, stages: usize, replicas: usize) -> f64 {
         let cells = stages * replicas;
         let seconds = match stages {
             1 => self.sequences / self.single[cells],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Cards of one kind on one node, as many as the tensor-parallel size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Group {
+pub(crate) struct Group {
     pub kind: usize,
     pub node: usize,
     /// Indices into the island's cards.
@@ -14,23 +14,23 @@ pub(super) struct Group {
 
 impl Group {
     /// Its kind and node: groups in which both are the same are alike.
-    pub(super) fn look(&self) -> Look {
+    pub(crate) fn look(&self) -> Look {
         (self.kind, self.node)
     }
 }
 
 /// Kind and node.
-pub(super) type Look = (usize, usize);
+pub(crate) type Look = (usize, usize);
 
 /// A card as grouping sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     pub kind: usize,
     pub node: usize,
 }
 
 /// As many groups of so many cards of one kind and node as there are, by kind and node.
-pub(super) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
+pub(crate) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
     let mut alike: BTreeMap<Look, Vec<usize>> = BTreeMap::new();
     for (index, seat) in seats.iter().enumerate() {
         alike.entry((seat.kind, seat.node)).or_default().push(index);
@@ -44,7 +44,7 @@ pub(super) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
 
 /// Groups in a grid: for each replica, one after another, the group of each stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Arrangement {
+pub(crate) struct Arrangement {
     pub replicas: usize,
     pub stages: usize,
     /// Indices of groups.
@@ -52,7 +52,7 @@ pub(super) struct Arrangement {
 }
 
 impl Arrangement {
-    pub(super) fn at(&self, replica: usize, stage: usize) -> usize {
+    pub(crate) fn at(&self, replica: usize, stage: usize) -> usize {
         self.cells[replica * self.stages + stage]
     }
 }
@@ -60,13 +60,13 @@ impl Arrangement {
 /// Kinds of which every order is tried; of more, fastest first and largest first.
 const FEW_KINDS: usize = 3;
 /// So few groups are arranged in every way, where those are not too many.
-pub(super) const FEW_GROUPS: usize = 8;
+pub(crate) const FEW_GROUPS: usize = 8;
 /// See [`FEW_GROUPS`].
-pub(super) const FEW_WAYS: usize = 5_000;
+pub(crate) const FEW_WAYS: usize = 5_000;
 
 /// Ways to fill a grid with the groups chosen for it: neighbours make a replica, or a stage, with
 /// the kinds one after another in some order.
-pub(super) fn arrangements(
+pub(crate) fn arrangements(
     chosen: &[usize],
     groups: &[Group],
     memory: impl Fn(usize) -> u64,
@@ -121,7 +121,7 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
 
 /// Every way to fill a grid with some of the groups, with rows in order, for replicas may be
 /// renamed and groups that are alike exchanged; `None` where there are more than `most`.
-pub(super) fn every(
+pub(crate) fn every(
     selection: &[usize],
     groups: &[Group],
     [replicas, stages]: [usize; 2],

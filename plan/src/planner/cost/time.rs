@@ -42,7 +42,7 @@ const MOST_SEQUENCES: u32 = 64;
 
 /// How fast a card is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Speed {
+pub(crate) struct Speed {
     /// FLOP/s reached in products of matrices; on a CPU, in all of training.
     flops: f64,
     /// Bytes a second reached in everything else; infinite where `flops` counts it.
@@ -57,7 +57,7 @@ pub(super) struct Speed {
 
 impl Speed {
     /// So many threads of a CPU.
-    pub(super) fn cpu(threads: u32, measured: Option<Reached>) -> Self {
+    pub(crate) fn cpu(threads: u32, measured: Option<Reached>) -> Self {
         // The catalogue's figure is what training reaches; large products alone reach more.
         let each = measured.map_or(gpu::cpu().fp32_tflops, |it| MATMUL * it.f32_tflops);
         Self {
@@ -70,7 +70,7 @@ impl Speed {
     }
 
     /// A GPU, by datasheet or as measured.
-    pub(super) fn gpu(
+    pub(crate) fn gpu(
         peak_tflops: f64,
         bandwidth_gbps: f64,
         precision: Precision,
@@ -91,7 +91,7 @@ impl Speed {
     }
 
     /// At a share of its speed.
-    pub(super) fn slowed(self, share: f64) -> Self {
+    pub(crate) fn slowed(self, share: f64) -> Self {
         Self {
             flops: self.flops * share,
             bytes: self.bytes * share,
@@ -102,7 +102,7 @@ impl Speed {
     }
 
     /// Seconds of the AdamW step of so many parameters.
-    pub(super) fn optimizer(&self, parameters: u64) -> f64 {
+    pub(crate) fn optimizer(&self, parameters: u64) -> f64 {
         parameters as f64 * self.adamw_seconds
     }
 
@@ -115,20 +115,20 @@ impl Speed {
 
 /// Seconds of a micro-batch in a layer or beside the layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Seconds {
+pub(crate) struct Seconds {
     pub forward: f64,
     pub backward: f64,
 }
 
 impl Seconds {
-    pub(super) fn both(self) -> f64 {
+    pub(crate) fn both(self) -> f64 {
         self.forward + self.backward
     }
 }
 
 /// A micro-batch's work.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Work<'a> {
+pub(crate) struct Work<'a> {
     pub model: &'a Llama,
     pub parts: &'a Parts,
     pub sequence_length: u32,
@@ -138,12 +138,12 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    pub(super) fn tokens(&self) -> f64 {
+    pub(crate) fn tokens(&self) -> f64 {
         f64::from(self.size) * f64::from(self.sequence_length)
     }
 
     /// Of a layer's share on each tensor-parallel device.
-    pub(super) fn layer(&self, speed: &Speed) -> Seconds {
+    pub(crate) fn layer(&self, speed: &Speed) -> Seconds {
         let ways = f64::from(self.parts.tensor());
         let parameters = self.model.layer_parameters() as f64 / ways;
         let flops = self.model.layer_flops_per_token(self.sequence_length) / ways * self.tokens();
@@ -161,7 +161,7 @@ impl Work<'_> {
     }
 
     /// Of so many rows of the head: products, and the loss.
-    pub(super) fn head(&self, speed: &Speed, rows: u64) -> Seconds {
+    pub(crate) fn head(&self, speed: &Speed, rows: u64) -> Seconds {
         let flops = self.model.head_flops_per_token(rows) * self.tokens();
         let parameters = rows as f64 * f64::from(self.model.config().hidden_size);
         let weights = f64::from(self.precision.bytes()) * parameters / speed.bytes;
@@ -176,7 +176,7 @@ impl Work<'_> {
 }
 
 /// Sequences of the largest micro-batch that is of use; at least 1.
-pub(super) fn useful_micro_batch(on_cpu: bool, sequence_length: u32) -> u32 {
+pub(crate) fn useful_micro_batch(on_cpu: bool, sequence_length: u32) -> u32 {
     let tokens = if on_cpu { USEFUL_CPU_TOKENS } else { USEFUL_GPU_TOKENS };
     (tokens / sequence_length).clamp(1, MOST_SEQUENCES)
 }

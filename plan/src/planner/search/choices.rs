@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::Search;
 use super::arrange::Look;
 use super::bound::Bound;
-use super::search::Search;
 use crate::spec::PipelineCompression;
 
 /// Stages that are tried.
@@ -18,7 +18,7 @@ const FEW_GROUPS: usize = 64;
 
 /// A choice that leaves open which group stands where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     pub bound: f64,
     pub cut: usize,
     /// Index of a selection of groups.
@@ -33,7 +33,7 @@ pub(super) struct Choice {
 }
 
 /// Groups of some kinds, fastest first.
-pub(super) struct Selection {
+pub(crate) struct Selection {
     pub cut: usize,
     pub groups: Vec<usize>,
     /// Whether they are of one kind.
@@ -42,7 +42,7 @@ pub(super) struct Selection {
 
 impl Search<'_, '_> {
     /// Sets of kinds, by cut, with all their groups.
-    pub(super) fn selections(&mut self) -> Vec<Selection> {
+    pub(crate) fn selections(&mut self) -> Vec<Selection> {
         let mut found = Vec::new();
         for cut in 0..self.estimator.cuts.len() {
             let order = self.by_speed(cut);
@@ -85,7 +85,7 @@ impl Search<'_, '_> {
     }
 
     /// Everything that may be chosen, best bound first.
-    pub(super) fn choices(
+    pub(crate) fn choices(
         &mut self,
         selections: &[Selection],
         compression: Option<PipelineCompression>,

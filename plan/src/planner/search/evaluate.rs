@@ -3,16 +3,16 @@
 
 use super::arrange::Look;
 use super::divide::{self, Room, Turn};
-use super::estimate::{Estimator, Lines, Pace, Shape, ends};
-use super::price::{Pipeline, StepTime};
 use super::split::{self, Cost};
 use crate::pipeline;
+use crate::planner::cost::estimate::{Estimator, Lines, Pace, Shape, ends};
+use crate::planner::cost::price::{Pipeline, StepTime};
 use crate::request::Objective;
 use crate::spec::{BatchSpec, StageSpec};
 
 /// A layout that fits.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     pub shape: Shape,
     pub stages: Vec<StageSpec>,
     /// Of each replica.
@@ -25,7 +25,7 @@ pub(super) struct Candidate {
 impl Estimator<'_> {
     /// The best way for a grid with micro-batches of so many sequences; `None` where it does not
     /// fit.
-    pub(super) fn best(&mut self, shape: &Shape, size: u32) -> Option<Candidate> {
+    pub(crate) fn best(&mut self, shape: &Shape, size: u32) -> Option<Candidate> {
         if shape.places.stages == 1 {
             return self.flat(shape);
         }
@@ -46,7 +46,7 @@ impl Estimator<'_> {
     }
 
     /// A layout with its step estimated.
-    pub(super) fn candidate(
+    pub(crate) fn candidate(
         &mut self,
         shape: &Shape,
         stages: Vec<StageSpec>,
@@ -56,7 +56,7 @@ impl Estimator<'_> {
     }
 
     /// A layout with its step simulated to the end.
-    pub(super) fn exact(&mut self, like: Candidate) -> Candidate {
+    pub(crate) fn exact(&mut self, like: Candidate) -> Candidate {
         let Candidate { shape, stages, batches, .. } = like;
         self.scored(shape, stages, batches, pipeline::simulate)
     }
@@ -74,7 +74,7 @@ impl Estimator<'_> {
     }
 
     /// Moves single layers from stage to stage while that makes a layout faster.
-    pub(super) fn refine(&mut self, from: &Candidate) -> Candidate {
+    pub(crate) fn refine(&mut self, from: &Candidate) -> Candidate {
         let mut best = from.clone();
         let size = from.batches[0].micro_batch_size;
         let all = from.batches.iter().map(|batch| batch.micro_batches).sum();
@@ -119,7 +119,7 @@ impl Estimator<'_> {
     }
 
     /// Whether every card holds its part.
-    pub(super) fn fits(
+    pub(crate) fn fits(
         &mut self,
         shape: &Shape,
         stages: &[StageSpec],
@@ -143,7 +143,7 @@ impl Estimator<'_> {
     }
 
     /// What a score multiplies seconds by.
-    pub(super) fn burden(&self, shape: &Shape) -> f64 {
+    pub(crate) fn burden(&self, shape: &Shape) -> f64 {
         match self.objective {
             Objective::Throughput => 1.0,
             Objective::PerWatt | Objective::PerCost => {
@@ -155,7 +155,7 @@ impl Estimator<'_> {
     }
 
     /// Of a card of a group.
-    pub(super) fn group_burden(&self, cut: usize, group: usize) -> f64 {
+    pub(crate) fn group_burden(&self, cut: usize, group: usize) -> f64 {
         let facts = &self.kinds[self.groups[cut][group].kind];
         match self.objective {
             Objective::Throughput => 1.0,

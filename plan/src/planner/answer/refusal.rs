@@ -94,7 +94,7 @@ fn refuse(island: &str, reason: Reason, message: String, remedy: impl Into<Strin
     Refusal { island: Some(island.to_owned()), reason, message, remedy: remedy.into() }
 }
 
-pub(super) fn no_islands() -> Refusal {
+pub(crate) fn no_islands() -> Refusal {
     Refusal {
         island: None,
         reason: Reason::NoIslands,
@@ -103,7 +103,7 @@ pub(super) fn no_islands() -> Refusal {
     }
 }
 
-pub(super) fn no_rounds(error: &OuterError) -> Refusal {
+pub(crate) fn no_rounds(error: &OuterError) -> Refusal {
     Refusal {
         island: None,
         reason: Reason::NoRounds,
@@ -112,7 +112,7 @@ pub(super) fn no_rounds(error: &OuterError) -> Refusal {
     }
 }
 
-pub(super) fn unshardable(island: &str, error: &ShardError) -> Refusal {
+pub(crate) fn unshardable(island: &str, error: &ShardError) -> Refusal {
     let remedy = match error {
         ShardError::EmptyStage { stage } => {
             format!("lower parallelism.pipeline to at most {stage} or leave it out")
@@ -129,7 +129,7 @@ pub(super) fn unshardable(island: &str, error: &ShardError) -> Refusal {
     refuse(island, Reason::Unshardable, error.to_string(), remedy)
 }
 
-pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
+pub(crate) fn unknown_product(island: &str, product: &str) -> Refusal {
     refuse(
         island,
         Reason::UnknownProduct,
@@ -141,7 +141,7 @@ pub(super) fn unknown_product(island: &str, product: &str) -> Refusal {
     )
 }
 
-pub(super) fn not_enough(
+pub(crate) fn not_enough(
     island: &str,
     device: &DeviceRequest,
     (found, part): (usize, Option<&str>),
@@ -162,7 +162,7 @@ pub(super) fn not_enough(
     )
 }
 
-pub(super) fn too_many_cards(island: &str, most: usize) -> Refusal {
+pub(crate) fn too_many_cards(island: &str, most: usize) -> Refusal {
     refuse(
         island,
         Reason::TooManyCards,
@@ -171,7 +171,7 @@ pub(super) fn too_many_cards(island: &str, most: usize) -> Refusal {
     )
 }
 
-pub(super) fn no_memory(island: &str, product: &str) -> Refusal {
+pub(crate) fn no_memory(island: &str, product: &str) -> Refusal {
     refuse(
         island,
         Reason::UnknownProduct,
@@ -180,7 +180,7 @@ pub(super) fn no_memory(island: &str, product: &str) -> Refusal {
     )
 }
 
-pub(super) fn zero_memory(island: &str, product: &str) -> Refusal {
+pub(crate) fn zero_memory(island: &str, product: &str) -> Refusal {
     refuse(
         island,
         Reason::ModelTooLarge,
@@ -189,7 +189,7 @@ pub(super) fn zero_memory(island: &str, product: &str) -> Refusal {
     )
 }
 
-pub(super) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Refusal {
+pub(crate) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Refusal {
     refuse(
         island,
         Reason::NotEnoughCards,
@@ -198,7 +198,7 @@ pub(super) fn too_few_for_layout(island: &str, wanted: u64, found: usize) -> Ref
     )
 }
 
-pub(super) fn too_few_alike(island: &str, layout: &Parallelism) -> Refusal {
+pub(crate) fn too_few_alike(island: &str, layout: &Parallelism) -> Refusal {
     let ways = |ways: Option<u32>| ways.unwrap_or(1);
     let (data, stages, tensor) = (ways(layout.data), ways(layout.pipeline), ways(layout.tensor));
     refuse(
@@ -212,7 +212,7 @@ pub(super) fn too_few_alike(island: &str, layout: &Parallelism) -> Refusal {
     )
 }
 
-pub(super) fn no_cards(island: &str) -> Refusal {
+pub(crate) fn no_cards(island: &str) -> Refusal {
     refuse(
         island,
         Reason::NotEnoughCards,
@@ -221,7 +221,7 @@ pub(super) fn no_cards(island: &str) -> Refusal {
     )
 }
 
-pub(super) fn below_minimum(island: &str, wanted: u64, found: u64) -> Refusal {
+pub(crate) fn below_minimum(island: &str, wanted: u64, found: u64) -> Refusal {
     refuse(
         island,
         Reason::BelowMinimumMemory,
@@ -231,7 +231,7 @@ pub(super) fn below_minimum(island: &str, wanted: u64, found: u64) -> Refusal {
 }
 
 /// `remedies` were tried and would do.
-pub(super) fn too_large(island: &str, short: &Shortfall, mut remedies: Vec<String>) -> Refusal {
+pub(crate) fn too_large(island: &str, short: &Shortfall, mut remedies: Vec<String>) -> Refusal {
     let Shortfall { needed, given, stages, tensor, cards, .. } = short;
     let recompute = if short.recompute { " with recompute" } else { "" };
     let message = match cards {
@@ -250,7 +250,7 @@ pub(super) fn too_large(island: &str, short: &Shortfall, mut remedies: Vec<Strin
     refuse(island, Reason::ModelTooLarge, message, remedies.join(", or "))
 }
 
-pub(super) fn too_few_sequences(island: &str, sequences: u32, replicas: u32) -> Refusal {
+pub(crate) fn too_few_sequences(island: &str, sequences: u32, replicas: u32) -> Refusal {
     refuse(
         island,
         Reason::BatchTooSmall,

@@ -1,0 +1,7 @@
+//! What a layout costs in memory and time: the one model that search, plan and judge ask.
+
+pub(crate) mod estimate;
+pub(crate) mod fabric;
+pub(crate) mod price;
+pub(crate) mod time;
+pub(crate) mod wire;
