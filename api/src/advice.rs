@@ -1,4 +1,4 @@
-//! What was probably meant by what was written: texts that are right when they are put in its
+//! Guesses at what was meant by what was written: texts that are right when they are put in its
 //! place. Whoever offers one has it checked first.
 
 use serde_json::Value;

@@ -83,8 +83,8 @@ impl Check {
         parsed.map_err(|error| self.problem(path, error)).ok()
     }
 
-    /// What was made of the checked parts; `None` of `make` has been reported already, or is a
-    /// missing name.
+    /// The value that `make` makes of the checked parts; a `None` of `make` has been reported
+    /// already, or is a missing name.
     fn finish<T>(mut self, make: impl FnOnce() -> Option<T>) -> Result<T, Vec<FieldProblem>> {
         match make() {
             Some(made) if self.problems.is_empty() => Ok(made),
@@ -286,7 +286,7 @@ impl Check {
     }
 }
 
-/// Where a number has to lie.
+/// The range in which a number has to lie.
 #[derive(Clone, Copy)]
 enum Wanted {
     Positive,

@@ -71,7 +71,7 @@ text_type!(
 #[error("{0}")]
 pub struct TextError(String);
 
-/// What is wrong with a text whose schema has one of the patterns above.
+/// The error of a text whose schema has one of the patterns above.
 pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
     match pattern {
         Quantity::PATTERN => Quantity::from(text).parse().err(),
@@ -82,8 +82,8 @@ pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
     }
 }
 
-/// What is wrong with a number where a schema has one of the patterns above, and the text that was
-/// meant; `of_link` is a quantity of bits a second, others are memory.
+/// The error of a number where a schema has one of the patterns above, and the text that was meant;
+/// `of_link` is a quantity of bits a second, others are memory.
 pub(crate) fn check_number(
     pattern: &str,
     number: &str,
@@ -160,7 +160,7 @@ impl Quantity {
         Err(TextError(format!("{} is {bits} bits a second: {written}", self.0)))
     }
 
-    /// What to write in place of a number without a unit.
+    /// The advice for a number without a unit.
     fn with_unit(&self, of_link: bool, example: &str) -> String {
         let bare = self.0.ends_with(|c: char| c.is_ascii_digit()) && self.parse() != Ok(0);
         let meant = bare.then(|| advice::unitless(&self.0, of_link)).flatten();
@@ -185,7 +185,7 @@ impl From<u64> for Quantity {
     }
 }
 
-/// What a suffix multiplies by.
+/// The factor that a suffix stands for.
 fn unit(suffix: &str) -> Option<f64> {
     let power = |base: f64, exponent: i32| Some(base.powi(exponent));
     match suffix {
@@ -239,7 +239,7 @@ impl DurationText {
     }
 
     pub(crate) fn total(&self) -> Option<Duration> {
-        const LONGEST: Duration = Duration::from_secs(1000 * 366 * 86_400);
+        const DURATION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
         let mut rest = self.0.as_str();
         let mut total = Duration::ZERO;
         while !rest.is_empty() {
@@ -258,7 +258,7 @@ impl DurationText {
             total = total.checked_add(part)?;
             rest = &after[letters..];
         }
-        (!self.0.is_empty() && total <= LONGEST).then_some(total)
+        (!self.0.is_empty() && total <= DURATION_MAX).then_some(total)
     }
 }
 

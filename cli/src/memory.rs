@@ -13,11 +13,11 @@ const UNLIMITED: u64 = 1 << 60;
 pub struct Available {
     /// Bytes.
     pub bytes: u64,
-    /// Who sets the bound.
+    /// The holder of the bound.
     pub bound: Bound,
 }
 
-/// Who bounds memory.
+/// The holder of a bound on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The machine has no more (`MemAvailable`).
@@ -26,7 +26,7 @@ pub enum Bound {
     Cgroup,
 }
 
-/// Where the kernel tells of memory.
+/// The folders in which the kernel tells of memory.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     proc: PathBuf,
@@ -58,7 +58,7 @@ impl Kernel {
         Self { proc, groups }
     }
 
-    /// What is left to this process and its children; nothing where nobody says.
+    /// Memory that is left to this process and its children; nothing where nobody says.
     pub fn available(&self) -> Option<Available> {
         let machine = fs::read_to_string(self.proc.join("meminfo")).ok();
         let machine = machine.and_then(|text| number(&text, "MemAvailable:"));

@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
-/// What Parquet files begin with.
+/// The first bytes of Parquet files.
 pub(crate) const MAGIC: &[u8] = b"PAR1";
 /// Rows that are read together.
 const BATCH_ROWS: usize = 64;

@@ -1,4 +1,4 @@
-//! What a file's name says of its content. Nothing is read here.
+//! The form of a file's content, by its name. Nothing is read here.
 
 use std::ffi::OsStr;
 
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// What a name says.
+/// The form that a name tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     /// How to read it; `None` where a folder's file is passed over.
@@ -112,7 +112,7 @@ fn extension(name: &str) -> Option<&str> {
     (!stem.is_empty() && plain && sized).then_some(extension)
 }
 
-/// Whether a file begins as JSON objects do: `{"…":`, perhaps within an array.
+/// Says whether a file begins as JSON objects do: `{"…":`, perhaps within an array.
 pub(crate) fn begins_as_json(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start().trim_start_matches('[').trim_start();

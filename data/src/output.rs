@@ -9,7 +9,7 @@ use crate::index::FILE_NAME;
 
 const LOCK_NAME: &str = "lock";
 
-/// What stands where the corpus shall go.
+/// The content of the place where the corpus shall go.
 #[derive(Debug)]
 pub(crate) enum Existing {
     /// Nothing, or an empty folder.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {operation} {}", path.display())]
 pub struct Error {
-    /// What was tried.
+    /// The operation that failed.
     pub operation: &'static str,
     /// On what.
     pub path: PathBuf,

@@ -23,7 +23,7 @@ pub struct Schedule {
     first: f64,
     warmup: f64,
     total: f64,
-    /// Where the fall begins, and from which share of the peak.
+    /// The tokens at which the fall begins, and the share of the peak that it begins from.
     from: (f64, f64),
 }
 

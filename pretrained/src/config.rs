@@ -21,7 +21,7 @@ pub enum ConfigProblem {
         key: String,
         /// Its value.
         found: String,
-        /// What it has to be.
+        /// The value that it has to have.
         wanted: &'static str,
     },
     /// The model computes something else.
@@ -31,7 +31,7 @@ pub enum ConfigProblem {
         key: String,
         /// Its value.
         found: String,
-        /// What it could be.
+        /// The values that it could have.
         wanted: &'static str,
     },
 }
@@ -72,7 +72,7 @@ fn default_range() -> f64 {
     0.02
 }
 
-/// What Hugging Face takes where nothing is said,
+/// The values that Hugging Face takes where nothing is said,
 const ROPE_THETA: f64 = 10_000.0;
 /// and what Mistral's class does.
 const MISTRAL_KEY_VALUE_HEADS: u32 = 8;
@@ -80,7 +80,7 @@ const MISTRAL_WINDOW: u32 = 4096;
 
 /// The model that a `config.json` describes; it may still make no sense.
 ///
-/// What counts where keys contradict each other is what counts in transformers 5.
+/// Where keys contradict each other, those count that count in transformers 5.
 ///
 /// # Errors
 /// It is no such model, or one that is computed otherwise.

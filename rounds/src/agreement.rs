@@ -15,7 +15,7 @@ pub(crate) struct Voter {
     pub(crate) weight: u64,
 }
 
-/// What the votes come to.
+/// The outcome of the votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Nobody has voted, or the votes that are missing may still turn it.
@@ -77,7 +77,7 @@ pub(crate) fn outcome(
 }
 
 impl State {
-    /// Who may say what θ after the round that is committed with `set` is.
+    /// The members that may say what θ after the round that is committed with `set` is.
     pub(crate) fn voters_after(&self, set: &[Contribution]) -> Vec<Voter> {
         let weight = |island: &str| {
             let own = set.iter().find(|contribution| contribution.island == island);

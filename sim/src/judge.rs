@@ -1,4 +1,4 @@
-//! What must hold of a world after every turn, whatever its faults were.
+//! Laws that must hold of a world after every turn, whatever its faults were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,12 +11,12 @@ use rounds::types::{
 
 use crate::island::{Island, first_theta, theta_after};
 
-/// What was broken.
+/// A law that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The state contradicts itself.
     Unsound(String),
-    /// What was shown or answered was not on the disk.
+    /// A thing that was shown or answered was not on the disk.
     Forgotten(String),
     /// A round was committed again, otherwise.
     TwoCommits(u64),
@@ -26,7 +26,7 @@ pub enum Fault {
     WentBack {
         /// The round that it went back to.
         to: u64,
-        /// Who held a newer one.
+        /// The island that held a newer one.
         holder: String,
     },
     /// A committed contribution was never offered, or not by its island.
@@ -46,7 +46,7 @@ pub enum Fault {
     Refused {
         /// The island.
         island: String,
-        /// What it was told.
+        /// The reason that it was told.
         why: String,
     },
     /// An exchange was waited for in which nobody got any further.
@@ -74,18 +74,18 @@ pub(crate) struct Rules {
     pub(crate) go_back_after: u64,
 }
 
-/// What was ever committed, offered and said.
+/// The history of what was committed, offered and said.
 pub(crate) struct Judge {
     rules: Rules,
     commits: BTreeMap<u64, Vec<Contribution>>,
     thetas: BTreeMap<u64, Digest>,
     /// Samples behind each contribution that was ever offered.
     offered: BTreeMap<(u64, String, Digest), Vec<SampleRange>>,
-    /// Who said what θ of a round is, and when the first did.
+    /// The members that said what θ of a round is, and when the first did.
     said: BTreeMap<u64, (u64, BTreeMap<String, Digest>)>,
     /// The same of all coordinators before: what one has saved, the next goes by.
     said_before: BTreeMap<u64, BTreeMap<String, Digest>>,
-    /// Who held θ of a round when it was committed: their word counts for the next.
+    /// The members that held θ of a round when it was committed: their word counts for the next.
     holders: BTreeMap<u64, BTreeSet<String>>,
     pieces: BTreeMap<(String, u64), u64>,
     phase_since: u64,

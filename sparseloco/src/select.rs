@@ -18,7 +18,7 @@ pub(crate) type Maxima = [f32; GROUPS];
 /// Candidates of a row that are written without asking how many there are.
 const USUAL: usize = 4;
 
-/// Where a selection does its work, and its result.
+/// The working memory of a selection, and its result.
 pub(crate) struct Selection {
     candidates: [u16; CHUNK + USUAL],
     magnitudes: [f32; CHUNK + ROW],
@@ -76,7 +76,7 @@ impl Selection {
     fn collect<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], floor: u32, ahead: &Ahead<'_>) {
         let mut found = 0;
         for (row, values) in rows.iter().enumerate().take(CHUNK / ROW) {
-            ahead.ask_error(row);
+            ahead.ask_residual(row);
             let mut bits = simd.at_least(values, MAGNITUDE, floor);
             let count = bits.count_ones() as usize;
             let mut next = || {

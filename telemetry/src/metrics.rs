@@ -51,7 +51,7 @@ pub enum Peer {
     Coordinator,
 }
 
-/// Which way bytes went.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Out of this process.
@@ -66,7 +66,7 @@ struct Traffic {
     peer: Peer,
 }
 
-/// What a rank reports.
+/// The metrics of a rank.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
     /// Tokens trained on.
@@ -122,7 +122,7 @@ impl WorkerMetrics {
     }
 }
 
-/// What the coordinator reports: always the newest view.
+/// The metrics of the coordinator: always the newest view.
 #[derive(Clone, Debug)]
 pub struct CoordinatorMetrics {
     round: Gauge,
@@ -174,7 +174,7 @@ impl CoordinatorMetrics {
     }
 }
 
-/// What the operator reports.
+/// The metrics of the operator.
 #[derive(Clone, Debug)]
 pub struct OperatorMetrics {
     reconciles: Family<Reconciled, Counter>,
@@ -236,7 +236,7 @@ impl OperatorMetrics {
         }
     }
 
-    /// Whether this replica works.
+    /// Sets whether this replica works.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }

@@ -7,6 +7,7 @@
 mod arrows;
 mod rules;
 mod tree;
+mod wording;
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What was measured on a node, from its annotation.
+//! Measurements of a node, from its annotation.
 
 use plan::cluster::{Capability, Node, NodeCard, Reached};
 use plan::nodes::{RecordError, measure};

@@ -1,5 +1,5 @@
-//! What declared cards are planned on: nodes that were given, or else assumed ones, with what was
-//! measured on them.
+//! The cards that declared ones are planned on: nodes that were given, or else assumed ones, with
+//! what was measured on them.
 
 use api::Manifests;
 use api::nodes::FoundNodes;

@@ -13,7 +13,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What is to be said of the losses by round, of which the last is new.
+    /// The sentence on the losses by round, of which the last is new.
     pub fn note(&mut self, losses: &BTreeMap<u64, f64>) -> Option<String> {
         let (at, lowest) = lowest(losses)?;
         let (round, loss) = losses.last_key_value()?;

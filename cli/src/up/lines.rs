@@ -94,7 +94,7 @@ impl Teller {
         }
     }
 
-    /// What an island does is worth a line where it says why.
+    /// A line for an island's state, which is worth one where it says why.
     fn state_line(
         &mut self,
         island: &str,

@@ -7,16 +7,16 @@ use super::domain::{self, Level, Place};
 use super::{Compared, Group, Machine, Predict, Why, Wishes};
 
 /// Kinds of islands near each other that are compared with each other.
-pub(super) const KINDS_COMPARED: usize = 32;
+pub(super) const KINDS_COMPARED_MAX: usize = 32;
 
 /// Groups on their way to islands.
 pub(super) struct Joining<'a> {
     machines: &'a [Machine<'a>],
     wishes: &'a Wishes,
     pub(super) asked: Asked<'a>,
-    /// What can be islands.
+    /// Groups that can be islands.
     pub(super) standing: Vec<Group>,
-    /// What cannot.
+    /// Groups that cannot.
     pub(super) weak: Vec<Group>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> Joining<'a> {
         places.into_values().collect()
     }
 
-    /// Whether it can be an island.
+    /// Says whether it can be an island.
     pub(super) fn stands(&mut self, group: &Group) -> bool {
         let enough = self.wishes.min_memory.is_none_or(|least| group.memory >= least);
         enough && self.allows(group.memory) && self.asked.holds(&group.members)
@@ -207,7 +207,7 @@ impl<'a> Joining<'a> {
         }
         let mut first: Vec<(usize, usize)> = first.into_values().collect();
         first.sort_by_key(|(at, count)| (std::cmp::Reverse(*count), groups[*at].members[0]));
-        first.into_iter().map(|(at, _)| at).take(KINDS_COMPARED).collect()
+        first.into_iter().map(|(at, _)| at).take(KINDS_COMPARED_MAX).collect()
     }
 
     /// Tokens a second of groups as one island, and of those of them that are one by themselves;
@@ -227,7 +227,7 @@ impl<'a> Joining<'a> {
     }
 }
 
-/// Of two comparisons the one in which being together loses least.
+/// Gives the comparison, of two, in which being together loses least.
 pub(super) fn closer(known: Option<Compared>, next: Compared) -> Compared {
     let share = |compared: &Compared| compared.together / compared.apart;
     known.filter(|known| share(known) >= share(&next)).unwrap_or(next)

@@ -4,7 +4,7 @@ use super::join::{Joining, closer, joined};
 use super::{Compared, Group, Why};
 
 /// Sizes in a row that were no better, after which no further one is tried.
-const MISSES: usize = 2;
+const MISSES_MAX: usize = 2;
 
 /// Islands of like groups.
 struct Split {
@@ -30,7 +30,7 @@ impl Joining<'_> {
         let most = most.unwrap_or(0).max(least);
         let mut best = self.split(&class, least, most);
         let (mut size, mut misses, mut closest) = (least, 0, None);
-        while misses < MISSES && best.speed.is_some() {
+        while misses < MISSES_MAX && best.speed.is_some() {
             size += (size / 4).max(1);
             if size > most {
                 break;
@@ -110,7 +110,7 @@ impl Joining<'_> {
         Split { sizes, speed: speed.map(|speed| speed + rest) }
     }
 
-    /// Whether the first so many are an island.
+    /// Says whether the first so many are an island.
     fn is_one(&mut self, class: &[Group], size: usize) -> bool {
         let island = joined(class[..size].iter());
         self.stands(&island)

@@ -36,7 +36,7 @@ const POOLS: [(&[(&str, u32)], f64); 10] = [
 
 /// Bytes a second between nodes: 10 Gb/s Ethernet.
 const LAN: f64 = 1.25e9;
-/// What gRPC makes of 100 Gb/s and more.
+/// The bandwidth that gRPC reaches over 100 Gb/s and more, bytes a second.
 const FABRIC: f64 = 2.5e9;
 
 /// Prints the table.

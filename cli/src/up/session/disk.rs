@@ -9,7 +9,7 @@ use crate::up::event::{Body, Record, UpEvent};
 use crate::up::summary::Summary;
 
 /// Events that wait for room; some hours of a run, and the oldest are dropped beyond.
-pub(super) const EVENTS_BYTES: usize = 16 << 20;
+pub(super) const EVENTS_BYTES_MAX: usize = 16 << 20;
 /// How often it is tried again.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -17,7 +17,7 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     began: Instant,
-    /// When it is tried again.
+    /// The time at which it is tried again.
     pub(super) retry: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! Which cards share layers, and where they stand in a grid of replicas and stages.
+//! Arrangements: which cards share layers, and where they stand in a grid of replicas and stages.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -58,11 +58,11 @@ impl Arrangement {
 }
 
 /// Kinds of which every order is tried; of more, fastest first and largest first.
-const FEW_KINDS: usize = 3;
+const FEW_KINDS_MAX: usize = 3;
 /// So few groups are arranged in every way, where those are not too many.
-pub(crate) const FEW_GROUPS: usize = 8;
-/// See [`FEW_GROUPS`].
-pub(crate) const FEW_WAYS: usize = 5_000;
+pub(crate) const FEW_GROUPS_MAX: usize = 8;
+/// See [`FEW_GROUPS_MAX`].
+pub(crate) const FEW_WAYS_MAX: usize = 5_000;
 
 /// Ways to fill a grid with the groups chosen for it: neighbours make a replica, or a stage, with
 /// the kinds one after another in some order.
@@ -102,7 +102,7 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
             kinds.push(groups[*group].kind);
         }
     }
-    if kinds.len() > FEW_KINDS {
+    if kinds.len() > FEW_KINDS_MAX {
         let mut large = kinds.clone();
         large.sort_by_key(|kind| Reverse(memory(*kind)));
         return vec![large, kinds];
