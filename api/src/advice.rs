@@ -183,7 +183,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A name of a resource, out of what of a text such a name may have.
+/// A name for a resource, made of those characters of a text that such a name may have.
 pub(crate) fn name(text: &str) -> Option<String> {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = text.trim().chars().map(letter).take(crate::load::NAME_MAX).collect();

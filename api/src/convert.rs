@@ -232,7 +232,7 @@ impl Check {
             );
             self.problem("spec.sparseLoCo.overlap", message);
         }
-        // What did best in `make bench-convergence`; the paper's α is its own.
+        // These did best in `make bench-convergence`; the paper's α is its own.
         let (rule, alpha, retention) = match sparse.rule {
             OuterRule::Paper => (plan::spec::Rule::Paper, "1.0", "0"),
             OuterRule::Counted => (plan::spec::Rule::Counted, "1.5", "0.5"),

@@ -139,7 +139,7 @@ pub struct Resources {
     pub broken: bool,
 }
 
-/// Reads what of the files can be read.
+/// Reads those parts of the files that can be read.
 pub fn resources(sources: &[Source<'_>]) -> Resources {
     Reader::of(sources).resources()
 }

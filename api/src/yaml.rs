@@ -218,7 +218,7 @@ fn json_values(text: &str) -> Option<Vec<(usize, usize)>> {
     let mut from = 0;
     while let Some(value) = reader.next() {
         let is_json = value.is_ok();
-        // What is broken later is told of where it stands, unless it is YAML from there on.
+        // A later break is reported at its place, unless the text is YAML from there on.
         if !is_json && (parts.is_empty() || text[from..].trim_start().starts_with("---")) {
             return None;
         }

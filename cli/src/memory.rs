@@ -53,7 +53,7 @@ enum Version {
 }
 
 impl Kernel {
-    /// Whose `/proc` and tree of control groups are there.
+    /// The kernel whose `/proc` and tree of control groups are there.
     pub fn at(proc: PathBuf, groups: PathBuf) -> Self {
         Self { proc, groups }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Piece {
 pub(crate) struct Links {
     pub(crate) rank: u32,
     pub(crate) pool: Pool,
-    /// By rank; `None` for itself.
+    /// Links to each rank, by rank; `None` for itself.
     outs: Vec<Option<Out>>,
     ins: Vec<Option<In>>,
     faults: Faults,

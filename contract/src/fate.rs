@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::event::Ending;
 use crate::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_LOST, EXIT_MEMORY};
 
-/// So long the other ranks of an island are waited for after one ended badly: their ends may say
+/// Time that the other ranks of an island are waited for after one ended badly: their ends may say
 /// more than the first.
 pub const WORD_WAIT: Duration = Duration::from_secs(5);
 

@@ -39,9 +39,9 @@ const DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// The sockets on which a coordinator is reached.
 #[derive(Debug)]
 pub struct Listeners {
-    /// By members.
+    /// The socket for members.
     pub members: TcpListener,
-    /// By Prometheus, where wanted.
+    /// The socket for Prometheus, where wanted.
     pub metrics: Option<TcpListener>,
 }
 

@@ -42,7 +42,7 @@ struct Meeting {
     epoch: u64,
     world_size: u32,
     plan_hash: Digest,
-    /// By rank; dropping the sender ends the waits of those that were superseded.
+    /// Addresses by rank; dropping the sender ends the waits of those that were superseded.
     addresses: watch::Sender<Vec<Option<String>>>,
     touched: Instant,
 }

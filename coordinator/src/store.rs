@@ -127,7 +127,7 @@ impl Store {
         durable::create_folder(folder).map_err(|error| folder_error(error.source))?;
         match fs::metadata(path).map(|file| file.len()) {
             Ok(1..) => {}
-            // What an earlier disk that was full has left.
+            // An earlier disk that was full has left an empty file.
             Ok(0) => {
                 fs::remove_file(path).map_err(folder_error)?;
                 Self::make(path)?;
@@ -225,7 +225,7 @@ impl Store {
                 for (index, row) in &rows {
                     record.insert(index, row.as_slice())?;
                 }
-                // What was written though writing it failed was told to nobody.
+                // Nobody was told of entries that were written though writing them failed.
                 record.retain_in(saved.record_length().., |_, _| false)?;
             }
             transaction.commit()?;

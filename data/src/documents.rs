@@ -233,7 +233,7 @@ fn hand_over_pieces<E>(text: &[u8], receive: Receive<'_, E>) -> Result<u64, Read
     let mut rest = text;
     let mut invalid = 0;
     while !rest.is_empty() {
-        // Just so many bytes are cut as in a file, of which it is not known that nothing follows.
+        // The cut is the same as in a file, where it is not known whether more follows.
         let fits = rest.len() < DOCUMENT_BYTES_MAX;
         let cut = if fits { rest.len() } else { cut_before(rest, DOCUMENT_BYTES_MAX) };
         invalid += hand_over(&rest[..cut], receive)?;

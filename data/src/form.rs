@@ -62,9 +62,9 @@ pub(crate) struct Form {
     pub(crate) kind: Option<Kind>,
     /// Its extensions as they are shown, such as `.jsonl.gz`; empty where it has none.
     pub(crate) label: String,
-    /// By its extension it is packed.
+    /// True where the extension says that it is packed.
     pub(crate) packed: bool,
-    /// By its extension it is data, and not read.
+    /// True where the extension says that it is data, and it is not read.
     pub(crate) other_data: bool,
     /// It is one of the files that stand beside data and are about it.
     pub(crate) companion: bool,

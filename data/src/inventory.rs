@@ -61,7 +61,7 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) sources: Vec<Source>,
-    /// By input.
+    /// Tallies by input.
     pub(crate) tallies: Vec<Tally>,
 }
 
@@ -101,8 +101,8 @@ impl Inventory {
             if linked.is_empty() { HashSet::new() } else { read.map(|file| file.id).collect() };
         for file in found {
             let doubled = file.link && file.why.is_none() && !read.insert(file.id);
-            // What a link names is counted with the link, as in Hugging Face's cache, where files
-            // are called by their hash.
+            // The target of a link is counted with the link, as in Hugging Face's cache, where
+            // files are called by their hash.
             let counted_elsewhere = !file.link && linked.contains(&file.id);
             let tally = &mut self.tallies[file.source.input];
             match file.why {
@@ -217,7 +217,7 @@ fn candidate(path: &Path, metadata: &Metadata, input: usize, wanted: Wanted<'_>)
     Candidate { source, why, id: (metadata.dev(), metadata.ino()), link: false, form }
 }
 
-/// Finds out whether a file of which it is not known has records with the text's field.
+/// Finds out whether a file of unknown form has records with the text's field.
 fn probe(file: &mut Candidate, field: &str) -> Result<(), PrepareError> {
     let path = &file.source.path;
     let unreadable = |source| PrepareError::Read { path: path.clone(), source };

@@ -103,7 +103,7 @@ impl WorkFolder {
         fs::remove_file(self.path.join(LOCK_NAME))?;
         durable::sync_folder(&self.path).map_err(|error| error.source)?;
         let renamed = durable::rename(&self.path, out);
-        // Where it has its name, there is nothing to remove.
+        // Once it has its name, there is nothing to remove.
         self.published = renamed.is_ok() || !self.path.exists();
         renamed.map_err(|error| error.source)
     }

@@ -25,9 +25,9 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 const BATCH_BYTES: usize = 4 << 20;
 const THREADS_MAX: usize = 16;
 
-/// By which documents are chosen, and for what. Each document draws two uniform 64-bit numbers: the
-/// first and the second eight bytes of its blake3, little-endian. So equal documents share a fate,
-/// and no text is both trained on and held out.
+/// The draw by which documents are chosen, and for what. Each document draws two uniform 64-bit
+/// numbers: the first and the second eight bytes of its blake3, little-endian. So equal documents
+/// share a fate, and no text is both trained on and held out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// A first draw below this is held out.
@@ -51,7 +51,7 @@ pub(crate) struct Task<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) source: SourceIndex,
-    /// By input; with what was seen in the files, beside what their names said.
+    /// Tallies by input; with what was seen in the files, beside what their names said.
     pub(crate) tallies: Vec<Tally>,
     /// The first file with invalid UTF-8.
     pub(crate) first_invalid: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// So many reasons are named, those with the most bytes first.
+/// Most reasons that are named, those with the most bytes first.
 const NAMED_MAX: usize = 8;
 
 /// Why a file is not read.

@@ -270,7 +270,7 @@ impl Job<'_> {
             return None;
         }
         let field = &self.options.text_field;
-        // What cannot be read is refused when it is read.
+        // A file that cannot be read is refused when its turn comes.
         let bytes = sources.iter().map(|file| estimate(file, field).unwrap_or(file.bytes));
         sample_threshold(most, bytes.fold(0, u64::saturating_add))
     }

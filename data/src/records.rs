@@ -15,7 +15,7 @@ use crate::content::clean;
 
 /// A longer record is left out.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
-/// So many fields of a record are named where the text's is not among them.
+/// Most fields of a record that are named where the text's is not among them.
 const FIELDS_NAMED_MAX: usize = 8;
 const FIELD_NAME_CHARS_MAX: usize = 40;
 
@@ -369,7 +369,7 @@ pub(crate) fn fields(raw: &str) -> Vec<String> {
     let tamed = tame(raw);
     let mut names = Vec::new();
     let mut json = serde_json::Deserializer::from_str(&tamed);
-    // What was named before an error is named.
+    // Fields that were named before an error are named.
     let _ = json.deserialize_map(Names(&mut names));
     names
 }

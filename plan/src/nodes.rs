@@ -169,7 +169,7 @@ pub fn measure(node: &mut Node, record: &Capability) -> Result<(), RecordError> 
     Ok(())
 }
 
-/// The measurement of a card: by its index, of the CPU by there being none.
+/// The measurement of a card, found by its index; the CPU's has no index.
 fn device_of<'a>(
     devices: &'a [DeviceCapability],
     index: usize,

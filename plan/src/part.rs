@@ -79,7 +79,8 @@ impl Parts {
         (0..self.tensor()).rev().max_by_key(rows).unwrap_or(0)
     }
 
-    /// So many layers and nothing else: less than what any stage of them holds.
+    /// The part of a stage that is its layers and nothing else: less than any stage of so many
+    /// layers holds.
     pub fn layers_only(&self, own: StageSpec) -> Part {
         let pieces = self.pieces[self.heaviest() as usize];
         Part {

@@ -339,7 +339,7 @@ mod tests {
             ("rope_parameters", "[1]"),
             ("rope_scaling", "\"linear\""),
         ] {
-            // Of a key that is there twice the last counts.
+            // The last of several equal keys counts.
             let text = CONFIG.replacen("[1, 2]", &format!("1, \"{key}\": {value}"), 1);
             let said = config(&text).unwrap_err().to_string();
             assert!(said.contains(&format!("config.json has {key} {value}, where ")), "{said}");

@@ -40,7 +40,7 @@ impl State {
         let before = (report.have.len(), report.rejected.len());
         report.have.extend(have);
         report.rejected.extend(rejected);
-        // What came after all is held.
+        // Contributions that came after all are held.
         report.rejected.retain(|island, _| !report.have.contains(island));
         news |= before != (report.have.len(), report.rejected.len());
         if news {

@@ -39,7 +39,7 @@ impl State {
         self.saved.layout = Some(layout);
         self.saved.epochs.insert(island.clone(), join.who.epoch);
         let (round, theta) = (join.round, join.theta_hash);
-        // What it kept before it has no more, or it would say so.
+        // It has lost the later checkpoints that it kept before, or it would join with one of them.
         self.saved.kept.retain(|keeper, kept| keeper != island || *kept <= round);
         let member = Member {
             epoch: join.who.epoch,

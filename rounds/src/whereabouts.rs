@@ -105,7 +105,7 @@ impl State {
         let since = self.timers.ahead.unwrap_or(self.timers.now);
         self.timers.ahead = (!said.is_empty()).then_some(since);
         let heard = |island: &String| self.timers.heard.contains(island);
-        // Who is still a member after a lease is there, and would have said that it holds more.
+        // A member that outlives a lease is there, and would have said that it holds more.
         let told = since.plus(self.config.lease_ms) <= self.timers.now;
         let members = self.saved.members.len() >= self.config.islands as usize;
         let all = members && (told || self.saved.members.keys().all(heard));
@@ -166,7 +166,7 @@ impl State {
             );
             return false;
         };
-        // Where another θ was agreed, whoever holds that may be away.
+        // Whoever holds another θ that was agreed may be away.
         let behind = if is_agreed { to } else { to.saturating_sub(1) };
         if behind < from && !self.is_given_up(behind) {
             return false;

@@ -24,7 +24,7 @@ pub(crate) fn theta_after(theta: Digest, commit: &Commit) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// The content of an island's disk.
+/// A checkpoint on an island's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) round: u64,

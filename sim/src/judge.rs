@@ -200,7 +200,7 @@ impl Judge {
 
     fn check_close(&self, now: u64, before: &RunView, after: &RunView) -> Result<(), Fault> {
         let closes = before.phase == Phase::Training && after.phase == Phase::Fetching;
-        // What is shown was decided a write before.
+        // A view was decided a write before it is shown.
         let overdue = now + WRITE_MS >= self.phase_since + self.rules.deadline;
         if !closes || overdue || after.reason.contains("closed: all") {
             return Ok(());
@@ -232,7 +232,7 @@ impl Judge {
                     return Err(Fault::Forgotten(format!("round {current}")));
                 }
                 self.go_back(now, *round, islands)?;
-                // What those that are there hold counts, even if the commits lead to another.
+                // The θ that the members present hold counts, even if the commits lead to another.
                 self.thetas.extend(theta.map(|theta| (*round, theta)));
                 Ok(())
             }
@@ -241,7 +241,7 @@ impl Judge {
 
     fn commit(&mut self, round: u64, set: &[Contribution]) -> Result<(), Fault> {
         if self.store_lost {
-            // What stood beyond may be lost with the store and all that held it.
+            // Later rounds may be lost with the store and all that held them.
             self.commits.split_off(&round);
             self.thetas.split_off(&(round + 1));
         }
@@ -309,7 +309,7 @@ impl Judge {
         // A flipped bit: it may win where nobody else spoke up in time, and then it is what counts.
         let set = self.commits.get(&round.saturating_sub(1)).cloned().unwrap_or_default();
         let (first, said) = self.said.get(&round).cloned().unwrap_or((now, BTreeMap::new()));
-        // What an earlier coordinator heard may have been saved.
+        // An earlier coordinator may have saved what it heard.
         let before = self.said_before.get(&round).cloned().unwrap_or_default();
         let weight = |counts: &dyn Fn(&String) -> bool| -> u64 {
             set.iter().filter(|c| counts(&c.island)).map(|contribution| contribution.tokens).sum()

@@ -152,7 +152,7 @@ pub enum WireError {
     Padding,
 }
 
-/// Appends this round's frame of a piece to `out` and leaves in `residual`, which is this piece of the
+/// Appends this round's frame of a piece to `out` and leaves in `residual`, which is the piece's
 /// residual in canonical order, what was not sent.
 ///
 /// # Errors

@@ -33,8 +33,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// e ← a for one chunk, whose part of the residual is `residual`, and the largest magnitude
-    /// of each group. Says whether every value is finite.
+    /// e ← a for one chunk, whose residual is `residual`, and the largest magnitude of each group.
+    /// Says whether every value is finite.
     #[inline(always)]
     pub(crate) fn chunk(
         &self,

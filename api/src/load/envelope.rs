@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Unclear(String),
 }
 
-/// By `apiVersion` and `kind`.
+/// The kind of a document, by its `apiVersion` and `kind`.
 pub(super) fn kind(value: &Value) -> Kind {
     let version = value["apiVersion"].as_str();
     let kind = value["kind"].as_str();

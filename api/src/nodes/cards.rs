@@ -1,4 +1,4 @@
-//! The cards of a node, from its labels, its ResourceSlices and what of it is allocatable.
+//! The cards of a node, from its labels, its ResourceSlices and its allocatable resources.
 
 use std::collections::BTreeMap;
 

@@ -137,7 +137,7 @@ fn index(path: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
-/// The name of a field: what of the path is left behind it, where the path leads there.
+/// The name of a field: gives the rest of the path behind it, where the path leads there.
 struct Name<'a>(Walk<'a>);
 
 impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {

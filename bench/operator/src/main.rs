@@ -40,7 +40,7 @@ struct Args {
 const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// How long nothing may change until the operator counts as settled.
 const QUIET_WAIT: Duration = Duration::from_secs(15);
-/// Over how long its idle processor time is measured: it looks at every island once in this time.
+/// Time over which its idle processor time is measured: it looks at every island once in this time.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
 // One thread, the main one: the kernel ends the operator with the thread that started it.

@@ -22,7 +22,7 @@ pub struct Teller {
     evaluation: Option<u64>,
     /// How many times it is known that the run went back.
     rewinds: usize,
-    /// By island: the reason that was said last for what it does.
+    /// The reason that was said last for what each island does, by island.
     reasons: BTreeMap<String, String>,
 }
 

@@ -152,7 +152,7 @@ impl RunDir {
             return Ok((dir, Some(saved)));
         }
         let entries = fs::read_dir(&dir.path).map_err(io_error("list", &dir.path))?;
-        // What a start leaves that came no further is nothing.
+        // A start that came no further leaves these; such a folder counts as empty.
         let left = [LOCK.into(), durable::partial(Path::new(STATE)).into_os_string()];
         if entries.flatten().any(|entry| !left.contains(&entry.file_name())) {
             return Err(RunDirError::NotEmpty(shown));

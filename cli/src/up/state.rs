@@ -112,7 +112,7 @@ pub struct Round {
     pub islands: u32,
     /// Tokens of the run, this round included.
     pub tokens: u64,
-    /// By island: what it has of the round.
+    /// The report of each island that applied the round, by island.
     pub reports: BTreeMap<String, Report>,
 }
 
@@ -281,7 +281,7 @@ impl RunState {
         let entry = self.rounds.entry(*round).or_default();
         (entry.loss, entry.islands, entry.tokens) = (*loss, *islands, *tokens);
         let (epoch, theta_hash) = (record.epoch, theta_hash.clone());
-        // What did not count reached nobody: it is no contribution.
+        // An offer that did not count reached nobody: it is no contribution.
         let (bytes, values) =
             if *contributed { (*contribution_bytes, *contribution_values) } else { (0, 0) };
         let report = Report { epoch, theta_hash, values, bytes, received: *bytes_received };

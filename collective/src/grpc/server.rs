@@ -51,7 +51,7 @@ pub(crate) fn serve(
 
 struct Inboxes {
     config: GroupConfig,
-    /// By rank; taken by the first stream of the rank.
+    /// Inboxes by rank; each is taken by the first stream of its rank.
     inboxes: Mutex<Vec<Option<mpsc::Sender<Arrival>>>>,
     timeout: Duration,
 }

@@ -25,7 +25,7 @@ pub(super) const END_NAMES: [&str; 7] = [
 const TOKENIZER_FILE: &str = "tokenizer.json";
 /// A larger file beside a tokenizer is refused.
 const BESIDE_BYTES_MAX: u64 = 64 << 20;
-/// So many special tokens are named in a refusal.
+/// Most special tokens that are named in a refusal.
 const NAMED_MAX: usize = 8;
 
 /// The tokens of a `tokenizer.json`.

@@ -50,6 +50,6 @@ fn link_look(link: &Curve) -> [i32; 2] {
 
 /// The power of [`ALIKE`] that is nearest.
 fn rough(figure: f64) -> i32 {
-    // What is not a number becomes 0.
+    // NaN becomes 0.
     (libm::log(figure) / libm::log(ALIKE)).round() as i32
 }

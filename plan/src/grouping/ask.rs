@@ -20,7 +20,7 @@ const FEW_COUNT_AS: usize = 400;
 /// Answers of a planner.
 pub(super) struct Asked<'a> {
     machines: &'a [Machine<'a>],
-    /// By machine.
+    /// The kind of each machine.
     kinds: Vec<usize>,
     planner: &'a dyn Predict,
     holds: BTreeMap<Mix, bool>,

@@ -149,8 +149,8 @@ impl<'a> Joining<'a> {
         taken
     }
 
-    /// How many of those that fit into one island are one: twice as many until it stands, then
-    /// halfway back as long as that does.
+    /// Finds how many of the groups that fit into one island are one: twice as many until it
+    /// stands, then halfway back as long as that does.
     fn least(&mut self, groups: &[Group]) -> Option<usize> {
         let taken = self.room(groups);
         let mut stands = |count: usize| {

@@ -105,7 +105,7 @@ pub(super) struct Choice {
     pub(super) why: Why,
 }
 
-/// Why it is that.
+/// The reason for this H.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     Asked,

@@ -281,8 +281,8 @@ fn peer_gbps(card: &Card) -> f64 {
     if card.nvlink_gbps > 0.0 && !slot && !bridge { card.nvlink_gbps } else { card.pcie_gbps }
 }
 
-/// Slows emulated cards down to what they are beside the fastest of the run. Each has as few threads
-/// as have all of so many cores at work: slow cards rest most of the time.
+/// Slows emulated cards down to what they are beside the fastest of the run. Each has as few
+/// threads as keep all of so many cores at work: slow cards rest most of the time.
 pub(super) fn emulate(chosen: &mut [Vec<Chosen>], cores: u32) {
     let peaks = || chosen.iter().flatten().map(|card| card.facts.peak_tflops);
     let fastest = peaks().fold(0.0, f64::max);

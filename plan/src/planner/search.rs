@@ -34,7 +34,7 @@ pub(crate) const TENSOR_MAX: u32 = 64;
 const OTHERS_MAX: usize = 8;
 /// Grids on which it takes no more work have single layers moved, where they are close to the best.
 const REFINED_MAX: u64 = 20_000;
-/// How close.
+/// Relative distance from the best layout within which they count as close.
 const REFINED: f64 = 0.15;
 /// Work that a search may do: cells of grids and turns of micro-batches that were looked at.
 const BUDGET: u64 = 800_000;
@@ -64,7 +64,7 @@ pub(crate) struct Search<'a, 'e> {
     pub spent: u64,
     pub budget: u64,
     best: Option<Candidate>,
-    /// By stages and cut.
+    /// The best layouts, by stages and cut.
     pub ways: BTreeMap<(usize, usize), Candidate>,
 }
 
@@ -94,7 +94,7 @@ impl<'a, 'e> Search<'a, 'e> {
         let selections = self.selections();
         let choices = self.choices(&selections, compression);
         // Simple layouts and what is inside a node are often good, and the rest has to beat them.
-        // What is small enough to be looked at in every way comes last, for it takes most work.
+        // Choices small enough to be looked at in every way come last, for they take most work.
         let (simple, choices): (Vec<Choice>, Vec<Choice>) =
             choices.into_iter().partition(|choice| choice.simple);
         for choice in &simple {

@@ -1,5 +1,5 @@
-//! Between islands and the coordinator: requests, answers and views, late, lost or doubled; and the
-//! coordinator's turns.
+//! The network between islands and the coordinator: requests, answers and views, late, lost or
+//! doubled; and the coordinator's turns.
 
 use std::rc::Rc;
 

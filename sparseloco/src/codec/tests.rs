@@ -77,7 +77,8 @@ proptest! {
             .into_iter()
             .map(|set| {
                 let (mut residual, mut out) = (case.residual.clone(), Vec::new());
-                let compress = Compress { at, id: &id, input, residual: &mut residual, out: &mut out };
+                let compress =
+                    Compress { at, id: &id, input, residual: &mut residual, out: &mut out };
                 let stats = compress_with(set, compress).unwrap();
                 (stats, bits(&residual), out)
             })
@@ -97,7 +98,7 @@ proptest! {
         let message = message(at, &frame);
         let expected: Vec<f32> = residual.iter().zip(&message).map(|(e, m)| e + m).collect();
         restore_piece(at, &id, &frame, &mut residual).unwrap();
-        // Where nothing was sent, not even the sign of a zero may change.
+        // Not even the sign of a zero may change where nothing was sent.
         for (index, (e, expected)) in residual.iter().zip(&expected).enumerate() {
             prop_assert!(e == expected, "position {}: {} is not {}", index, e, expected);
         }

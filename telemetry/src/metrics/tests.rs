@@ -96,7 +96,7 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn what_the_chart_asks_prometheus_for_is_there() {
     let mut registry = Registry::new(vec![]);
-    // What has labels is there once it was counted.
+    // A metric with labels is there once it was counted.
     WorkerMetrics::new(&mut registry).bytes(Direction::Sent, Peer::Island, 1);
     CoordinatorMetrics::new(&mut registry).observe(&view(Phase::Waiting, &[MemberState::Active]));
     let operator = OperatorMetrics::new(&mut registry);

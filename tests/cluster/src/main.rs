@@ -102,7 +102,7 @@ async fn start(place: &Place) -> Result<(), ClusterError> {
     let mut child = command.stdout(Stdio::null()).spawn().map_err(io("start setsid"))?;
     eprintln!("starting; the first time builds Kubernetes, which takes a quarter of an hour");
     while !place.dir.join("ready").exists() {
-        // What is waited for has bounds in the child, which ends when one is reached.
+        // The child bounds its own waits, and ends when one is reached.
         if let Some(status) = child.try_wait().map_err(io("look after the cluster"))? {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let source = std::io::Error::other(format!("{status}\n{text}"));

@@ -112,7 +112,7 @@ fn equal_split(run: &RunRequest, cards: &[(&str, u32)], network: f64) -> Option<
         }
         plan(run, &pool).ok().map(|plan| plan.spec.tokens_per_second)
     };
-    // Which card is slowest depends on the model: of some bandwidth is what they lack.
+    // The slowest card depends on the model: some lack bandwidth.
     let speeds = cards.iter().filter_map(|(product, _)| as_if_all_were(*product));
     speeds.min_by(f64::total_cmp)
 }

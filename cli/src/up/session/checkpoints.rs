@@ -159,7 +159,7 @@ impl Checkpoints {
     fn tidy_up(&self) {
         if self.folder.starts_with(&self.run_dir) {
             for folder in self.islands.iter().map(|island| self.of(island)) {
-                // What holds something stays.
+                // A folder that is not empty stays.
                 let _ = fs::remove_dir(folder);
             }
             let _ = fs::remove_dir(&self.folder);

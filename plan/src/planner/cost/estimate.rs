@@ -34,7 +34,7 @@ pub(crate) struct Estimator<'a> {
     pub kinds: Vec<Facts>,
     /// The tensor-parallel sizes that the model allows.
     pub cuts: Vec<Parts>,
-    /// By cut.
+    /// Groups of cards, by cut.
     pub groups: Vec<Vec<Group>>,
     pub fabric: Fabric,
     pub objective: Objective,
@@ -45,7 +45,7 @@ pub(crate) struct Estimator<'a> {
     /// Seconds that the island's steps took for each second predicted.
     pub correction: f64,
     lines: BTreeMap<LineKey, Lines>,
-    /// By cut and sequences of a micro-batch, of each group.
+    /// Paces of each group, by cut and sequences of a micro-batch.
     paces: BTreeMap<(usize, u32), Arc<[Pace]>>,
     /// By cut, of each group.
     singles: BTreeMap<usize, Arc<[f64]>>,

@@ -17,7 +17,7 @@ pub(crate) struct Spot {
 /// The links of an island.
 #[derive(Clone, Debug)]
 pub(crate) struct Fabric {
-    /// By node.
+    /// The links of each node.
     nodes: Vec<NodeLinks>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// So many values of so many bytes; f32 between processes.
+    /// A message of `values` values of `bytes` bytes each; f32 between processes.
     pub(crate) fn of(values: f64, bytes: f64) -> Self {
         Self { inside: values * bytes, outside: values * 4.0 }
     }

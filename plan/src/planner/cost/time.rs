@@ -56,7 +56,7 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
-    /// So many threads of a CPU.
+    /// The speed of `threads` threads of a CPU.
     pub(crate) fn cpu(threads: u32, measured: Option<Reached>) -> Self {
         // The catalogue's figure is what training reaches; large products alone reach more.
         let each = measured.map_or(gpu::cpu().fp32_tflops, |it| MATMUL * it.f32_tflops);

@@ -59,7 +59,7 @@ impl Arrangement {
 
 /// Kinds of which every order is tried; of more, fastest first and largest first.
 const FEW_KINDS_MAX: usize = 3;
-/// So few groups are arranged in every way, where those are not too many.
+/// Most groups that are arranged in every way, where those ways are not too many.
 pub(crate) const FEW_GROUPS_MAX: usize = 8;
 /// See [`FEW_GROUPS_MAX`].
 pub(crate) const FEW_WAYS_MAX: usize = 5_000;
@@ -176,7 +176,7 @@ mod tests {
         let within =
             |cells: &[usize], shape, most| every(cells, &groups, shape, most).map(|all| all.len());
         let ways = |cells: &[usize], shape| within(cells, shape, usize::MAX);
-        // Of aabb: two rows in order out of {aa, ab, ba, bb}.
+        // Groups aabb make two rows in order out of {aa, ab, ba, bb}.
         assert_eq!(ways(&[0, 1, 2, 3], [2, 2]), Some(4));
         assert_eq!(ways(&[0, 1, 2, 3], [1, 4]), Some(6));
         assert_eq!(ways(&[0, 1, 2, 3], [4, 1]), Some(1));

@@ -158,8 +158,8 @@ pub(super) struct Island {
 }
 
 impl Island {
-    /// Takes note of a round that ended with this `residual`; `due` is what there was to send, if it
-    /// trained.
+    /// Takes note of a round that ended with this `residual`; `due` is what there was to send, if
+    /// it trained.
     fn note(&mut self, report: &RoundReport, residual: &[f32], due: &[f32]) {
         self.hashes.insert(report.round, report.theta_hash.expect("a hash"));
         self.sets.insert(report.round, report.islands);
