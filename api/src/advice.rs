@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::text::{Decimal, DurationText, Percent, Quantity};
 
-/// Edits by which a word may differ from the one that was meant: one for so many letters.
+/// Letters of a word for each edit by which it may differ from the one that was meant.
 const LETTERS_PER_EDIT: usize = 3;
 /// Letters of a word that another may begin with.
 const BEGINNING_MIN: usize = 3;

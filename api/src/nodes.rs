@@ -1,8 +1,7 @@
 //! Nodes of a cluster, from what `kubectl get nodes -o yaml` or `-o json` prints.
 //!
-//! Cards are what the device plugin offers. What they are is measured, or what slices of NVIDIA's
-//! DRA driver say, or what GPU feature discovery labels, or what the catalogue has, the first that
-//! there is.
+//! Cards are what the device plugin offers. Their figures come from the first source that there is:
+//! measurements, slices of NVIDIA's DRA driver, labels of GPU feature discovery, the catalogue.
 
 mod cards;
 mod measured;
@@ -181,7 +180,7 @@ fn topology(labels: &BTreeMap<String, String>) -> Topology {
     Topology { zone: value(ZONE), rack: RACKS.into_iter().find_map(value), clique: value(CLIQUE) }
 }
 
-/// Notes, each said once for all nodes of which it is true.
+/// Notes, each said once with the names of all nodes that it is true of.
 #[derive(Default)]
 struct Notes(BTreeMap<String, Vec<String>>);
 

@@ -20,7 +20,7 @@ pub const GPU: &str = "nvidia.com/gpu";
 pub const PRODUCT: &str = "nvidia.com/gpu.product";
 /// The label of who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Its value of what the operator made.
+/// The value of that label on objects that the operator made.
 pub const MANAGER: &str = "heteroloco-operator";
 /// The label of a pod that is of an island.
 pub const ISLAND: &str = "heteroloco.dev/island";

@@ -345,8 +345,8 @@ pub struct SparseLoCo {
     /// How contributions are combined: `paper` divides by the weight of all islands, `counted` by
     /// the weight of those that sent a position, and clips the others' residual.
     pub rule: OuterRule,
-    /// λ: share of what was not sent that an island keeps in its own weights, 0 to 1; `0.5` with
-    /// the rule `counted` and `0` with `paper` where absent.
+    /// λ: share of the residual that an island keeps in its own weights, 0 to 1; `0.5` with the
+    /// rule `counted` and `0` with `paper` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Decimal>,
     /// Rounds by which the exchange may lag behind training.

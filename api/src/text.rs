@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice;
 
-/// Less memory is none of a card, nor of several: it lacks its unit.
+/// Less memory than this is that of no card, nor of several: the quantity lacks its unit.
 const BYTES_MIN: u64 = 1 << 20;
 /// A slower link lacks its unit.
 const BITS_MIN: u64 = 1000;
@@ -172,7 +172,7 @@ impl Quantity {
 }
 
 impl From<u64> for Quantity {
-    /// In the largest binary unit of which it is a whole number: `200Gi`.
+    /// The same quantity in the largest binary unit that gives a whole number: `200Gi`.
     fn from(mut units: u64) -> Self {
         let mut suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"].into_iter();
         let mut suffix = suffixes.next();

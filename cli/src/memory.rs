@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Limits from here on are none: cgroup v1 writes "unlimited" as the largest multiple of a page.
+/// A limit from here on is none: cgroup v1 writes "unlimited" as the largest multiple of a page.
 const UNLIMITED: u64 = 1 << 60;
 
 /// Memory that is left, and whose bound that is.

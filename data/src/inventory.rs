@@ -23,8 +23,8 @@ pub(crate) const STANDARD_INPUT: &str = "-";
 const FILES_MAX: usize = 16 << 20;
 /// A `.json` file's records that are looked at for the text's field.
 const PROBED_RECORDS_MAX: u64 = 32;
-/// A folder's source code is what it is about where there are so many files of it for each file of
-/// records, and no fewer bytes. Elsewhere what stands beside records is not the corpus.
+/// A folder is about its source code where it has this many files of code for each file of records,
+/// and no fewer bytes of code. Elsewhere what stands beside records is not the corpus.
 const CODE_FOR_RECORDS: usize = 10;
 /// Bytes that are unpacked of a file to tell how large its text is.
 const ESTIMATED_BYTES: u64 = 1 << 20;

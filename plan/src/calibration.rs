@@ -25,8 +25,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// From an island's steps, in their order, in a plan that was made with such a correction;
-    /// `None` where there are too few, or they say nothing of the estimate.
+    /// Compares an island's steps, in their order, with a plan that was made with such a
+    /// correction; `None` where there are too few, or they say nothing of the estimate.
     pub fn of(island: &str, planned: f64, correction: f64, steps: &[f64]) -> Option<Calibration> {
         let mut warm: Vec<f64> = steps.iter().skip(WARM_UP).copied().collect();
         warm.retain(|seconds| seconds.is_finite() && *seconds > 0.0);

@@ -107,7 +107,7 @@ pub enum CurveError {
     /// Fewer than two.
     #[error("a curve needs two points at least")]
     TooFew,
-    /// A time that is none, or bytes that do not grow.
+    /// A time that is not positive, or bytes that do not grow.
     #[error("point {0}: bytes have to grow and seconds to be above 0 and not to fall")]
     OutOfOrder(usize),
 }

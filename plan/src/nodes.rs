@@ -134,8 +134,8 @@ fn nodes(name: &str, card: &NodeCard, count: usize) -> impl Iterator<Item = Node
     })
 }
 
-/// Puts what was measured in the place of what a node was taken to have: cards by index, and links.
-/// Which node the record names is not looked at.
+/// Puts measurements in the place of a node's assumed figures: cards by index, and links. Which
+/// node the record names is not looked at.
 ///
 /// # Errors
 /// When the record is of other cards than the node's; some of them may have been measured then.

@@ -13,7 +13,7 @@ use crate::spec::{IslandSpec, Sharding};
 #[cfg(test)]
 mod tests;
 
-/// Rows and columns of a chunk, of which cuts are multiples.
+/// Rows and columns of a chunk; cuts are at multiples of it.
 const BLOCK: u64 = 64;
 /// Tensors of a layer, in the order of [`Llama::tensors`].
 const LAYER: [Cut; 9] = [

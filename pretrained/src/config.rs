@@ -192,7 +192,7 @@ fn is_one(value: &Value) -> bool {
     value.is_null() || value.as_f64() == Some(1.0)
 }
 
-/// A window that covers every sequence is none.
+/// A window that covers every sequence is no window.
 fn check_window(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
     let positions = keys.get("max_position_embeddings").and_then(Value::as_u64);
     let covers = |window: u64| positions.is_some_and(|positions| window >= positions);

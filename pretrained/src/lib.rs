@@ -323,8 +323,8 @@ fn files(folder: &Path) -> Result<Vec<Source>, ImportError> {
     }
 }
 
-/// A file with those of its tensors that count: another's copy of what the index says to be
-/// elsewhere does not.
+/// A file with those of its tensors that count: a copy of a tensor that the index places in another
+/// file does not.
 fn open(Source { path, tensors }: Source) -> Result<Opened, ImportError> {
     let file = File::open(&path).map_err(ImportError::io("open", &path))?;
     let mut entries = header::read(&file, &path)?;
@@ -356,8 +356,8 @@ fn complete_names(opened: &mut [Opened]) {
     }
 }
 
-/// Takes the head of a model whose head is its embedding out of what was found. It is the
-/// embedding where that is not stored; otherwise it has to be the same, wherever it is.
+/// Takes the head of a model whose head is its embedding out of the tensors that were found. It is
+/// the embedding where that is not stored; otherwise it has to be the same, wherever it is.
 fn take_head(opened: &mut [Opened], model: &Llama) -> Result<Option<Place>, ImportError> {
     let Some(embedding) = model.tensors().into_iter().next() else { return Ok(None) };
     let stored = opened.iter().any(|opened| opened.entries.contains_key(EMBEDDING));

@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     Open,
     /// More than half of all weight says the same.
     Majority(Digest),
-    /// The heaviest of what was said by those that are there, or in time.
+    /// The heaviest of the hashes that those present, or in time, voted for.
     Heaviest(Digest),
 }
 

@@ -96,7 +96,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The rules of a run of which its islands are all members that are known of.
+    /// The rules of a run whose known members are its planned islands.
     pub fn rules(self) -> RunConfig {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let quorum = u32::from(self.quorum_percent);

@@ -38,8 +38,8 @@ impl Standing {
         }
     }
 
-    /// Takes note of what a view says of the island, before it decides: a snapshot is not needed
-    /// any more where the run has come back to just what the island holds.
+    /// Takes note of the island's state in a view, before it decides: a snapshot is not needed any
+    /// more where the run has come back to just what the island holds.
     pub fn heed(&mut self, view: &RunView) {
         let known = view.member(&self.island, self.epoch);
         let confirmed = |m: &MemberView| {

@@ -193,7 +193,7 @@ impl State {
         self.enter(phase, reason)
     }
 
-    /// The newest round of which a member holds θ, and whether that may be the θ that was agreed.
+    /// The newest round whose θ a member holds, and whether that may be the θ that was agreed.
     /// Another one counts where nobody has that: of the round in progress; or of any round, if it
     /// came of a θ on record, or a person says so.
     fn newest_held(&self) -> Option<(u64, bool)> {
@@ -210,8 +210,8 @@ impl State {
         held().filter(counts).map(|member| (member.round, false)).max()
     }
 
-    /// Says whether a member holds what is on record, or of what the record knows nothing: it may
-    /// have been taken over from a store that ended before.
+    /// Says whether a member's θ is the one on record, or of a round that the record knows nothing
+    /// of: it may have been taken over from a store that ended before.
     pub(crate) fn may_be_true(&self, member: &Member) -> bool {
         let known = self.saved.starts.get(&member.round).and_then(|start| start.theta);
         known.is_none_or(|theta| theta == member.theta)

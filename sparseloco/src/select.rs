@@ -144,7 +144,8 @@ fn floor<S: Simd>(simd: S, maxima: &Maxima, k: usize) -> u32 {
     low
 }
 
-/// The magnitude at or above which values are kept; and of those that equal it so many, unless all.
+/// The magnitude at or above which values are kept, and how many of those that equal it are kept,
+/// unless all are.
 #[inline(always)]
 fn threshold<S: Simd>(simd: S, magnitudes: &[f32], floor: u32, k: usize) -> (u32, Option<usize>) {
     let mut low = floor;

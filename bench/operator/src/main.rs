@@ -35,8 +35,8 @@ struct Args {
     dir: Option<PathBuf>,
 }
 
-/// How long nodes may be silent: what ten thousand of them say twice a minute would be most of what
-/// is measured.
+/// Time that nodes may be silent: the messages of ten thousand of them, twice a minute, would be
+/// most of what is measured.
 const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// How long nothing may change until the operator counts as settled.
 const QUIET_WAIT: Duration = Duration::from_secs(15);

@@ -32,17 +32,17 @@ pub struct View {
 pub enum Basis {
     /// They are declared; how they stand in nodes is assumed.
     Assumed {
-        /// Nodes of which there are measurements.
+        /// Nodes that were measured.
         measured: Vec<String>,
     },
-    /// They are those of a cluster's nodes.
+    /// They are the cards of a cluster's nodes.
     Given {
         /// How many nodes.
         nodes: usize,
-        /// Those of which there are measurements.
+        /// Nodes that were measured.
         measured: Vec<String>,
     },
-    /// They are those of a cluster that nobody holds now.
+    /// They are the cards of a cluster that nobody holds now.
     Cluster {
         /// How many nodes have cards.
         nodes: usize,

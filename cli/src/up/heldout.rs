@@ -8,7 +8,7 @@ const RISE: f64 = 1.01;
 /// Says that held-out loss rises: once for each loss that was the lowest before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
-    /// The round of the lowest loss of which it was said.
+    /// The round of the lowest loss after which a rise was told of.
     told: Option<u64>,
 }
 

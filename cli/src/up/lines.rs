@@ -10,7 +10,7 @@ use super::state::{Activity, Island, RunState};
 use crate::plan::words::{self, clip};
 use crate::show;
 
-/// The end of what every island says at every start, and nobody needs to read.
+/// The end of a reason that every island gives at every start, and nobody needs to read.
 const ROUTINE: &str = " ranks met";
 /// The part of a narrow line that an island's name may take.
 const OF_NAME: usize = 4;

@@ -294,8 +294,8 @@ struct Came {
 }
 
 impl Came {
-    /// More than this many times the bytes of what had to come, and something else came too: the
-    /// frames around contributions are a few in a hundred.
+    /// Where islands received more than this many times the bytes that had to come, something else
+    /// came too: the frames around contributions are a few in a hundred.
     const FRAMED: u64 = 2;
 
     /// Adds a round: an island that applied it needed what all the others had kept. Where one that

@@ -98,7 +98,7 @@ pub fn is_shared(product: &str) -> bool {
     product.ends_with("-SHARED")
 }
 
-/// Says whether a pattern says of what kind `product` is, where it is a part of a card.
+/// Says whether a pattern names the kind of `product`, where that is a part of a card.
 pub(super) fn says_part(pattern: &str, product: &str) -> bool {
     PARTS.iter().all(|part| pattern.contains(part) || !product.contains(part))
 }

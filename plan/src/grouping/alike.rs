@@ -1,4 +1,4 @@
-//! Nodes that are alike, of which one answers for all.
+//! Nodes that are alike: one of them answers for all.
 
 use std::collections::BTreeMap;
 

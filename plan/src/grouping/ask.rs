@@ -12,7 +12,8 @@ pub(super) type Mix = Vec<(usize, u32)>;
 
 /// Cards of all islands whose speed is asked for, together: about a millisecond each.
 const CARDS_ASKED_MAX: usize = 2_000;
-/// Up to so many unlike cards are arranged in every way, which takes as long as these cards do.
+/// Most unlike cards that are arranged in every way; asking about them counts as [`FEW_COUNT_AS`]
+/// cards.
 const FEW_CARDS_MAX: usize = 8;
 /// See [`FEW_CARDS_MAX`].
 const FEW_COUNT_AS: usize = 400;
@@ -59,7 +60,8 @@ impl<'a> Asked<'a> {
         holds
     }
 
-    /// Their tokens a second as one island; `None` where it is none, and where no work is left.
+    /// Tokens a second of the machines as one island; `None` where they are none, and where no work
+    /// is left.
     pub(super) fn speed(&mut self, members: &[usize]) -> Option<f64> {
         let mix = self.mix(members);
         if let Some(known) = self.speeds.get(&mix) {

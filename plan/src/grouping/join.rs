@@ -103,8 +103,9 @@ impl<'a> Joining<'a> {
         classes
     }
 
-    /// Joins groups that are no islands until they are; what is left is none. Those that are alike
-    /// go together where that does, so that as few as can be are unlike inside.
+    /// Joins groups that are no islands until they are; those that are left over are no islands.
+    /// Groups that are alike go together where that is enough, so that islands mix as few unlike
+    /// nodes as can be.
     fn gather(&mut self, weak: Vec<Group>, far: bool) -> Near {
         let (mut made, mut rest) = (Vec::new(), Vec::new());
         for class in self.classes(weak) {
@@ -210,8 +211,8 @@ impl<'a> Joining<'a> {
         first.into_iter().map(|(at, _)| at).take(KINDS_COMPARED_MAX).collect()
     }
 
-    /// Tokens a second of groups as one island, and of those of them that are one by themselves;
-    /// `None` where they may not be joined, and where the planner was asked enough.
+    /// Tokens a second of groups as one island, and of those of the groups that are islands by
+    /// themselves; `None` where they may not be joined, and where the planner was asked enough.
     pub(super) fn compare(&mut self, groups: &[&Group]) -> Option<Compared> {
         let island = joined(groups.iter().copied());
         if !self.stands(&island) {

@@ -10,13 +10,14 @@ const MISSES_MAX: usize = 2;
 struct Split {
     /// Groups of each.
     sizes: Vec<usize>,
-    /// Tokens a second of all of them and of what is left, where that was asked.
+    /// Tokens a second of all of these islands and of the groups that are left, where that was
+    /// asked.
     speed: Option<f64>,
 }
 
 impl Joining<'_> {
-    /// Makes islands of like groups, of which at least so many are one: of so many each, or of
-    /// more where all together then make more tokens a second. The rest comes back as it is.
+    /// Makes islands of like groups, `least` of which are one at least: of `least` each, or of more
+    /// where all together then make more tokens a second. The rest comes back as it is.
     pub(super) fn spread(&mut self, class: Vec<Group>, least: usize) -> (Vec<Group>, Vec<Group>) {
         if class.len() == least {
             // There is nothing to choose.
@@ -73,8 +74,8 @@ impl Joining<'_> {
         (islands, class)
     }
 
-    /// Tokens a second of an island of so many groups beside those of as many smaller ones as they
-    /// make.
+    /// Tokens a second of an island of `size` groups beside those of the islands of `least` groups
+    /// that they would make.
     fn grown(&mut self, class: &[Group], least: usize, size: usize) -> Option<Compared> {
         let together = self.of_size(class, size)?;
         let apart = self.of_size(class, least)? * (size / least) as f64;

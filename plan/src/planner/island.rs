@@ -167,7 +167,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The kinds of card there are, and of which kind and where each is.
+/// The kinds of card there are, and the kind and node of each card.
 fn kinds(cards: &[Chosen]) -> (Vec<Facts>, Vec<Seat>) {
     let mut kinds: Vec<Facts> = Vec::new();
     let mut seats = Vec::with_capacity(cards.len());

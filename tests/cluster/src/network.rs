@@ -113,8 +113,8 @@ impl Namespaces {
 }
 
 impl Drop for Namespaces {
-    /// Kills the first process of the namespaces before its parent, which ends only after it, and
-    /// that only after all others: then nothing of them runs any more.
+    /// Kills the first process of the namespaces before its parent. The parent ends only after it,
+    /// and it ends only after all others: then nothing of them runs any more.
     fn drop(&mut self) {
         let id = self.holder.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));

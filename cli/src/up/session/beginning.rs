@@ -40,7 +40,7 @@ pub(super) enum Beginning {
 }
 
 impl Beginning {
-    /// Tokens of the run when the session begins, of which so many are on record.
+    /// Tokens of the run when the session begins; `recorded` are on record.
     pub(super) fn tokens(&self, recorded: u64) -> u64 {
         match self {
             Self::GoOn => recorded,

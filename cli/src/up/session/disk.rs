@@ -38,7 +38,7 @@ impl Session {
         }
     }
 
-    /// Takes note of what became of a write.
+    /// Takes note of the result of a write.
     pub(super) fn note_written(&mut self, written: Result<(), &(dyn Error + 'static)>) {
         let Err(error) = written else { return };
         let now = Instant::now();

@@ -56,8 +56,8 @@ impl Kept {
     }
 }
 
-/// The checkpoints of the run `run` in an island's folder; a missing folder holds none, and what is
-/// cut off is none.
+/// The checkpoints of the run `run` in an island's folder; a missing folder holds none, and a
+/// checkpoint that is cut off does not count.
 ///
 /// # Errors
 /// When the folder cannot be read.

@@ -29,7 +29,7 @@ pub(crate) struct Seat {
     pub node: usize,
 }
 
-/// As many groups of so many cards of one kind and node as there are, by kind and node.
+/// All groups of `tensor` cards of one kind and node, by kind and node.
 pub(crate) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
     let mut alike: BTreeMap<Look, Vec<usize>> = BTreeMap::new();
     for (index, seat) in seats.iter().enumerate() {
@@ -57,7 +57,7 @@ impl Arrangement {
     }
 }
 
-/// Kinds of which every order is tried; of more, fastest first and largest first.
+/// Most kinds for which every order is tried; of more, fastest first and largest first.
 const FEW_KINDS_MAX: usize = 3;
 /// Most groups that are arranged in every way, where those ways are not too many.
 pub(crate) const FEW_GROUPS_MAX: usize = 8;

@@ -10,7 +10,7 @@ use crate::spec::PipelineCompression;
 
 /// Stages that are tried.
 const STAGES_MAX: usize = 256;
-/// Kinds of cards of which every set is tried; of more, those that a rule picks.
+/// Most kinds of cards for which every set is tried; of more, those that a rule picks.
 const KINDS_MAX: usize = 4;
 /// Groups up to which every number of replicas is tried; of more, the least for each number of
 /// micro-batches.

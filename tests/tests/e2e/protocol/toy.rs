@@ -96,7 +96,7 @@ impl Script {
     }
 }
 
-/// A quadratic bowl, of which every rank holds all in canonical order.
+/// A quadratic bowl, whose values every rank holds in canonical order.
 struct Toy {
     layout: Arc<Layout>,
     theta: Vec<f32>,
