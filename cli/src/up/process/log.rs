@@ -10,7 +10,7 @@ use tokio::process::ChildStderr;
 use tokio::time::Instant;
 
 use super::super::journal::Journal;
-use super::LINE_BYTES;
+use super::LINE_BYTES_MAX;
 
 /// Bytes of one child that wait for room.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
@@ -45,7 +45,7 @@ pub(super) async fn copy(output: ChildStderr, log: PathBuf, last: LastLine) {
     let mut log = Log { journal: Journal::new(log, false, WAITING_BYTES_MAX), retry: None };
     loop {
         let mut line = Vec::new();
-        let read = async { (&mut output).take(LINE_BYTES).read_until(b'\n', &mut line).await };
+        let read = async { (&mut output).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await };
         let read = read_with_retries(read, &mut log).await;
         if !matches!(read, Ok(1..)) {
             break;
