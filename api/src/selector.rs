@@ -16,8 +16,8 @@ pub struct NodeSelector {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub match_labels: BTreeMap<String, String>,
-    /// Further conditions on a node's labels, such as `{key: kubernetes.io/hostname, operator: In,
-    /// values: [node-1, node-2]}`.
+    /// Further conditions on a node's labels, such as
+    /// `{key: kubernetes.io/hostname, operator: In, values: [node-1, node-2]}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub match_expressions: Vec<NodeRequirement>,
