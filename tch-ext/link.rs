@@ -1,4 +1,5 @@
-//! What every crate that links libtorch tells the linker: a module of those build scripts.
+//! Instructions to the linker from every crate that links libtorch: a module of those build
+//! scripts.
 
 use std::env;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 const HEADER: &str = "# Generated from api/ by `make gen`; do not edit.\n";
-/// What the chart adds to a definition's metadata.
+/// Metadata that the chart adds to a definition.
 const METADATA: &str = "metadata:\n  {{- include \"heteroloco.crdMetadata\" . | nindent 2 }}\n";
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,11 +1,11 @@
-//! What was probably meant by what was written: texts that are right when they are put in its
+//! Guesses at what was meant by what was written: texts that are right when they are put in its
 //! place. Whoever offers one has it checked first.
 
 use serde_json::Value;
 
 use crate::text::{Decimal, DurationText, Percent, Quantity};
 
-/// Edits by which a word may differ from the one that was meant: one for so many letters.
+/// Letters of a word for each edit by which it may differ from the one that was meant.
 const LETTERS_PER_EDIT: usize = 3;
 /// Letters of a word that another may begin with.
 const BEGINNING_MIN: usize = 3;
@@ -183,7 +183,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A name of a resource, out of what of a text such a name may have.
+/// A name for a resource, made of those characters of a text that such a name may have.
 pub(crate) fn name(text: &str) -> Option<String> {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = text.trim().chars().map(letter).take(crate::load::NAME_MAX).collect();

@@ -83,8 +83,8 @@ impl Check {
         parsed.map_err(|error| self.problem(path, error)).ok()
     }
 
-    /// What was made of the checked parts; `None` of `make` has been reported already, or is a
-    /// missing name.
+    /// The value that `make` makes of the checked parts; a `None` of `make` has been reported
+    /// already, or is a missing name.
     fn finish<T>(mut self, make: impl FnOnce() -> Option<T>) -> Result<T, Vec<FieldProblem>> {
         match make() {
             Some(made) if self.problems.is_empty() => Ok(made),
@@ -232,7 +232,7 @@ impl Check {
             );
             self.problem("spec.sparseLoCo.overlap", message);
         }
-        // What did best in `make bench-convergence`; the paper's α is its own.
+        // These did best in `make bench-convergence`; the paper's α is its own.
         let (rule, alpha, retention) = match sparse.rule {
             OuterRule::Paper => (plan::spec::Rule::Paper, "1.0", "0"),
             OuterRule::Counted => (plan::spec::Rule::Counted, "1.5", "0.5"),
@@ -286,7 +286,7 @@ impl Check {
     }
 }
 
-/// Where a number has to lie.
+/// The range in which a number has to lie.
 #[derive(Clone, Copy)]
 enum Wanted {
     Positive,

@@ -72,7 +72,8 @@ mod tests {
 
     use super::*;
 
-    /// What Kubernetes knows of OpenAPI in a structural schema, as far as it is used here.
+    /// The keywords of OpenAPI that Kubernetes knows in a structural schema, as far as they are
+    /// used here.
     const KEYWORDS: [&str; 19] = [
         "additionalProperties",
         "default",

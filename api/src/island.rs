@@ -67,7 +67,7 @@ pub struct ComputeIslandSpec {
     /// The run that the island takes part in.
     #[schemars(extend("x-kubernetes-validations" = immutable("an island stays with its run")))]
     pub run_ref: RunRef,
-    /// What the island's plan is best at: `Throughput` is tokens a second, `PerWatt` these for each
+    /// The goal of the island's plan: `Throughput` is tokens a second, `PerWatt` these for each
     /// watt of the cards used, `PerCost` these for what the cards used cost. With the last two,
     /// cards that are not worth it may be left unused.
     #[serde(default)]
@@ -94,7 +94,7 @@ pub struct ComputeIslandSpec {
     /// Layout over the cards; what is absent is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<Parallelism>,
-    /// What pipeline stages keep and send.
+    /// Settings of what pipeline stages keep and send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
     /// Whether the island gives its cards back and rests until this is false. Clusters only.
@@ -141,7 +141,7 @@ pub enum TolerationOperator {
     Exists,
 }
 
-/// What a taint does to pods.
+/// The effect of a taint on pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum TaintEffect {
@@ -153,7 +153,7 @@ pub enum TaintEffect {
     NoExecute,
 }
 
-/// What an island's plan is best at.
+/// The goal of an island's plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Objective {
@@ -198,7 +198,7 @@ pub struct Device {
     /// needed where neither that nor a measurement says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tflops: Option<Decimal>,
-    /// What one card costs an hour, such as `"1.89"`, in any currency, the same for all devices:
+    /// Cost of one card for an hour, such as `"1.89"`, in any currency, the same for all devices:
     /// above 0. Objective `PerCost` needs it of every device; nothing else looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_per_hour: Option<Decimal>,
@@ -224,14 +224,14 @@ pub struct Uplink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Idle {
-    /// Whether the island gives way.
+    /// Says whether the island gives way.
     pub policy: IdlePolicy,
     /// How long cards have to be idle before the island takes them back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<DurationText>,
 }
 
-/// Whether an island gives way to other users.
+/// Says whether an island gives way to other users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum IdlePolicy {
@@ -259,7 +259,7 @@ pub struct Parallelism {
     pub data: Option<u32>,
 }
 
-/// What pipeline stages keep between forward and backward, and send to each other.
+/// Settings of what pipeline stages keep between forward and backward, and send to each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pipeline {
@@ -267,7 +267,7 @@ pub struct Pipeline {
     /// nothing is compressed where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Whether activations are computed again in backward, which takes a third more time and less
+    /// True to compute activations again in backward, which takes a third more time and less
     /// memory; where absent, only if memory demands it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recompute: Option<bool>,
@@ -287,7 +287,7 @@ pub struct Compression {
     pub mode: CompressionMode,
 }
 
-/// When stages compress what they send.
+/// Says when stages compress what they send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum CompressionMode {
@@ -298,7 +298,7 @@ pub enum CompressionMode {
     WhereSlow,
 }
 
-/// What the operator says of an island.
+/// The operator's account of an island.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComputeIslandStatus {
@@ -363,9 +363,9 @@ pub struct PlanStatus {
     /// The generation of the run's spec that it was made for.
     #[serde(default)]
     pub run_generation: i64,
-    /// Where its pods are.
+    /// The phase that its pods are in.
     pub phase: PlanPhase,
-    /// When it came to this phase, RFC 3339.
+    /// The time at which it came to this phase, RFC 3339.
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Epochs that broke, one after another, since it last ran for a while.
@@ -391,7 +391,7 @@ pub struct PlanStatus {
     pub step_seconds: Decimal,
     /// Tokens per second that are expected.
     pub tokens_per_second: i64,
-    /// What each rank holds.
+    /// The part of the model that each rank holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub ranks: Vec<RankStatus>,
@@ -413,7 +413,7 @@ fn sentences(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Where the pods of a plan are.
+/// The phase that the pods of a plan are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum PlanPhase {
@@ -433,7 +433,7 @@ pub enum PlanPhase {
     Failed,
 }
 
-/// What one rank holds.
+/// The part of the model that one rank holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RankStatus {
@@ -456,7 +456,7 @@ pub struct RankStatus {
 }
 
 impl Toleration {
-    /// Whether a taint of this key, value and effect is tolerated.
+    /// Says whether a taint of this key, value and effect is tolerated.
     pub fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
         let effect_name = |own: TaintEffect| match own {
             TaintEffect::NoSchedule => "NoSchedule",

@@ -1,7 +1,7 @@
-//! What users write: `ComputeIsland`, `TrainingRun` and `IslandPool`
-//! (`heteroloco.dev/v1alpha1`), and the way
-//! from their YAML to a plan's input. [`load`] is the entry for files; the operator starts from the
-//! types. [`nodes`] reads what a cluster has, [`proposal`] writes islands that are proposed for it.
+//! The resources that users write: `ComputeIsland`, `TrainingRun` and `IslandPool`
+//! (`heteroloco.dev/v1alpha1`), and the way from their YAML to a plan's input. [`load`] is the
+//! entry for files; the operator starts from the types. [`nodes`] reads what a cluster has,
+//! [`proposal`] writes islands that are proposed for it.
 
 mod advice;
 mod convert;

@@ -36,12 +36,12 @@ pub struct Manifests {
     pub run: RunRequest,
     /// Its `ComputeIsland`s, in the order in which they stand.
     pub islands: Vec<IslandRequest>,
-    /// Which nodes each of the islands may use, in the same order; all where absent. Whoever knows
-    /// the nodes writes the names of those selected into [`IslandRequest::nodes`].
+    /// The nodes that each of the islands may use, in the same order; all where absent. Whoever
+    /// knows the nodes writes the names of those selected into [`IslandRequest::nodes`].
     pub selectors: Vec<Option<NodeSelector>>,
-    /// Which taints of nodes each of them tolerates, in the same order.
+    /// The taints of nodes that each of them tolerates, in the same order.
     pub tolerations: Vec<Vec<Toleration>>,
-    /// What stands in the files but has no effect on one machine, a sentence each.
+    /// Notes on what stands in the files but has no effect on one machine, a sentence each.
     pub notes: Vec<String>,
     /// Documents of other kinds, a sentence for each file.
     pub passed_over: Vec<String>,
@@ -52,13 +52,13 @@ pub struct Manifests {
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// Where in it, as far as that is known.
+    /// The place in it, as far as that is known.
     pub mark: Option<Mark>,
     /// The document in it: `ComputeIsland lab`, `document 2`; may be empty.
     pub document: String,
     /// The field, `spec.devices[0].count`; may be empty.
     pub path: String,
-    /// What is wrong and what to change.
+    /// The message: what is wrong and what to change.
     pub message: String,
 }
 
@@ -139,7 +139,7 @@ pub struct Resources {
     pub broken: bool,
 }
 
-/// Reads what of the files can be read.
+/// Reads those parts of the files that can be read.
 pub fn resources(sources: &[Source<'_>]) -> Resources {
     Reader::of(sources).resources()
 }

@@ -1,8 +1,7 @@
 //! Nodes of a cluster, from what `kubectl get nodes -o yaml` or `-o json` prints.
 //!
-//! Cards are what the device plugin offers. What they are is measured, or what slices of NVIDIA's
-//! DRA driver say, or what GPU feature discovery labels, or what the catalogue has, the first that
-//! there is.
+//! Cards are what the device plugin offers. Their figures come from the first source that there is:
+//! measurements, slices of NVIDIA's DRA driver, labels of GPU feature discovery, the catalogue.
 
 mod cards;
 mod measured;
@@ -29,7 +28,7 @@ pub const TEXT_MAX: usize = 64 << 20;
 /// Nodes that are read.
 const NODES_MAX: usize = 10_000;
 /// Nodes that a note lists by name.
-const LISTED: usize = 3;
+const LISTED_MAX: usize = 3;
 /// More bytes than any card has, so that sums of cards do not overflow.
 const CARD_BYTES_MAX: u64 = 1 << 50;
 /// Fewer bytes than any card has: they are of another unit.
@@ -44,14 +43,14 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const RACKS: [&str; 2] = ["heteroloco.dev/rack", "topology.kubernetes.io/rack"];
 const CLIQUE: &str = "nvidia.com/gpu.clique";
 
-/// What can be planned with, and what cannot.
+/// The nodes that can be planned with, and notes on those that cannot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FoundNodes {
     /// Nodes with cards that can be used, with their labels, in the order in which they stand.
     pub nodes: Vec<(Node, BTreeMap<String, String>)>,
     /// The taints of those that keep pods away, by name.
     taints: BTreeMap<String, Vec<Taint>>,
-    /// What was left out and why, and what is not known, a sentence each.
+    /// Notes on what was left out and why, and on what is not known, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -140,7 +139,7 @@ pub struct Usable {
     pub labels: BTreeMap<String, String>,
     /// Its taints that keep pods away.
     pub taints: Vec<Taint>,
-    /// What is not as it should be, or not known, a clause each.
+    /// Notes on what is not as it should be, or not known, a clause each.
     pub notes: Vec<String>,
 }
 
@@ -181,7 +180,7 @@ fn topology(labels: &BTreeMap<String, String>) -> Topology {
     Topology { zone: value(ZONE), rack: RACKS.into_iter().find_map(value), clique: value(CLIQUE) }
 }
 
-/// What is to be said, once for all nodes of which it is true.
+/// Notes, each said once with the names of all nodes that it is true of.
 #[derive(Default)]
 struct Notes(BTreeMap<String, Vec<String>>);
 
@@ -193,7 +192,7 @@ impl Notes {
     fn sentences(self) -> Vec<String> {
         let sentence = |(note, nodes): (String, Vec<String>)| {
             let what = if nodes.len() == 1 { "node" } else { "nodes" };
-            format!("{what} {}: {note}", named(&nodes, LISTED))
+            format!("{what} {}: {note}", named(&nodes, LISTED_MAX))
         };
         self.0.into_iter().map(sentence).collect()
     }

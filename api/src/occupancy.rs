@@ -1,5 +1,5 @@
-//! Whether a node's cards may be used, and whose they are: the same for files of nodes, for
-//! `kubectl island` and for the operator.
+//! Use of a node's cards: whether they may be used, and whose they are, the same for files of
+//! nodes, for `kubectl island` and for the operator.
 
 #[cfg(test)]
 mod tests;
@@ -20,16 +20,16 @@ pub const GPU: &str = "nvidia.com/gpu";
 pub const PRODUCT: &str = "nvidia.com/gpu.product";
 /// The label of who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Its value of what the operator made.
+/// The value of that label on objects that the operator made.
 pub const MANAGER: &str = "heteroloco-operator";
 /// The label of a pod that is of an island.
 pub const ISLAND: &str = "heteroloco.dev/island";
 /// How long cards have to be idle where an island that harvests does not say it.
-pub const COOLDOWN: Duration = Duration::from_secs(600);
+pub const COOLDOWN_WAIT: Duration = Duration::from_secs(600);
 
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 const SYSTEM: &str = "kubernetes.io/os";
-/// What the ranks' programs are built for.
+/// The architecture that the ranks' programs are built for.
 const AMD64: &str = "amd64";
 const LINUX: &str = "linux";
 
@@ -64,7 +64,7 @@ impl fmt::Display for Unusable {
 }
 
 impl Unusable {
-    /// Whether it may be usable again as the node that it is.
+    /// Says whether it may be usable again as the node that it is.
     pub fn passes(&self) -> bool {
         match self {
             Self::Cordoned | Self::NotReady | Self::NoNetwork => true,
@@ -200,8 +200,8 @@ fn asked(container: &Container) -> u32 {
     asked.and_then(|quantity| quantity.0.parse().ok()).unwrap_or(0)
 }
 
-/// Whether a plan's cards are not to be given to others, whatever pods there are: those of one that
-/// is stopping may still compute.
+/// Says whether a plan's cards are not to be given to others, whatever pods there are: those of one
+/// that is stopping may still compute.
 pub fn is_held(phase: PlanPhase) -> bool {
     match phase {
         PlanPhase::Planned | PlanPhase::Starting | PlanPhase::Running | PlanPhase::Stopping => true,
@@ -223,7 +223,7 @@ pub fn promised(plan: &PlanStatus) -> BTreeMap<&str, u32> {
 pub fn cooldown(island: &ComputeIsland) -> Option<Duration> {
     let idle = island.spec.idle.as_ref().filter(|idle| idle.policy == IdlePolicy::Harvest)?;
     let asked = idle.cooldown.as_ref().and_then(|text| text.parse().ok());
-    Some(asked.unwrap_or(COOLDOWN))
+    Some(asked.unwrap_or(COOLDOWN_WAIT))
 }
 
 /// How long it still takes until cards that somebody had or took at `changed` count as idle.
@@ -241,11 +241,11 @@ pub fn settles(
 pub struct Claims {
     /// All that can be used.
     pub all: u32,
-    /// What pods of no island hold.
+    /// Cards that pods of no island hold.
     pub foreign: u32,
-    /// What other islands hold or were promised.
+    /// Cards that other islands hold or were promised.
     pub others: u32,
-    /// What the island holds itself: these count as idle.
+    /// Cards that the island holds itself: these count as idle.
     pub own: u32,
 }
 
@@ -261,7 +261,7 @@ impl Claims {
     }
 }
 
-/// When cards last went to or came from a pod, as far as it says it itself.
+/// The time at which cards last went to or came from a pod, as far as the pod says it itself.
 pub fn changed(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten();

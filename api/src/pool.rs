@@ -70,12 +70,12 @@ pub struct IslandPoolSpec {
     /// Most memory of an island over all its cards; more is split between nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Quantity>,
-    /// What all of its islands say.
+    /// Fields that all of its islands get.
     #[serde(default)]
     pub template: IslandTemplate,
 }
 
-/// What makes nodes an island.
+/// The rule by which nodes make an island.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum GroupBy {
@@ -86,16 +86,16 @@ pub enum GroupBy {
     Product,
 }
 
-/// What all islands of a pool say; the fields are `ComputeIsland`'s.
+/// Fields that all islands of a pool get, as in `ComputeIsland`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IslandTemplate {
-    /// What an island's plan is best at.
+    /// The goal of an island's plan.
     pub objective: Objective,
     /// How an island treats other users of its cards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
-    /// What pipeline stages keep and send.
+    /// Settings of what pipeline stages keep and send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
     /// Taints of nodes that the island's pods tolerate.
@@ -117,7 +117,7 @@ fn products(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 impl IslandPool {
-    /// What is wished of every island.
+    /// The wishes that every island has to meet.
     ///
     /// # Errors
     /// Every field that is wrong.
@@ -155,7 +155,7 @@ impl IslandPool {
     }
 }
 
-/// What the operator says of a pool.
+/// The operator's account of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IslandPoolStatus {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use plan::gpu;
 use plan::grouping::{Proposal, Wishes};
-use plan::planner::MOST_CARDS;
+use plan::planner::CARDS_MAX;
 
 use crate::island::{
     ComputeIsland, ComputeIslandSpec, Count, CountRange, Device, IdlePolicy, RunRef,
@@ -24,7 +24,7 @@ const PRODUCTS_MAX: usize = 32;
 pub enum ProposalError {
     /// More cards than an island is planned for.
     #[error(
-        "failed to write island {island}: {cards} cards are more than {MOST_CARDS}: lower \
+        "failed to write island {island}: {cards} cards are more than {CARDS_MAX}: lower \
          minMemory, so that fewer go together"
     )]
     Cards {
@@ -93,7 +93,7 @@ fn devices(proposal: &Proposal, template: &IslandTemplate) -> Result<Vec<Device>
     let harvests = template.idle.as_ref().is_some_and(|idle| idle.policy == IdlePolicy::Harvest);
     let Proposal { name, products, .. } = proposal;
     let cards: u64 = products.iter().map(|(_, count)| u64::from(*count)).sum();
-    if cards > MOST_CARDS as u64 {
+    if cards > CARDS_MAX as u64 {
         return Err(ProposalError::Cards { island: name.clone(), cards });
     }
     if products.len() > PRODUCTS_MAX {

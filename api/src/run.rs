@@ -56,7 +56,7 @@ pub struct TrainingRunSpec {
     /// The model.
     #[schemars(extend("x-kubernetes-validations" = model_rules()))]
     pub model: Model,
-    /// What it is trained on.
+    /// The text that it is trained on.
     pub data: Data,
     /// Tokens after which the run is done.
     #[schemars(range(min = 1))]
@@ -66,7 +66,7 @@ pub struct TrainingRunSpec {
     #[schemars(range(min = 0))]
     #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its seed")))]
     pub seed: i64,
-    /// What an inner step takes.
+    /// The batch of an inner step.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its batch")))]
     pub batch: Batch,
@@ -77,24 +77,24 @@ pub struct TrainingRunSpec {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps its exchange")))]
     pub sparse_lo_co: SparseLoCo,
-    /// When a round ends.
+    /// The rules by which a round ends.
     #[serde(default)]
     pub rounds: Rounds,
     /// Held-out loss.
     #[serde(default)]
     pub evaluation: Evaluation,
-    /// What survives.
+    /// Checkpoints: what survives the pods.
     #[serde(default)]
     pub checkpoint: Checkpoint,
-    /// What keeps members, rounds and the record of the run. Clusters only.
+    /// The coordinator, which keeps members, rounds and the record of the run. Clusters only.
     #[serde(default)]
     pub coordinator: Coordinator,
     /// Whether all islands give their cards back and rest until this is false; the coordinator
     /// stays. Clusters only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-    /// Who looks after the run, such as `kueue.x-k8s.io/multikueue`; the operator where absent.
-    /// Clusters only.
+    /// The controller that looks after the run, such as `kueue.x-k8s.io/multikueue`; the operator
+    /// where absent. Clusters only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[schemars(extend("x-kubernetes-validations" = immutable("a run keeps who manages it")))]
@@ -190,7 +190,7 @@ fn default_initializer() -> Decimal {
     "0.02".into()
 }
 
-/// What a model is trained on.
+/// The text that a model is trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
@@ -201,12 +201,12 @@ pub struct Data {
     #[serde(default = "default_tokenizer")]
     #[schemars(length(min = 1, max = 4096))]
     pub tokenizer: String,
-    /// What is mounted at `path`, to be read only. Clusters only, and needed there.
+    /// The volume that is mounted at `path`, to be read only. Clusters only, and needed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
 }
 
-/// Where a folder lies in a cluster: one of these.
+/// The place of a folder in a cluster: one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rule(
@@ -229,7 +229,7 @@ pub struct Volume {
     pub sub_path: Option<String>,
 }
 
-/// What keeps members, rounds and the record of a run.
+/// The coordinator of a run, which keeps members, rounds and the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Coordinator {
@@ -253,7 +253,7 @@ fn default_tokenizer() -> String {
     "byte".into()
 }
 
-/// What an inner step takes.
+/// The batch of an inner step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Batch {
@@ -345,8 +345,8 @@ pub struct SparseLoCo {
     /// How contributions are combined: `paper` divides by the weight of all islands, `counted` by
     /// the weight of those that sent a position, and clips the others' residual.
     pub rule: OuterRule,
-    /// λ: share of what was not sent that an island keeps in its own weights, 0 to 1; `0.5` with
-    /// the rule `counted` and `0` with `paper` where absent.
+    /// λ: share of the residual that an island keeps in its own weights, 0 to 1; `0.5` with the
+    /// rule `counted` and `0` with `paper` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Decimal>,
     /// Rounds by which the exchange may lag behind training.
@@ -441,7 +441,7 @@ pub enum OuterRule {
     Counted,
 }
 
-/// When a round ends.
+/// The rules by which a round ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rounds {
@@ -482,7 +482,7 @@ impl Default for Evaluation {
     }
 }
 
-/// What survives.
+/// Checkpoints: what survives the pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Checkpoint {
@@ -490,7 +490,8 @@ pub struct Checkpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub path: Option<String>,
-    /// What is mounted at `path`; where absent, checkpoints are lost with their pod. Clusters only.
+    /// The volume that is mounted at `path`; where absent, checkpoints are lost with their pod.
+    /// Clusters only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
     /// After every so many rounds.
@@ -504,7 +505,7 @@ impl Default for Checkpoint {
     }
 }
 
-/// What the operator says of a run.
+/// The operator's account of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrainingRunStatus {

@@ -11,12 +11,12 @@ use crate::island::Count;
 use crate::run::InnerSteps;
 use crate::text;
 
-/// What is wrong with one field.
+/// A problem of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
     /// The field, such as `spec.devices[0].count`.
     pub path: String,
-    /// What is wrong and what to change.
+    /// The message: what is wrong and what to change.
     pub message: String,
     /// The value that the message says to write.
     pub(crate) meant: Option<Value>,
@@ -69,7 +69,7 @@ struct Checker<'a> {
     found: Vec<FieldProblem>,
 }
 
-/// Whether a value follows a schema.
+/// Says whether a value follows a schema.
 fn follows(schema: &Value, value: &Value) -> bool {
     let mut checker = Checker { root: schema, written: &|_| None, found: Vec::new() };
     checker.check(schema, value, "");

@@ -1,4 +1,4 @@
-//! Which nodes an island may use, as Kubernetes' label selectors say it.
+//! The nodes that an island may use, as Kubernetes' label selectors say it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::crds::rule;
 use crate::schema::FieldProblem;
 
-/// Which nodes, by their labels: those for which everything holds that stands here.
+/// Nodes, by their labels: those for which everything holds that stands here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSelector {
@@ -16,14 +16,14 @@ pub struct NodeSelector {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub match_labels: BTreeMap<String, String>,
-    /// What else has to hold of a node's labels, such as
-    /// `{key: kubernetes.io/hostname, operator: In, values: [node-1, node-2]}`.
+    /// Further conditions on a node's labels, such as `{key: kubernetes.io/hostname, operator: In,
+    /// values: [node-1, node-2]}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub match_expressions: Vec<NodeRequirement>,
 }
 
-/// What has to hold of one label of a node.
+/// A condition on one label of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rule(
@@ -61,20 +61,20 @@ pub enum NodeOperator {
 fn values(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",
-        "maxItems": plan::planner::MOST_CARDS,
+        "maxItems": plan::planner::CARDS_MAX,
         "items": { "type": "string", "maxLength": 63, "description": "A value of the label." },
     })
 }
 
 impl NodeSelector {
-    /// Whether a node with these labels is one of them; an empty selector takes every node.
+    /// Says whether a node with these labels is one of them; an empty selector takes every node.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         let carries = |(key, value): (&String, &String)| labels.get(key) == Some(value);
         self.match_labels.iter().all(carries)
             && self.match_expressions.iter().all(|requirement| requirement.holds(labels))
     }
 
-    /// What makes no sense in it, for the selector at `path`.
+    /// Its parts that make no sense, for the selector at `path`.
     pub(crate) fn problems(&self, path: &str) -> Vec<FieldProblem> {
         let requirements = self.match_expressions.iter().enumerate();
         let problem = |(i, requirement): (usize, &NodeRequirement)| {

@@ -1,4 +1,4 @@
-//! What both kinds report in the same way.
+//! Conditions, which all kinds report in the same way.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect, such as `Ready`.
+    /// The aspect that it is about, such as `Ready`.
     #[serde(rename = "type")]
     #[schemars(length(max = 316))]
     pub kind: String,
@@ -16,7 +16,7 @@ pub struct Condition {
     /// The generation of the spec that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When `status` last changed, RFC 3339.
+    /// The time at which `status` last changed, RFC 3339.
     #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: String,
     /// One CamelCase word for programs.
@@ -27,7 +27,7 @@ pub struct Condition {
     pub message: String,
 }
 
-/// Whether a condition holds.
+/// Says whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ConditionStatus {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice;
 
-/// Less memory is none of a card, nor of several: it lacks its unit.
+/// Less memory than this is that of no card, nor of several: the quantity lacks its unit.
 const BYTES_MIN: u64 = 1 << 20;
 /// A slower link lacks its unit.
 const BITS_MIN: u64 = 1000;
@@ -71,7 +71,7 @@ text_type!(
 #[error("{0}")]
 pub struct TextError(String);
 
-/// What is wrong with a text whose schema has one of the patterns above.
+/// The error of a text whose schema has one of the patterns above.
 pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
     match pattern {
         Quantity::PATTERN => Quantity::from(text).parse().err(),
@@ -82,8 +82,8 @@ pub(crate) fn check(pattern: &str, text: &str) -> Option<TextError> {
     }
 }
 
-/// What is wrong with a number where a schema has one of the patterns above, and the text that was
-/// meant; `of_link` is a quantity of bits a second, others are memory.
+/// The error of a number where a schema has one of the patterns above, and the text that was meant;
+/// `of_link` is a quantity of bits a second, others are memory.
 pub(crate) fn check_number(
     pattern: &str,
     number: &str,
@@ -160,7 +160,7 @@ impl Quantity {
         Err(TextError(format!("{} is {bits} bits a second: {written}", self.0)))
     }
 
-    /// What to write in place of a number without a unit.
+    /// The advice for a number without a unit.
     fn with_unit(&self, of_link: bool, example: &str) -> String {
         let bare = self.0.ends_with(|c: char| c.is_ascii_digit()) && self.parse() != Ok(0);
         let meant = bare.then(|| advice::unitless(&self.0, of_link)).flatten();
@@ -172,7 +172,7 @@ impl Quantity {
 }
 
 impl From<u64> for Quantity {
-    /// In the largest binary unit of which it is a whole number: `200Gi`.
+    /// The same quantity in the largest binary unit that gives a whole number: `200Gi`.
     fn from(mut units: u64) -> Self {
         let mut suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"].into_iter();
         let mut suffix = suffixes.next();
@@ -185,7 +185,7 @@ impl From<u64> for Quantity {
     }
 }
 
-/// What a suffix multiplies by.
+/// The factor that a suffix stands for.
 fn unit(suffix: &str) -> Option<f64> {
     let power = |base: f64, exponent: i32| Some(base.powi(exponent));
     match suffix {
@@ -239,7 +239,7 @@ impl DurationText {
     }
 
     pub(crate) fn total(&self) -> Option<Duration> {
-        const LONGEST: Duration = Duration::from_secs(1000 * 366 * 86_400);
+        const DURATION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
         let mut rest = self.0.as_str();
         let mut total = Duration::ZERO;
         while !rest.is_empty() {
@@ -258,7 +258,7 @@ impl DurationText {
             total = total.checked_add(part)?;
             rest = &after[letters..];
         }
-        (!self.0.is_empty() && total <= LONGEST).then_some(total)
+        (!self.0.is_empty() && total <= DURATION_MAX).then_some(total)
     }
 }
 

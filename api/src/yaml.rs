@@ -40,7 +40,7 @@ impl fmt::Display for Mark {
 /// A text of YAML documents, or of JSON values one after another.
 pub(crate) struct Text<'a> {
     whole: Cow<'a, str>,
-    /// Where in it each part begins and ends: the JSON values, or all of it.
+    /// Beginning and end of each part in it: the JSON values, or all of it.
     parts: Vec<(usize, usize)>,
 }
 
@@ -48,17 +48,17 @@ pub(crate) struct Text<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     part: usize,
-    /// Which document of the part.
+    /// Index of the document in the part.
     index: usize,
 }
 
 /// Why a text is read no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// Which document, from 1.
+    /// Number of the document, from 1.
     pub document: usize,
     pub mark: Option<Mark>,
-    /// What is wrong and what to change.
+    /// The message: what is wrong and what to change.
     pub message: String,
 }
 
@@ -133,8 +133,8 @@ impl<'a> Text<'a> {
         Mark { line: line + mark.line, column }
     }
 
-    /// What to change where a text is no YAML, and where, for what is seen often. Of a line that
-    /// runs into the next, the reader says the next.
+    /// The advice for a text that is no YAML, and its place, for mistakes that are seen often. Of a
+    /// line that runs into the next, the reader says the next.
     fn remedy(&self, mark: Mark) -> Option<(Mark, String)> {
         let line = |number: usize| self.whole.lines().nth(number.checked_sub(1)?);
         for number in [mark.line, mark.line.saturating_sub(1)] {
@@ -185,8 +185,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where what is not closed was opened, or what has no colon began: the reader comes to see that
-/// it is wrong lines later.
+/// The place where something that is not closed was opened, or where something without a colon
+/// began: the reader comes to see that it is wrong lines later.
 fn opened(said: &str) -> Option<Mark> {
     const CONTEXTS: [&str; 4] = [
         "while parsing a flow mapping at line ",
@@ -208,7 +208,7 @@ fn position(said: &str, text: &str) -> Option<Mark> {
     Some(Mark { line: before.matches('\n').count() + 1, column })
 }
 
-/// Where the JSON values of a text stand, where it is several of them, one after another.
+/// The places of a text's JSON values, where it is several of them, one after another.
 fn json_values(text: &str) -> Option<Vec<(usize, usize)>> {
     if !text.trim_start().starts_with('{') {
         return None;
@@ -218,7 +218,7 @@ fn json_values(text: &str) -> Option<Vec<(usize, usize)>> {
     let mut from = 0;
     while let Some(value) = reader.next() {
         let is_json = value.is_ok();
-        // What is broken later is told of where it stands, unless it is YAML from there on.
+        // A later break is reported at its place, unless the text is YAML from there on.
         if !is_json && (parts.is_empty() || text[from..].trim_start().starts_with("---")) {
             return None;
         }

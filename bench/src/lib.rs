@@ -1,4 +1,4 @@
-//! What benchmarks of several processes share.
+//! Parts that benchmarks of several processes share.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

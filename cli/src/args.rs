@@ -325,7 +325,7 @@ fn options<T: Into<OsString>, const N: usize>(
 }
 
 impl PlanArgs {
-    /// What is printed.
+    /// The form in which it is printed.
     pub fn output(&self) -> Output {
         if self.json { Output::Json } else { self.output }
     }

@@ -1,11 +1,11 @@
-//! What a program says, and the exit codes that say it shortest.
+//! The output of a program, and its exit codes.
 
 use std::fmt;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 
-/// What was asked for has to change before it can work.
+/// Exit code of a command whose input has to change before it can work.
 pub const REFUSED: u8 = 2;
 /// Stopped by the user, as a shell says it of SIGINT.
 pub const STOPPED: u8 = 130;

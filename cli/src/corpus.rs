@@ -50,13 +50,13 @@ pub enum CorpusRefused {
 }
 
 impl Checked {
-    /// What to say of a run whose rounds take so many tokens, a sentence each.
+    /// Warnings about a run whose rounds take so many tokens, a sentence each.
     pub fn notes(&self, run: &RunSpec, round_tokens: u64) -> Vec<String> {
         let notes = [self.repeats(run, round_tokens), self.few_held_out(run)];
         notes.into_iter().flatten().collect()
     }
 
-    /// Whether anything can be evaluated.
+    /// Says whether anything can be evaluated.
     pub fn is_evaluated(&self, run: &RunSpec) -> bool {
         self.evaluated(run) > 0
     }
@@ -99,7 +99,7 @@ impl Checked {
     }
 }
 
-/// Whether a run can train on its data.
+/// Checks that a run can train on its data.
 ///
 /// # Errors
 /// When it cannot; the sentence says what to change.

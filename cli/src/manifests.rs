@@ -66,7 +66,7 @@ pub enum ManifestError {
     Nodes {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: NodesError,
     },
     /// A file is no record of a node.
@@ -74,7 +74,7 @@ pub enum ManifestError {
     Record {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: serde_json::Error,
     },
     /// A record speaks of something else.
@@ -85,7 +85,7 @@ pub enum ManifestError {
     Summary {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: serde_json::Error,
     },
     /// A summary has nothing that corrects a plan.
@@ -102,7 +102,7 @@ pub enum ManifestError {
     Origin {
         /// Their folder.
         path: PathBuf,
-        /// What is wrong with them.
+        /// The problem with them.
         source: ImportError,
     },
     /// No cards make an island; the sentences say why.
@@ -235,7 +235,7 @@ fn plan_on(manifests: &Manifests, cards: Vec<LocalCard>) -> Result<Planned, Mani
     Ok(Planned { plan, emulated, notes: manifests.notes.clone() })
 }
 
-/// Whether more cards would help: where something else is wrong too, emulation says it again.
+/// Says whether more cards would help: where something else is wrong too, emulation says it again.
 fn lacks_cards(refusals: &Refusals) -> bool {
     refusals.0.iter().any(|refusal| refusal.reason == Reason::NotEnoughCards)
 }

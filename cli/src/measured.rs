@@ -1,4 +1,4 @@
-//! What earlier runs' steps took corrects what plans say of the next one's.
+//! Steps that earlier runs measured correct what plans say of the next one's.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::up::summary::Summary;
 /// Summaries of runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
-    /// Of each file.
+    /// One entry for each file.
     files: Vec<File>,
 }
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Limits from here on are none: cgroup v1 writes "unlimited" as the largest multiple of a page.
+/// A limit from here on is none: cgroup v1 writes "unlimited" as the largest multiple of a page.
 const UNLIMITED: u64 = 1 << 60;
 
 /// Memory that is left, and whose bound that is.
@@ -13,11 +13,11 @@ const UNLIMITED: u64 = 1 << 60;
 pub struct Available {
     /// Bytes.
     pub bytes: u64,
-    /// Who sets the bound.
+    /// The holder of the bound.
     pub bound: Bound,
 }
 
-/// Who bounds memory.
+/// The holder of a bound on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The machine has no more (`MemAvailable`).
@@ -26,7 +26,7 @@ pub enum Bound {
     Cgroup,
 }
 
-/// Where the kernel tells of memory.
+/// The folders in which the kernel tells of memory.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     proc: PathBuf,
@@ -53,12 +53,12 @@ enum Version {
 }
 
 impl Kernel {
-    /// Whose `/proc` and tree of control groups are there.
+    /// The kernel whose `/proc` and tree of control groups are there.
     pub fn at(proc: PathBuf, groups: PathBuf) -> Self {
         Self { proc, groups }
     }
 
-    /// What is left to this process and its children; nothing where nobody says.
+    /// Memory that is left to this process and its children; nothing where nobody says.
     pub fn available(&self) -> Option<Available> {
         let machine = fs::read_to_string(self.proc.join("meminfo")).ok();
         let machine = machine.and_then(|text| number(&text, "MemAvailable:"));

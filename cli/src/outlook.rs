@@ -1,4 +1,4 @@
-//! What a run will be like, from its plan: how long it takes here, what it holds of the machine's
+//! The outlook of a run, from its plan: how long it takes here, what it holds of the machine's
 //! memory, and what its owner may not have meant.
 
 use plan::memory::Kind;
@@ -15,7 +15,7 @@ const LONG: f64 = 6.0 * 3600.0;
 /// How many times the tokens that were asked for a run trains before that is said: it always trains
 /// whole rounds.
 const MORE_TOKENS: f64 = 1.1;
-/// What the coordinator and the command itself take.
+/// Memory of the coordinator and of the command itself.
 const OWN_BYTES: u64 = 96 << 20;
 
 /// How far a run has to go.
@@ -69,8 +69,8 @@ fn cpu_seconds(plan: &RunPlan) -> f64 {
     plan.islands.iter().map(of_island).sum()
 }
 
-/// What should be said before a run starts, a sentence each: the planner's reasons first, the run's
-/// and those of each island.
+/// Warnings before a run starts, a sentence each: the planner's reasons first, the run's and those
+/// of each island.
 pub fn warnings(plan: &RunPlan) -> Vec<String> {
     let mut all = plan.outer.reasons.clone();
     for island in &plan.islands {
@@ -81,7 +81,7 @@ pub fn warnings(plan: &RunPlan) -> Vec<String> {
     all
 }
 
-/// What a plan's run does that its owner may not have meant, a sentence each.
+/// Notes on what a plan's run does that its owner may not have meant, a sentence each.
 pub fn notes(plan: &RunPlan) -> Vec<String> {
     whole_rounds(plan).into_iter().chain(long_warmup(plan)).collect()
 }
@@ -155,7 +155,7 @@ fn bound(bound: Bound) -> &'static str {
     }
 }
 
-/// Whether the machine holds what the plan's ranks on the CPU do.
+/// Checks that the machine has the memory that the plan's ranks on the CPU need.
 ///
 /// # Errors
 /// It does not; what to change.

@@ -1,4 +1,5 @@
-//! Where the other executables are, and running one of them in place of this process's own work.
+//! The places of the other executables, and running one of them in place of this process's own
+//! work.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub enum ProgramError {
         name: &'static str,
         /// The environment variable that names it.
         variable: &'static str,
-        /// Where it was looked for.
+        /// The place where it was looked for.
         looked: PathBuf,
     },
     /// It does not run.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// What was asked for has to change before it can work.
+/// Exit code of a command whose input has to change before it can work.
 const REFUSED: Option<i32> = Some(2);
 
 const MANIFESTS: &str = "

@@ -1,4 +1,4 @@
-//! What can go wrong in a collective operation.
+//! Errors of collective operations.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub enum CommError {
     /// The configuration contradicts itself.
     #[error("failed to set up the group: {detail}")]
     Config {
-        /// What is wrong.
+        /// The problem.
         detail: String,
     },
     /// The address to listen on cannot be had.
@@ -40,7 +40,7 @@ pub enum CommError {
     /// A peer is silent.
     #[error("failed to finish {operation}: rank {rank} was silent for longer than the timeout")]
     Timeout {
-        /// What was being done.
+        /// The operation in progress.
         operation: Operation,
         /// The rank that was waited for.
         rank: u32,
@@ -60,15 +60,15 @@ pub enum CommError {
     Protocol {
         /// The peer.
         rank: u32,
-        /// What differs from what was expected.
+        /// The difference from what was expected.
         detail: String,
     },
     /// The call's arguments do not fit the group.
     #[error("failed to start {operation}: {detail}")]
     Argument {
-        /// What was asked for.
+        /// The operation that was asked for.
         operation: Operation,
-        /// What is wrong.
+        /// The problem.
         detail: String,
     },
     /// A scheduled fault killed this rank (tests).
@@ -77,7 +77,7 @@ pub enum CommError {
 }
 
 impl CommError {
-    /// Whether making the same group again is in vain; peers come back, and ports become free.
+    /// Says whether making the same group again is in vain; peers come back, and ports become free.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Config { .. } | Self::Argument { .. } => true,

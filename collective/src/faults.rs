@@ -9,7 +9,7 @@ pub struct Faults {
     scheduled: Vec<(u64, Fault)>,
 }
 
-/// What strikes.
+/// A fault that strikes a rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill { rank: u32 },
@@ -45,7 +45,7 @@ impl Faults {
         self.schedule(operation, Fault::Garble { from, to })
     }
 
-    /// What strikes `rank` at its operation `operation`.
+    /// The faults that strike `rank` at its operation `operation`.
     pub(crate) fn at(&self, rank: u32, operation: u64) -> impl Iterator<Item = Fault> {
         let due = self.scheduled.iter().filter(move |(at, fault)| {
             *at == operation

@@ -14,9 +14,10 @@ use crate::wire::Operation;
 use crate::{CommError, chain, direct, in_memory, ring};
 
 /// The timeout of [`Group::in_memory`].
-const IN_MEMORY_TIMEOUT: Duration = Duration::from_secs(30);
+const IN_MEMORY_WAIT: Duration = Duration::from_secs(30);
 
-/// Who a rank is, and with whom it talks. All but the rank must be the same on all ranks.
+/// The configuration of a rank and of those with whom it talks. All but the rank must be the same
+/// on all ranks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
     /// The run's name.
@@ -46,7 +47,8 @@ pub struct Group {
     open: Result<Open, CommError>,
     config: GroupConfig,
     transport: Transport,
-    /// Of a subgroup: what the group that it is of calls its ranks. Errors call them so.
+    /// The ranks of a subgroup, by their numbers in the group that it was made from. Errors call
+    /// them so.
     members: Option<Vec<u32>>,
     /// Calls made so far.
     calls: u64,
@@ -69,7 +71,7 @@ struct Open {
 impl Group {
     /// All ranks of a world within this process, each to be moved to a thread of its own.
     pub fn in_memory(world_size: u32) -> Vec<Self> {
-        Self::in_memory_with(world_size, IN_MEMORY_TIMEOUT, &Faults::new())
+        Self::in_memory_with(world_size, IN_MEMORY_WAIT, &Faults::new())
     }
 
     /// The same with a timeout and scheduled faults.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::faults::Faults;
-use crate::links::{Links, QUEUE_MESSAGES};
+use crate::links::{Links, QUEUE_MESSAGES_MAX};
 
 /// The worlds of subgroups that some of their ranks have not come into yet, by name.
 #[derive(Clone, Default)]
@@ -42,7 +42,7 @@ pub(crate) fn links(world_size: u32, faults: &Faults) -> Vec<Links> {
                 ins.push(None);
                 continue;
             }
-            let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+            let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
             row.push(Some((sender, None)));
             ins.push(Some(receiver));
         }

@@ -14,7 +14,7 @@ use crate::wire::{Message, Operation};
 
 /// Messages that wait in one direction of a link; with [`crate::wire::CHUNK_BYTES`] this bounds
 /// its memory. The ring relies on it: a rank never has more blocks of its own under way.
-pub(crate) const QUEUE_MESSAGES: usize = 8;
+pub(crate) const QUEUE_MESSAGES_MAX: usize = 8;
 
 /// How long a failing rank tries to tell the others.
 const ABORT_WAIT: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const ABORT_WAIT: Duration = Duration::from_millis(250);
 /// How long a rank that leaves waits for each peer to take note.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// What arrives: a message, or why none can arrive any more.
+/// An arrival: a message, or why none can arrive any more.
 pub(crate) type Arrival = Result<Message, CommError>;
 
 /// One call of an operation.
@@ -48,7 +48,7 @@ pub(crate) struct Piece {
 pub(crate) struct Links {
     pub(crate) rank: u32,
     pub(crate) pool: Pool,
-    /// By rank; `None` for itself.
+    /// Links to each rank, by rank; `None` for itself.
     outs: Vec<Option<Out>>,
     ins: Vec<Option<In>>,
     faults: Faults,
@@ -58,7 +58,7 @@ struct Out {
     peer: u32,
     /// `None` when a fault dropped the link.
     queue: Option<mpsc::Sender<Arrival>>,
-    /// What carries the messages to another process; `None` in memory.
+    /// The carrier of messages to another process; `None` in memory.
     carrier: Option<Carrier>,
     operations: u64,
     fault: Option<Fault>,

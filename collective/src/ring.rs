@@ -23,15 +23,15 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::CommError;
-use crate::links::{Call, Links, Piece, QUEUE_MESSAGES, Receiving};
+use crate::links::{Call, Links, Piece, QUEUE_MESSAGES_MAX, Receiving};
 use crate::numeric;
 use crate::pool::Pool;
 use crate::wire::CHUNK_BYTES;
 
 /// Blocks that a rank has started and not finished. Not more than a link's queue holds: then
 /// there is always a link with room, and the ring cannot stand still.
-const BLOCKS_UNDER_WAY: usize = 3;
-const _: () = assert!(BLOCKS_UNDER_WAY <= QUEUE_MESSAGES);
+const BLOCKS_UNDER_WAY_MAX: usize = 3;
+const _: () = assert!(BLOCKS_UNDER_WAY_MAX <= QUEUE_MESSAGES_MAX);
 
 const CHUNK_VALUES: usize = CHUNK_BYTES / size_of::<f32>();
 
@@ -81,7 +81,7 @@ pub(crate) async fn all_reduce(
     let mut arriving = vec![0; layout.blocks()];
     let (mut started, mut finished) = (0, 0);
     while finished < arriving.len() {
-        while started < arriving.len().min(finished + BLOCKS_UNDER_WAY) {
+        while started < arriving.len().min(finished + BLOCKS_UNDER_WAY_MAX) {
             let range = layout.piece(started, piece_sent(rank, world, 0));
             let payload = copy(&pool, &values[range.clone()]);
             to.send(total, piece(started, &range, payload)).await?;

@@ -29,7 +29,7 @@ const INLINE_BYTES_MAX: usize = 4 << 10;
 
 const PAYLOAD_FIELD: u32 = 7;
 
-/// What a call does; it travels in every message.
+/// The operation of a call; it travels in every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Operation {

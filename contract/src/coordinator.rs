@@ -1,4 +1,5 @@
-//! What a coordinator is told, by the file of `heteroloco-coordinator --spec`, and what it says.
+//! The specification of a coordinator, in the file of `heteroloco-coordinator --spec`, and the
+//! lines that it writes.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ pub struct CoordinatorSpec {
     pub metrics: Option<String>,
     /// The rules of the run, not yet checked.
     pub run: RunConfig,
-    /// Where the run is taken up when the store is empty.
+    /// The point at which the run is taken up when the store is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopted>,
 }
@@ -41,7 +42,7 @@ pub enum CoordinatorEvent {
     },
 }
 
-/// What it says of its store when it is asked by `--standing`, in one line.
+/// The standing of its store, which it says in one line when it is asked by `--standing`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "store")]
 pub enum Standing {

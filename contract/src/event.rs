@@ -1,4 +1,4 @@
-//! What a rank tells whoever started it: one JSON object per line on standard output.
+//! Events that a rank reports to whoever started it: one JSON object per line on standard output.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub enum WorkerEvent {
         /// `host:port` of `/metrics`, where served.
         metrics: Option<String>,
     },
-    /// What the island does now.
+    /// The state that the island is in now.
     State {
         /// The state.
         state: IslandState,
@@ -95,7 +95,7 @@ pub enum WorkerEvent {
         /// Its folder.
         path: String,
     },
-    /// What went from this rank's stages to their neighbours in a round.
+    /// Traffic from this rank's stages to their neighbours in a round.
     Boundary {
         /// The round.
         round: u64,
@@ -104,7 +104,7 @@ pub enum WorkerEvent {
     },
     /// The most memory that a device has held so far, after a round.
     Memory {
-        /// Which of the rank's devices; a rank's CPU devices are one.
+        /// Index among the rank's devices; a rank's CPU devices are one.
         device: u32,
         /// Bytes measured.
         peak_bytes: u64,

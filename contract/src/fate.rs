@@ -1,5 +1,4 @@
-//! What becomes of an island, from how its ranks ended: one decision for everything that starts
-//! them.
+//! The fate of an island, from how its ranks ended: one decision for everything that starts them.
 //!
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all.
 //! The rank that ends first need not be the one that broke: of all ends the one that lasts counts,
@@ -11,7 +10,7 @@ use std::time::Duration;
 use crate::event::Ending;
 use crate::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_LOST, EXIT_MEMORY};
 
-/// So long the other ranks of an island are waited for after one ended badly: their ends may say
+/// Time that the other ranks of an island are waited for after one ended badly: their ends may say
 /// more than the first.
 pub const WORD_WAIT: Duration = Duration::from_secs(5);
 
@@ -46,11 +45,11 @@ impl fmt::Display for Exit {
 /// The end of one rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Which one.
+    /// The rank that ended.
     pub rank: u32,
     /// How.
     pub exit: Exit,
-    /// What it said last; may be empty.
+    /// Its last words; may be empty.
     pub said: String,
 }
 
@@ -66,7 +65,7 @@ impl fmt::Display for End {
 pub struct Epoch<'a> {
     /// Its ranks.
     pub world: u32,
-    /// What its leader said at its end, where it ended well.
+    /// The ending that its leader reported, where it ended well.
     pub leader: Option<Ending>,
     /// Ranks that are gone, the first first.
     pub ends: &'a [End],
@@ -89,12 +88,12 @@ pub enum Why {
     Diverged,
     /// A device has no room for what the plan puts there.
     Memory,
-    /// What the island is told never works.
+    /// The island's specification never works.
     Configuration,
 }
 
 impl Why {
-    /// Whether the island would break again in the same way.
+    /// Says whether the island would break again in the same way.
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {
@@ -104,25 +103,25 @@ impl Why {
     }
 }
 
-/// What broke an island.
+/// The cause of an island's break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Of which kind it is.
+    /// The kind of the cause.
     pub why: Why,
     /// A clause, for people.
     pub what: String,
-    /// What the rank said, where it said something: a sentence.
+    /// The sentence that the rank said, where it said one.
     pub said: String,
 }
 
 impl Cause {
-    /// What no rank said.
+    /// A cause that no rank told of.
     #[must_use]
     pub fn new(why: Why, what: impl Into<String>) -> Self {
         Self { why, what: what.into(), said: String::new() }
     }
 
-    /// What the end of a rank says of its island; nothing, where it ended well.
+    /// The cause that the end of a rank points to; nothing, where it ended well.
     #[must_use]
     pub fn of(end: &End) -> Option<Self> {
         let why = match end.exit {
@@ -137,7 +136,7 @@ impl Cause {
         Some(Self { why, what: end.to_string(), said: end.said.clone() })
     }
 
-    /// What the rank said, or what happened to it where it said nothing.
+    /// The sentence that the rank said, or what happened to it where it said nothing.
     #[must_use]
     pub fn sentence(&self) -> String {
         if self.said.is_empty() { self.what.clone() } else { self.said.clone() }
@@ -150,7 +149,7 @@ impl Cause {
     }
 }
 
-/// What becomes of an island.
+/// The fate of an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing says that its epoch is over.

@@ -1,6 +1,6 @@
-//! What the programs of a run agree on: the files that start them, the lines that they write, the
-//! codes that they end with, and what becomes of an island by them. `up` and the operator start the
-//! same programs in the same way.
+//! The contract between the programs of a run: the files that start them, the lines that they
+//! write, the codes that they end with, and what becomes of an island by them. `up` and the
+//! operator start the same programs in the same way.
 
 pub mod coordinator;
 pub mod event;

@@ -1,23 +1,23 @@
-//! What ranks are told: the one file that `heteroloco-worker --spec` reads, the same for all ranks of
-//! an island, and the environment of their processes. `heteroloco up` and the operator write it; it
-//! leaves the worker nothing to choose.
+//! The specification of ranks: the one file that `heteroloco-worker --spec` reads, the same for all
+//! ranks of an island, and the environment of their processes. `heteroloco up` and the operator
+//! write it; it leaves the worker nothing to choose.
 
 use std::path::PathBuf;
 
 use plan::spec::{IslandSpec, RunSpec};
 use serde::{Deserialize, Serialize};
 
-/// What every rank's process needs in its environment: the allocator gives memory back at once,
-/// which plans count on.
+/// Variables that every rank's process needs in its environment: the allocator gives memory back at
+/// once, which plans count on.
 pub const ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
 
 /// One epoch of one island of one run. Which of its ranks a process is, `--rank` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct WorkerSpec {
-    /// What all islands of the run share.
+    /// The specification that all islands of the run share.
     pub run: RunSpec,
-    /// What all ranks of the island share.
+    /// The plan that all ranks of the island share.
     pub island: IslandSpec,
     /// `http://host:port` of the coordinator.
     pub coordinator: String,

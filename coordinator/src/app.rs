@@ -70,7 +70,7 @@ async fn coordinate(args: Args) -> anyhow::Result<()> {
         // A run does not depend on whether it can be watched.
         Some(address) => listen(address)
             .await
-            .inspect_err(|error| tracing::warn!(%error, "metrics are not served"))
+            .inspect_err(|error| tracing::warn!(%error, "Metrics are not served."))
             .ok(),
         None => None,
     };
@@ -121,9 +121,9 @@ async fn any(mut interrupt: Signal, mut terminate: Signal, parent: oneshot::Rece
         }
     };
     tokio::select! {
-        _ = interrupt.recv() => tracing::info!("interrupted"),
-        _ = terminate.recv() => tracing::info!("told to end"),
-        () = parent => tracing::info!("whoever started it is gone"),
+        _ = interrupt.recv() => tracing::info!("The coordinator was interrupted."),
+        _ = terminate.recv() => tracing::info!("The coordinator was told to end."),
+        () = parent => tracing::info!("Whoever started the coordinator is gone."),
     }
 }
 

@@ -21,11 +21,11 @@ use crate::keeper::Keeper;
 use crate::store::{Store, StoreError};
 
 /// Calls that wait for their turn; more wait at the sender.
-const CALLS_QUEUED: usize = 256;
+const CALLS_QUEUED_MAX: usize = 256;
 /// How long the task waits after it could not save before time alone has it try again.
-const SAVE_AGAIN: Duration = Duration::from_secs(1);
+const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the task sleeps when time alone changes nothing.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// Why a run cannot be, or is no longer, coordinated.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ impl Engine {
             None => State::new(config, now),
         };
         store.save(state.saved(), &[])?;
-        let (sender, calls) = mpsc::channel(CALLS_QUEUED);
+        let (sender, calls) = mpsc::channel(CALLS_QUEUED_MAX);
         let (views, receiver) = watch::channel(Arc::new(state.view()));
         let (store, started) = (Keeper::new(store), Instant::now());
         let handle = Handle { calls: sender, views: receiver };
@@ -116,7 +116,7 @@ impl Engine {
         loop {
             let wakeup = match self.state.next_wakeup() {
                 Some(at) => self.started + Duration::from_millis(at.0),
-                None => Instant::now() + LONGEST_SLEEP,
+                None => Instant::now() + SLEEP_MAX,
             };
             let wakeup = self.save_again.map_or(wakeup, |at| wakeup.max(at));
             tokio::select! {
@@ -136,7 +136,8 @@ impl Engine {
         }
     }
 
-    /// What is answered to an event; nothing where the disk takes no more: then nothing happened.
+    /// Takes an event and gives its answer; nothing where the disk takes no more: then nothing
+    /// happened.
     async fn take(
         &mut self,
         event: Event,
@@ -148,7 +149,7 @@ impl Engine {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "The run waits until its store can be written.");
                 }
-                self.save_again = Some(Instant::now() + SAVE_AGAIN);
+                self.save_again = Some(Instant::now() + SAVE_AGAIN_AFTER);
                 return Ok(None);
             }
             if self.save_again.take().is_some() {
@@ -178,13 +179,13 @@ fn log_entry(entry: &Entry) {
         Deed::Commit { round, set } => {
             let tokens: u64 = set.iter().map(|contribution| contribution.tokens).sum();
             let islands = set.len();
-            tracing::info!(round, islands, tokens, record = %entry.hash, "committed a round");
+            tracing::info!(round, islands, tokens, record = %entry.hash, "A round was committed.");
         }
         Deed::Rewind { from, to, reason } => {
-            tracing::warn!(from, to, record = %entry.hash, "went back: {reason}");
+            tracing::warn!(from, to, reason, record = %entry.hash, "The run went back.");
         }
         Deed::Adopt { round, tokens, reason, .. } => {
-            tracing::warn!(round, tokens, record = %entry.hash, "took the run over: {reason}");
+            tracing::warn!(round, tokens, reason, record = %entry.hash, "The run was taken over.");
         }
     }
 }

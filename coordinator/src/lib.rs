@@ -32,18 +32,18 @@ use service::Service;
 use store::Store;
 
 /// Calls that one connection may have open.
-const STREAMS_PER_CONNECTION: u32 = 256;
+const CONNECTION_STREAMS_MAX: u32 = 256;
 /// The largest call: a join of an island with many ranks.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// After the engine's end, connections that do not close are dropped.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
 
-/// Where a coordinator is reached.
+/// The sockets on which a coordinator is reached.
 #[derive(Debug)]
 pub struct Listeners {
-    /// By members.
+    /// The socket for members.
     pub members: TcpListener,
-    /// By Prometheus, where wanted.
+    /// The socket for Prometheus, where wanted.
     pub metrics: Option<TcpListener>,
 }
 
@@ -81,7 +81,7 @@ pub async fn run(
     let incoming = keepalive.incoming(TcpIncoming::from(listeners.members));
     let server = keepalive
         .server(Server::builder())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async {
             // An engine that fails drops the sender, which is the end as well.
@@ -90,7 +90,7 @@ pub async fn run(
     let server = tokio::spawn(server);
     let coordinated = engine.run(shutdown).await;
     drop(ended);
-    let served = tokio::time::timeout(DRAIN, server).await;
+    let served = tokio::time::timeout(DRAIN_WAIT, server).await;
     if let Some(metrics) = metrics {
         metrics.abort();
     }
@@ -99,7 +99,7 @@ pub async fn run(
         Ok(Ok(served)) => Ok(served?),
         Ok(Err(error)) => Err(EngineError::Lost(error).into()),
         Err(_) => {
-            tracing::warn!("connections of members did not close in time");
+            tracing::warn!("Connections of members did not close in time.");
             Ok(())
         }
     }

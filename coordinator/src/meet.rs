@@ -1,4 +1,4 @@
-//! Where the ranks of one island find each other's addresses.
+//! The meeting at which the ranks of one island find each other's addresses.
 //!
 //! Nothing of it is saved: after a restart of the coordinator the ranks that still wait ask again.
 
@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 /// Longest wait for the other ranks in one call; the caller asks again.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const CALL_WAIT: Duration = Duration::from_secs(30);
 /// A meeting nobody waits in and nobody asked for in so long may be given up.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// Islands that meet at a time.
 const MEETINGS_MAX: usize = 4096;
 
@@ -42,7 +42,7 @@ struct Meeting {
     epoch: u64,
     world_size: u32,
     plan_hash: Digest,
-    /// By rank; dropping the sender ends the waits of those that were superseded.
+    /// Addresses by rank; dropping the sender ends the waits of those that were superseded.
     addresses: watch::Sender<Vec<Option<String>>>,
     touched: Instant,
 }
@@ -65,7 +65,7 @@ impl Meeting {
     }
 
     fn is_idle(&self) -> bool {
-        self.addresses.receiver_count() == 0 && self.touched.elapsed() >= IDLE
+        self.addresses.receiver_count() == 0 && self.touched.elapsed() >= IDLE_AFTER
     }
 
     fn check(&self, meet: &Meet) -> Result<(), MeetError> {
@@ -91,7 +91,7 @@ impl Meetings {
         let island = meet.who.island.clone();
         let (epoch, mut addresses) = (meet.who.epoch, self.arrive(meet, is_alive)?);
         let complete = addresses.wait_for(|ranks| ranks.iter().all(Option::is_some));
-        match timeout(LONGEST_WAIT, complete).await {
+        match timeout(CALL_WAIT, complete).await {
             Ok(Ok(ranks)) => return Ok(ranks.iter().flatten().cloned().collect()),
             Ok(Err(_)) => {
                 let newest = self.lock().get(&island).map_or(epoch, |meeting| meeting.epoch);

@@ -105,8 +105,8 @@ impl Coordinator for Service {
             ranks,
             tokens_per_second_milli,
             inner_steps,
-            "an island joined: {}",
-            verdict.reason
+            reason = %verdict.reason,
+            "An island joined."
         );
         Ok(Response::new(v1::JoinResponse { lease_ms: self.lease_ms }))
     }
@@ -151,7 +151,7 @@ impl Coordinator for Service {
         let (island, round) = (offer.who.island.clone(), offer.round);
         let verdict = self.call(Event::Offer(offer), span).await?;
         if !verdict.yes {
-            tracing::info!(island, round, "an offer counts for nothing: {}", verdict.reason);
+            tracing::info!(island, round, reason = %verdict.reason, "An offer counts for nothing.");
         }
         Ok(Response::new(v1::OfferResponse { accepted: verdict.yes }))
     }

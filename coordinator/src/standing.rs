@@ -1,4 +1,4 @@
-//! What a store says of its run, for whoever has to decide whether the run can go on from it.
+//! The standing of a store's run, for whoever has to decide whether the run can go on from it.
 
 use std::path::Path;
 use std::{fs, io};

@@ -27,12 +27,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::Superseded { .. } => Code::PermissionDenied,
         Refusal::AlreadyMember { .. } => Code::AlreadyExists,
         Refusal::Full { .. } => Code::ResourceExhausted,
-        // What the island is does not fit the run: it will not at another epoch either.
+        // The island does not fit the run: it will not at another epoch either.
         Refusal::WrongRun { .. }
         | Refusal::LayoutDiffers
         | Refusal::Pieces { .. }
         | Refusal::ThetaDiffers { round: 0 } => Code::FailedPrecondition,
-        // Where it stands does not.
+        // Only its standing does not fit.
         Refusal::ThetaDiffers { .. } | Refusal::OfferChanged { .. } => Code::Aborted,
     };
     Status::new(code, refusal.to_string())

@@ -1,4 +1,5 @@
-//! What survives a crash of the coordinator: the run's state and its record, in one redb file.
+//! The store of the coordinator, which survives its crash: the run's state and its record, in one
+//! redb file.
 //!
 //! State and new entries of the record are written in one transaction that is on the disk before
 //! [`Store::save`] returns, so the two always agree.
@@ -46,7 +47,7 @@ pub enum StoreError {
     Foreign {
         /// Its file.
         path: PathBuf,
-        /// What was found.
+        /// The error that was found.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The record does not verify.
@@ -54,7 +55,7 @@ pub enum StoreError {
     Record {
         /// Its file.
         path: PathBuf,
-        /// Where.
+        /// The entry at which it breaks.
         source: Broken,
     },
     /// State and record do not belong together.
@@ -90,18 +91,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether starting again with the same file is in vain.
+    /// Says whether starting again with the same file is in vain.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Foreign { .. } | Self::Record { .. } | Self::Apart { .. })
     }
 
-    /// Whether the same may go another time, by the same process.
+    /// Says whether the same may go another time, by the same process.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Folder { .. } | Self::Read { .. } | Self::Write { .. })
     }
 
-    /// What keeps a store from being opened: opening one writes, too, and a disk that is full or
-    /// fails says nothing against the file.
+    /// The error for a store that could not be opened: opening one writes, too, and a disk that is
+    /// full or fails says nothing against the file.
     fn of(path: &Path, error: Error) -> Self {
         let path = path.into();
         match error {
@@ -126,7 +127,7 @@ impl Store {
         durable::create_folder(folder).map_err(|error| folder_error(error.source))?;
         match fs::metadata(path).map(|file| file.len()) {
             Ok(1..) => {}
-            // What an earlier disk that was full has left.
+            // An earlier disk that was full has left an empty file.
             Ok(0) => {
                 fs::remove_file(path).map_err(folder_error)?;
                 Self::make(path)?;
@@ -224,7 +225,7 @@ impl Store {
                 for (index, row) in &rows {
                     record.insert(index, row.as_slice())?;
                 }
-                // What was written though writing it failed was told to nobody.
+                // Nobody was told of entries that were written though writing them failed.
                 record.retain_in(saved.record_length().., |_, _| false)?;
             }
             transaction.commit()?;

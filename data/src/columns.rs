@@ -11,11 +11,11 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
-/// What Parquet files begin with.
+/// The first bytes of Parquet files.
 pub(crate) const MAGIC: &[u8] = b"PAR1";
 /// Rows that are read together.
 const BATCH_ROWS: usize = 64;
-/// So many columns are named where the text's is not among them.
+/// Most columns that are named where the text's is not among them.
 const COLUMNS_NAMED_MAX: usize = 8;
 
 /// The column of a file that has the text.

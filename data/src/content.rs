@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 
 /// How much of a file is looked at before it is read.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
-/// What a packed file may always expand to.
+/// The size to which a packed file may expand, whatever its own size is.
 const EXPANDED_BYTES_FREE: u64 = 1 << 30;
 /// Beyond that, it may expand to so many times its size.
 const EXPANSION_MAX: u64 = 1024;
@@ -93,7 +93,7 @@ fn peek<R: Read>(mut reader: R, most: usize) -> io::Result<(Vec<u8>, impl Read)>
     Ok((head, again))
 }
 
-/// Whether a file with this beginning is unpacked when it is opened.
+/// Says whether a file with this beginning is unpacked when it is opened.
 pub(crate) fn is_packed(head: &[u8]) -> bool {
     !matches!(packing(&head[..head.len().min(4)]), Packing::None)
 }

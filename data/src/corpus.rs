@@ -16,7 +16,7 @@ use std::sync::{PoisonError, RwLock};
 use serde::Deserialize;
 
 use crate::index::{
-    FILE_NAME, FORMAT, Index, MAX_INDEX_BYTES, SplitIndex, TOKENIZER_NAME, TokenizerKind,
+    FILE_NAME, FORMAT, INDEX_BYTES_MAX, Index, SplitIndex, TOKENIZER_NAME, TokenizerKind,
     shard_name,
 };
 use crate::tokenizer::{Ending, Tokenizer, TokenizerChoice, TokenizerError};
@@ -27,9 +27,9 @@ pub use patience::patiently;
 /// Training or validation tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// What islands train on.
+    /// The tokens that islands train on.
     Train,
-    /// What is held out.
+    /// The tokens that are held out.
     Validation,
 }
 
@@ -50,7 +50,7 @@ pub enum CorpusError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The index is not JSON of the expected form.
@@ -58,7 +58,7 @@ pub enum CorpusError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// The index contradicts itself.
@@ -66,7 +66,7 @@ pub enum CorpusError {
     Inconsistent {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
     /// The folder has another format.
@@ -119,7 +119,7 @@ pub enum CorpusError {
     /// Tokens beyond the end were asked for.
     #[error("failed to read {split} tokens {first}..{end}: there are {tokens}")]
     Range {
-        /// Which tokens.
+        /// The split that was read.
         split: Split,
         /// First one asked for.
         first: u64,
@@ -134,7 +134,7 @@ pub enum CorpusError {
          `heteroloco data verify` finds the shard that was changed"
     )]
     UnknownToken {
-        /// Which tokens.
+        /// The split that was read.
         split: Split,
         /// First one asked for.
         first: u64,
@@ -144,8 +144,8 @@ pub enum CorpusError {
 }
 
 impl CorpusError {
-    /// Whether reading the same folder again is in vain. What cannot be read may be there again
-    /// later, and what is too short may be under way.
+    /// Says whether reading the same folder again is in vain. What cannot be read may be there
+    /// again later, and what is too short may be under way.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -176,7 +176,7 @@ pub struct Corpus {
 /// One of a corpus's shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardId {
-    /// Which tokens it has.
+    /// The split whose tokens it has.
     pub split: Split,
     /// Its number among those of the split.
     pub number: usize,
@@ -405,9 +405,9 @@ fn read_index(path: &Path) -> Result<Vec<u8>, CorpusError> {
     let unreadable = |source| CorpusError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(MAX_INDEX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_INDEX_BYTES {
-        let what = format!("it is larger than {MAX_INDEX_BYTES} bytes");
+    file.take(INDEX_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > INDEX_BYTES_MAX {
+        let what = format!("it is larger than {INDEX_BYTES_MAX} bytes");
         return Err(CorpusError::Inconsistent { path: path.to_owned(), what });
     }
     Ok(bytes)
@@ -430,7 +430,7 @@ fn parse_index(bytes: &[u8], path: &Path) -> Result<Index, CorpusError> {
     }
 }
 
-/// What an index says that cannot be.
+/// The contradiction in an index, if it has one.
 fn contradiction(index: &Index) -> Option<String> {
     if !matches!(index.token_bytes, 2 | 4) {
         return Some(format!("tokens of {} bytes", index.token_bytes));

@@ -9,10 +9,10 @@ use crate::form::{Kind, begins_as_json};
 use crate::records::{self, Problem, Record, Shape, read_records, shape};
 
 /// A longer text is cut into several documents, each after the last line end that fits.
-pub(crate) const DOCUMENT_BYTES: usize = 64 << 10;
+pub(crate) const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 /// A zero byte this early makes a file binary.
 const BINARY_PROBE_BYTES: usize = 8 << 10;
-/// What a pointer of Git LFS begins with.
+/// The first bytes of a pointer of Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
 /// Why none of a file is read.
@@ -35,7 +35,7 @@ pub(crate) struct First {
     pub(crate) detail: String,
 }
 
-/// What was left out of a file.
+/// Records and texts that were left out of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
     pub(crate) unread: Option<Unread>,
@@ -44,7 +44,7 @@ pub(crate) struct LeftOut {
     pub(crate) records: Vec<(Problem, u64, First)>,
     /// Bytes of all records, or rows.
     pub(crate) seen: u64,
-    /// Of those left out.
+    /// The bytes of those left out.
     pub(crate) lost: u64,
 }
 
@@ -77,7 +77,7 @@ impl LeftOut {
     }
 }
 
-/// What to say of a record that was left out.
+/// The sentence on a record that was left out.
 fn detail(record: &Record<'_>, problem: Problem, field: &str) -> String {
     let fields = || {
         let names = records::fields(record.raw).into_iter().map(|name| format!("`{name}`"));
@@ -197,9 +197,9 @@ fn lfs_pointer(head: &[u8]) -> Option<u64> {
 
 fn read_text<E>(mut file: impl Read, receive: Receive<'_, E>) -> Result<LeftOut, ReadError<E>> {
     let mut left_out = LeftOut::default();
-    let mut buffer = Vec::with_capacity(DOCUMENT_BYTES);
+    let mut buffer = Vec::with_capacity(DOCUMENT_BYTES_MAX);
     loop {
-        let room = DOCUMENT_BYTES - buffer.len();
+        let room = DOCUMENT_BYTES_MAX - buffer.len();
         let got = file.by_ref().take(room as u64).read_to_end(&mut buffer)?;
         let end = got < room;
         let cut = if end { buffer.len() } else { cut_before(&buffer, buffer.len()) };
@@ -233,9 +233,9 @@ fn hand_over_pieces<E>(text: &[u8], receive: Receive<'_, E>) -> Result<u64, Read
     let mut rest = text;
     let mut invalid = 0;
     while !rest.is_empty() {
-        // Just so many bytes are cut as in a file, of which it is not known that nothing follows.
-        let fits = rest.len() < DOCUMENT_BYTES;
-        let cut = if fits { rest.len() } else { cut_before(rest, DOCUMENT_BYTES) };
+        // The cut is the same as in a file, where it is not known whether more follows.
+        let fits = rest.len() < DOCUMENT_BYTES_MAX;
+        let cut = if fits { rest.len() } else { cut_before(rest, DOCUMENT_BYTES_MAX) };
         invalid += hand_over(&rest[..cut], receive)?;
         rest = &rest[cut..];
     }
@@ -250,8 +250,8 @@ fn hand_over<E>(bytes: &[u8], receive: Receive<'_, E>) -> Result<u64, ReadError<
     Ok(invalid)
 }
 
-/// Where to cut so that at most `most` bytes stand before: after a line end, otherwise between two
-/// characters. Never 0.
+/// The place to cut at so that at most `most` bytes stand before: after a line end, otherwise
+/// between two characters. Never 0.
 fn cut_before(bytes: &[u8], most: usize) -> usize {
     let piece = &bytes[..most];
     if let Some(line_end) = piece.iter().rposition(|&byte| byte == b'\n') {

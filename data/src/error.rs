@@ -17,7 +17,7 @@ pub enum PrepareError {
     Read {
         /// The input.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A folder cannot be listed.
@@ -39,7 +39,7 @@ pub enum PrepareError {
         files: u64,
         /// The field that was looked for.
         text_field: String,
-        /// What was passed over or left out, a sentence each.
+        /// Inputs that were passed over or left out, a sentence each.
         left_out: Vec<String>,
     },
     /// Most of an input would not be read.
@@ -57,7 +57,7 @@ pub enum PrepareError {
         lost: u64,
         /// Bytes of all its files.
         all: u64,
-        /// What was passed over or left out, a sentence each.
+        /// Inputs that were passed over or left out, a sentence each.
         left_out: Vec<String>,
     },
     /// The inputs have more files than are read.
@@ -95,7 +95,7 @@ pub enum PrepareError {
     DamagedCorpus {
         /// The output folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: CorpusError,
     },
     /// Something else stands there.

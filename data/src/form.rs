@@ -1,4 +1,4 @@
-//! What a file's name says of its content. Nothing is read here.
+//! The form of a file's content, by its name. Nothing is read here.
 
 use std::ffi::OsStr;
 
@@ -55,16 +55,16 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// What a name says.
+/// The form that a name tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     /// How to read it; `None` where a folder's file is passed over.
     pub(crate) kind: Option<Kind>,
     /// Its extensions as they are shown, such as `.jsonl.gz`; empty where it has none.
     pub(crate) label: String,
-    /// By its extension it is packed.
+    /// True where the extension says that it is packed.
     pub(crate) packed: bool,
-    /// By its extension it is data, and not read.
+    /// True where the extension says that it is data, and it is not read.
     pub(crate) other_data: bool,
     /// It is one of the files that stand beside data and are about it.
     pub(crate) companion: bool,
@@ -112,7 +112,7 @@ fn extension(name: &str) -> Option<&str> {
     (!stem.is_empty() && plain && sized).then_some(extension)
 }
 
-/// Whether a file begins as JSON objects do: `{"…":`, perhaps within an array.
+/// Says whether a file begins as JSON objects do: `{"…":`, perhaps within an array.
 pub(crate) fn begins_as_json(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start().trim_start_matches('[').trim_start();

@@ -9,7 +9,7 @@ pub(crate) const FILE_NAME: &str = "index.json";
 /// Name of a Hugging Face tokenizer's copy within the folder.
 pub(crate) const TOKENIZER_NAME: &str = "tokenizer.json";
 /// A larger index is refused.
-pub(crate) const MAX_INDEX_BYTES: u64 = 64 << 20;
+pub(crate) const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// The whole index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub(crate) struct ShardIndex {
     pub(crate) blake3: [u8; 32],
 }
 
-/// What was read to make the tokens.
+/// The inputs that the tokens were made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct SourceIndex {

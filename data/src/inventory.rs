@@ -1,4 +1,5 @@
-//! Which files of the inputs are read, how, in which order, and which are passed over and why.
+//! The inventory of the inputs: which files are read, how, in which order, and which are passed
+//! over and why.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -22,19 +23,19 @@ pub(crate) const STANDARD_INPUT: &str = "-";
 const FILES_MAX: usize = 16 << 20;
 /// A `.json` file's records that are looked at for the text's field.
 const PROBED_RECORDS_MAX: u64 = 32;
-/// A folder's source code is what it is about where there are so many files of it for each file of
-/// records, and no fewer bytes. Elsewhere what stands beside records is not the corpus.
+/// A folder is about its source code where it has this many files of code for each file of records,
+/// and no fewer bytes of code. Elsewhere what stands beside records is not the corpus.
 const CODE_FOR_RECORDS: usize = 10;
-/// What is unpacked of a file to tell how large its text is.
+/// Bytes that are unpacked of a file to tell how large its text is.
 const ESTIMATED_BYTES: u64 = 1 << 20;
 
-/// Whether an input can be read only once: standard input, a pipe.
+/// Says whether an input can be read only once: standard input, a pipe.
 pub(crate) fn is_stream(input: &Path) -> bool {
     let other = |metadata: Metadata| !metadata.is_file() && !metadata.is_dir();
     input.as_os_str() == STANDARD_INPUT || fs::metadata(input).is_ok_and(other)
 }
 
-/// What the user wants of the inputs.
+/// The user's wishes about the inputs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     /// The field of records that has the text.
@@ -60,7 +61,7 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) sources: Vec<Source>,
-    /// By input.
+    /// Tallies by input.
     pub(crate) tallies: Vec<Tally>,
 }
 
@@ -100,8 +101,8 @@ impl Inventory {
             if linked.is_empty() { HashSet::new() } else { read.map(|file| file.id).collect() };
         for file in found {
             let doubled = file.link && file.why.is_none() && !read.insert(file.id);
-            // What a link names is counted with the link, as in Hugging Face's cache, where files
-            // are called by their hash.
+            // The target of a link is counted with the link, as in Hugging Face's cache, where
+            // files are called by their hash.
             let counted_elsewhere = !file.link && linked.contains(&file.id);
             let tally = &mut self.tallies[file.source.input];
             match file.why {
@@ -216,7 +217,7 @@ fn candidate(path: &Path, metadata: &Metadata, input: usize, wanted: Wanted<'_>)
     Candidate { source, why, id: (metadata.dev(), metadata.ino()), link: false, form }
 }
 
-/// Whether a file of which it is not known has records with the text's field.
+/// Finds out whether a file of unknown form has records with the text's field.
 fn probe(file: &mut Candidate, field: &str) -> Result<(), PrepareError> {
     let path = &file.source.path;
     let unreadable = |source| PrepareError::Read { path: path.clone(), source };

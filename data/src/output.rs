@@ -9,7 +9,7 @@ use crate::index::FILE_NAME;
 
 const LOCK_NAME: &str = "lock";
 
-/// What stands where the corpus shall go.
+/// The content of the place where the corpus shall go.
 #[derive(Debug)]
 pub(crate) enum Existing {
     /// Nothing, or an empty folder.
@@ -100,7 +100,7 @@ impl WorkFolder {
         fs::remove_file(self.path.join(LOCK_NAME))?;
         durable::sync_folder(&self.path).map_err(|error| error.source)?;
         let renamed = durable::rename(&self.path, out);
-        // Where it has its name, there is nothing to remove.
+        // Once it has its name, there is nothing to remove.
         self.published = renamed.is_ok() || !self.path.exists();
         renamed.map_err(|error| error.source)
     }

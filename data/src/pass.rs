@@ -23,11 +23,11 @@ use crate::streams::Streams;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 const BATCH_BYTES: usize = 4 << 20;
-const MAX_THREADS: usize = 16;
+const THREADS_MAX: usize = 16;
 
-/// By which documents are chosen, and for what. Each document draws two uniform 64-bit numbers: the
-/// first and the second eight bytes of its blake3, little-endian. So equal documents share a fate,
-/// and no text is both trained on and held out.
+/// The draw by which documents are chosen, and for what. Each document draws two uniform 64-bit
+/// numbers: the first and the second eight bytes of its blake3, little-endian. So equal documents
+/// share a fate, and no text is both trained on and held out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// A first draw below this is held out.
@@ -38,7 +38,7 @@ pub(crate) struct Rules {
     pub(crate) max_bytes: u64,
 }
 
-/// What a pass needs to know.
+/// The task of a pass.
 pub(crate) struct Task<'a> {
     pub(crate) inventory: &'a Inventory,
     pub(crate) streams: &'a Streams,
@@ -47,11 +47,11 @@ pub(crate) struct Task<'a> {
     pub(crate) rules: Rules,
 }
 
-/// What a pass found, beside what it wrote.
+/// The findings of a pass, beside what it wrote.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) source: SourceIndex,
-    /// By input; with what was seen in the files, beside what their names said.
+    /// Tallies by input; with what was seen in the files, beside what their names said.
     pub(crate) tallies: Vec<Tally>,
     /// The first file with invalid UTF-8.
     pub(crate) first_invalid: Option<PathBuf>,
@@ -189,7 +189,7 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a file is Parquet by its name, or by its beginning where its name says nothing.
+/// Says whether a file is Parquet by its name, or by its beginning where its name says nothing.
 fn is_parquet(source: &Source) -> io::Result<bool> {
     match source.kind {
         Kind::Parquet => Ok(true),
@@ -238,7 +238,7 @@ impl Found {
         tally.pass_over_after_all(why, bytes, stands_for);
     }
 
-    /// What was passed over of all inputs.
+    /// The files of all inputs that were passed over.
     pub(crate) fn passed(&self) -> PassedOver {
         let mut all = PassedOver::default();
         for tally in &self.tallies {
@@ -247,7 +247,7 @@ impl Found {
         all
     }
 
-    /// What was left out, a sentence each.
+    /// Sentences on what was left out.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let passed = self.passed();
@@ -303,7 +303,7 @@ impl Batch {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let documents: Vec<&str> =
             starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end]).collect();
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let share = documents.len().div_ceil(threads).max(1);
         let encode_all = |documents: &[&str]| -> Vec<Outcome> {
             documents.iter().map(|document| encode(document, tokenizer, rules)).collect()

@@ -1,9 +1,9 @@
-//! What was passed over: counted by reason and extension, and whether it was too much.
+//! Files that were passed over: counted by reason and extension, and whether it was too much.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// So many reasons are named, those with the most bytes first.
+/// Most reasons that are named, those with the most bytes first.
 const NAMED_MAX: usize = 8;
 
 /// Why a file is not read.
@@ -17,7 +17,7 @@ pub(crate) enum Why {
     NoField(String),
     /// Parquet without the column, or with something else than text in it.
     NoColumn(String),
-    /// What it unpacks to stands beside it.
+    /// The file that it unpacks to stands beside it.
     Unpacked(String),
     /// It has zero bytes, as text has not.
     Binary(String),
@@ -108,7 +108,7 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// What of one input is read and what is not.
+/// Counts of what is read of one input, and of what is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     passed: PassedOver,
@@ -136,7 +136,8 @@ impl Tally {
         self.pass_over(why, bytes);
     }
 
-    /// Of a file's `bytes`, which were to be read, `lost` of `seen` units are no text.
+    /// Takes note that `lost` of `seen` units of a file's `bytes`, which were to be read, are no
+    /// text.
     pub(crate) fn lose(&mut self, bytes: u64, lost: u64, seen: u64) {
         let scaled = u128::from(bytes) * u128::from(lost.min(seen)) / u128::from(seen.max(1));
         let bytes = u64::try_from(scaled).unwrap_or(bytes);
@@ -144,7 +145,7 @@ impl Tally {
         self.lost += bytes;
     }
 
-    /// What was passed over.
+    /// The files that were passed over.
     pub(crate) fn passed(&self) -> &PassedOver {
         &self.passed
     }

@@ -22,7 +22,7 @@ use crate::tokenizer::{Tokenizer, TokenizerChoice};
 /// Tokens of a shard unless told otherwise: 512 MiB at two bytes each.
 pub const DEFAULT_SHARD_TOKENS: NonZeroU64 = NonZeroU64::new(256 << 20).expect("not zero");
 
-/// What to prepare.
+/// The options of a preparation.
 #[derive(Clone, Debug)]
 pub struct PrepareOptions {
     /// Files and folders, read in this order; `-` is standard input.
@@ -85,7 +85,7 @@ pub struct Progress {
     pub documents: u64,
 }
 
-/// What was prepared.
+/// The figures of a preparation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareSummary {
     /// The same corpus was there already and was left as it is.
@@ -110,7 +110,7 @@ pub struct PrepareSummary {
     pub malformed_lines: u64,
     /// Byte sequences left out for not being UTF-8.
     pub invalid_utf8: u64,
-    /// What the user should know, a sentence each.
+    /// Warnings for the user, a sentence each.
     pub warnings: Vec<String>,
     /// Identifies the corpus, as `Corpus::hash` does.
     pub hash: [u8; 32],
@@ -270,7 +270,7 @@ impl Job<'_> {
             return None;
         }
         let field = &self.options.text_field;
-        // What cannot be read is refused when it is read.
+        // A file that cannot be read is refused when its turn comes.
         let bytes = sources.iter().map(|file| estimate(file, field).unwrap_or(file.bytes));
         sample_threshold(most, bytes.fold(0, u64::saturating_add))
     }
@@ -282,7 +282,7 @@ impl Job<'_> {
     }
 }
 
-/// Which share of the documents to draw so that `max` bytes come evenly from all `total` of them.
+/// The share of the documents to draw so that `max` bytes come evenly from all `total` of them.
 fn sample_threshold(max: u64, total: u64) -> Option<u64> {
     let scaled = (u128::from(max) << 64).checked_div(u128::from(total))?;
     u64::try_from(scaled).ok()

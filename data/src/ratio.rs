@@ -11,7 +11,7 @@ pub struct Ratio {
     billionths: u32,
 }
 
-/// What was written is not a share.
+/// A text is not a share.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to parse {text:?} as a share: write for example 1% or 0.01, from 0 to under 100%")]
 pub struct ParseRatioError {
@@ -22,7 +22,7 @@ impl Ratio {
     /// Nothing.
     pub const ZERO: Ratio = Ratio { billionths: 0 };
 
-    /// Whether the share is nothing.
+    /// Says whether the share is nothing.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self.billionths == 0

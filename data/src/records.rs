@@ -1,8 +1,9 @@
 //! Records of text: JSON objects with the text in a field. They come one on a line, or as values
 //! that stand in an array or one after the other.
 //!
-//! What real files have and JSON has not is borne where it is not the text: NaN and Infinity,
-//! doubled keys (the last counts, as everywhere), half surrogate pairs, control characters.
+//! Faults that real files have and JSON has not are borne where they are not in the text: NaN and
+//! Infinity, doubled keys (the last counts, as everywhere), half surrogate pairs, control
+//! characters.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +15,7 @@ use crate::content::clean;
 
 /// A longer record is left out.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
-/// So many fields of a record are named where the text's is not among them.
+/// Most fields of a record that are named where the text's is not among them.
 const FIELDS_NAMED_MAX: usize = 8;
 const FIELD_NAME_CHARS_MAX: usize = 40;
 
@@ -70,7 +71,7 @@ pub(crate) fn shape(head: &[u8]) -> Shape {
 /// One record.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
-    /// Of its line, or of the record where they do not stand on lines; counted from 1.
+    /// The number of its line, or of the record where they do not stand on lines; counted from 1.
     pub(crate) number: u64,
     /// As it stands there, UTF-8 alone; not all of it where it is too long.
     pub(crate) raw: &'a str,
@@ -78,7 +79,7 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes: u64,
     /// Byte sequences left out of it for not being UTF-8.
     pub(crate) invalid_utf8: u64,
-    /// What it has.
+    /// Its text, or why it has none.
     pub(crate) text: Result<Cow<'a, str>, Problem>,
 }
 
@@ -181,7 +182,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
-/// Whether a line has several objects, as where files were joined that end without a line end.
+/// Says whether a line has several objects, as where files were joined that end without a line end.
 fn joined(line: &[u8]) -> bool {
     if line.first() != Some(&b'{') {
         return false;
@@ -368,7 +369,7 @@ pub(crate) fn fields(raw: &str) -> Vec<String> {
     let tamed = tame(raw);
     let mut names = Vec::new();
     let mut json = serde_json::Deserializer::from_str(&tamed);
-    // What was named before an error is named.
+    // Fields that were named before an error are named.
     let _ = json.deserialize_map(Names(&mut names));
     names
 }

@@ -1,5 +1,5 @@
-//! Which tokens stand where in a run's order of text: a pure function of the run's seed and public
-//! numbers.
+//! The order of a run's text: which tokens stand where is a pure function of the run's seed and
+//! public numbers.
 //!
 //! The training tokens are cut into windows of `sequence_length` tokens (a sample reads one token
 //! more, the last target). The order is endless, one window at each position: for each data epoch a
@@ -41,7 +41,7 @@ pub enum SamplerError {
     },
 }
 
-/// What the order depends on.
+/// The numbers that the order depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerOptions {
     /// Training tokens of the corpus.

@@ -13,7 +13,7 @@ use crate::inventory::{STANDARD_INPUT, Source};
 pub(crate) struct Streams {
     folder: PathBuf,
     keep: Cell<bool>,
-    /// What was read of each stream, by the position of its input.
+    /// Copies of the streams that were read, by the position of their inputs.
     kept: RefCell<BTreeMap<usize, File>>,
 }
 

@@ -16,12 +16,12 @@ use crate::content::without_mark;
 
 /// Ids 0 to 255 are bytes; this one ends a document.
 const BYTE_END: u32 = 256;
-/// What ends a document in the files that describe the byte tokenizer to others.
+/// The text of the end token in the files that describe the byte tokenizer to others.
 const BYTE_END_TEXT: &str = "<|endoftext|>";
 /// A `tokenizer.json` above this size is refused.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// Which tokenizer to use, as users write it: `byte`, or the path of a `tokenizer.json`.
+/// The choice of a tokenizer, as users write it: `byte`, or the path of a `tokenizer.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenizerChoice {
     /// One token for each byte, and one that ends a document.
@@ -46,11 +46,11 @@ pub enum TokenizerError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is larger than a tokenizer may be.
-    #[error("failed to read tokenizer {path}: larger than {MAX_FILE_BYTES} bytes")]
+    #[error("failed to read tokenizer {path}: larger than {FILE_BYTES_MAX} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum TokenizerError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Nothing says which token ends a document.
@@ -77,7 +77,7 @@ pub enum TokenizerError {
         /// Its special tokens.
         special: String,
     },
-    /// What is said to end a document is no token.
+    /// The token that is said to end a document is none of the tokenizer's.
     #[error(
         "failed to use tokenizer {path}: {who} names {token:?} as the token that ends a document, \
          which it does not have: name one of its own with --end-token (special tokens: {special})"
@@ -85,7 +85,7 @@ pub enum TokenizerError {
     UnknownEnd {
         /// The file.
         path: PathBuf,
-        /// Who says so.
+        /// The source that names it.
         who: String,
         /// The name, or the id.
         token: String,
@@ -100,7 +100,7 @@ pub enum TokenizerError {
     Beside {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: std::io::Error,
     },
     /// The byte tokenizer has an end of its own.
@@ -116,7 +116,7 @@ pub enum TokenizerError {
     Encode {
         /// Length of the text.
         bytes: usize,
-        /// What the tokenizer said.
+        /// The tokenizer's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Ids cannot be decoded.
@@ -124,13 +124,13 @@ pub enum TokenizerError {
     Decode {
         /// Number of ids.
         tokens: usize,
-        /// What the tokenizer said.
+        /// The tokenizer's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl TokenizerError {
-    /// Whether trying the same again is in vain.
+    /// Says whether trying the same again is in vain.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -165,7 +165,7 @@ pub struct HuggingFace {
     end_text: String,
 }
 
-/// What is known of the token that ends a document.
+/// Knowledge of the token that ends a document.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending<'a> {
     /// The tokenizer's files say it.
@@ -177,7 +177,7 @@ pub(crate) enum Ending<'a> {
 }
 
 impl TokenizerChoice {
-    /// What [`Tokenizer::hash`] is of this choice.
+    /// The value that [`Tokenizer::hash`] has for this choice.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -353,7 +353,7 @@ impl fmt::Debug for HuggingFace {
 fn read_bounded(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     let unreadable = |source| TokenizerError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
+    if size > FILE_BYTES_MAX {
         return Err(TokenizerError::TooLarge { path: path.to_owned() });
     }
     let json = std::fs::read(path).map_err(unreadable)?;

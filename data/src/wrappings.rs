@@ -35,7 +35,7 @@ struct Wrapping {
     name: &'static str,
     inputs: Vec<PathBuf>,
     text_field: &'static str,
-    /// What a warning or a refusal has to name, where something is left out.
+    /// The text that a warning or a refusal has to name, where something is left out.
     named: &'static str,
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {operation} {}", path.display())]
 pub struct Error {
-    /// What was tried.
+    /// The operation that failed.
     pub operation: &'static str,
     /// On what.
     pub path: PathBuf,
@@ -126,7 +126,7 @@ mod tests {
         let missing = root.path().join("missing/state.json");
         let error = write(&missing, b"").unwrap_err().to_string();
         assert_eq!(error, format!("failed to write {}", missing.display()));
-        // What is in the way of the rename: a folder that holds something.
+        // A folder that holds something is in the way of the rename.
         let path = root.path().join("taken");
         fs::create_dir_all(path.join("inner")).unwrap();
         let error = write(&path, b"new").unwrap_err();

@@ -260,7 +260,7 @@ impl Member {
                 weighted.map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes }).collect();
             self.store.with_anchor_mut(|anchor| {
                 anchor.round = None;
-                let state = PieceState { anchor: &mut anchor.values[range], error };
+                let state = PieceState { anchor: &mut anchor.values[range], residual: error };
                 apply_piece(at, &self.config.outer, &set, own, state).map_err(failed)
             })?;
         }

@@ -70,7 +70,7 @@ impl OperatorMetrics {
         }
     }
 
-    /// Whether this replica works.
+    /// Sets whether this replica works.
     pub(crate) fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Steps that are left out: the first ones of a process fill caches and queues.
 const WARM_UP: usize = 1;
 /// A correction beyond this, or its inverse, is no error of the estimate: something else is wrong.
-const MOST: f64 = 64.0;
+const CORRECTION_MAX: f64 = 64.0;
 
-/// What an island's steps took beside what was planned.
+/// The seconds that an island's steps took, beside those that were planned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Calibration {
@@ -19,14 +19,14 @@ pub struct Calibration {
     pub measured_seconds: f64,
     /// Steps that this is the median of.
     pub steps: u64,
-    /// What planned seconds have to be multiplied by, the one that this plan had included:
+    /// The factor for planned seconds, the one that this plan had included:
     /// [`crate::request::IslandRequest::correction`] of the next.
     pub correction: f64,
 }
 
 impl Calibration {
-    /// From an island's steps, in their order, in a plan that was made with such a correction;
-    /// `None` where there are too few, or they say nothing of the estimate.
+    /// Compares an island's steps, in their order, with a plan that was made with such a
+    /// correction; `None` where there are too few, or they say nothing of the estimate.
     pub fn of(island: &str, planned: f64, correction: f64, steps: &[f64]) -> Option<Calibration> {
         let mut warm: Vec<f64> = steps.iter().skip(WARM_UP).copied().collect();
         warm.retain(|seconds| seconds.is_finite() && *seconds > 0.0);
@@ -43,12 +43,12 @@ impl Calibration {
         found.is_sound().then_some(found)
     }
 
-    /// Whether the correction says something of the estimate; one of a file may be anything.
+    /// Says whether the correction says something of the estimate; one of a file may be anything.
     pub fn is_sound(&self) -> bool {
-        (1.0 / MOST..=MOST).contains(&self.correction)
+        (1.0 / CORRECTION_MAX..=CORRECTION_MAX).contains(&self.correction)
     }
 
-    /// What the plan said less what was measured, percent of what was measured.
+    /// The error of the plan: its seconds less those measured, percent of those measured.
     pub fn error_percent(&self) -> f64 {
         100.0 * (self.planned_seconds / self.measured_seconds - 1.0)
     }

@@ -10,15 +10,16 @@ use crate::gpu;
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// The places that it stands in.
     pub topology: Topology,
     /// Its cards, by index.
     pub cards: Vec<NodeCard>,
-    /// What was measured on it; the catalogue and [`Links::default`] speak where it is absent.
+    /// The links that were measured on it; the catalogue and [`Links::default`] speak where it is
+    /// absent.
     pub links: Links,
 }
 
-/// Where a node stands; what is not known is absent.
+/// The places that a node stands in; what is not known is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     /// `topology.kubernetes.io/zone`.
@@ -36,7 +37,7 @@ pub struct NodeCard {
     pub product: String,
     /// Bytes.
     pub memory: u64,
-    /// What it was measured to reach.
+    /// The speeds that it was measured to reach.
     pub measured: Option<Reached>,
 }
 
@@ -52,7 +53,7 @@ impl NodeCard {
     }
 }
 
-/// What a device reaches in training's own operations.
+/// The speeds that a device reaches in training's own operations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Reached {
@@ -106,7 +107,7 @@ pub enum CurveError {
     /// Fewer than two.
     #[error("a curve needs two points at least")]
     TooFew,
-    /// A time that is none, or bytes that do not grow.
+    /// A time that is not positive, or bytes that do not grow.
     #[error("point {0}: bytes have to grow and seconds to be above 0 and not to fall")]
     OutOfOrder(usize),
 }
@@ -168,7 +169,7 @@ impl From<Curve> for Vec<Point> {
     }
 }
 
-/// What `heteroloco-worker probe` measured on a node.
+/// The figures that `heteroloco-worker probe` measured on a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Capability {
@@ -186,7 +187,7 @@ pub struct Capability {
     pub uplink: Option<Bandwidth>,
 }
 
-/// What was measured on a device.
+/// The figures that were measured on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DeviceCapability {

@@ -49,7 +49,8 @@ impl Card {
         self.memory_mib << 20
     }
 
-    /// What training computes in on this card: bf16 since Ampere, f32 before and on CPUs.
+    /// The precision that training computes in on this card: bf16 since Ampere, f32 before and on
+    /// CPUs.
     pub fn precision(&self) -> Precision {
         if self.bf16_tflops > 0.0 { Precision::Bf16 } else { Precision::F32 }
     }
@@ -63,7 +64,8 @@ impl Card {
     }
 }
 
-/// Whether `product` is meant by `pattern`: the same name, or its beginning before a trailing `*`.
+/// Says whether `product` is meant by `pattern`: the same name, or its beginning before a trailing
+/// `*`.
 ///
 /// Slices of MIG and shared cards are meant only by patterns that say so themselves, with `-MIG-`
 /// and `-SHARED`: who asks for a family of cards asks for whole ones.
@@ -71,7 +73,7 @@ pub fn matches(pattern: &str, product: &str) -> bool {
     names(pattern, product) && product::says_part(pattern, product)
 }
 
-/// Whether `product`, a whole card or a part of one, has the name `pattern`, or its beginning.
+/// Says whether `product`, a whole card or a part of one, has the name `pattern`, or its beginning.
 pub(crate) fn names(pattern: &str, product: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(family) => product.starts_with(family),
@@ -111,8 +113,8 @@ pub fn tflops_of(island: &IslandSpec) -> Option<f64> {
     peak.sum()
 }
 
-/// What a family is taken to be where no node says which of its cards there are, in words; absent
-/// for the name of one product, and where none of the family is known.
+/// The sentence on the card that a family is taken to be where no node says which of its cards
+/// there are; absent for the name of one product, and where none of the family is known.
 pub fn assumed(pattern: &str) -> Option<String> {
     let card = lookup(pattern).filter(|_| pattern.ends_with('*'))?;
     Some(format!("{pattern} is taken to be {}, the fastest card of that name", card.product))

@@ -1,4 +1,4 @@
-//! Which machines make an island: proposals from what a cluster has.
+//! Grouping of machines into islands: proposals from what a cluster has.
 //!
 //! A node that holds the model is an island by itself. Nodes that do not are joined with others
 //! that do not, as many as it takes, nearest first: in their NVLink clique, their rack, their zone,
@@ -36,7 +36,7 @@ use crate::request::{Objective, PipelineRequest, RunRequest};
 use domain::Domain;
 use join::Joining;
 
-/// What is wished of every island.
+/// The wishes that every island has to meet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Least memory over all its cards, whatever cards they are, bytes.
@@ -46,9 +46,9 @@ pub struct Wishes {
     /// Products that may be used, as [`gpu::matches`] understands them; all whole cards where
     /// empty.
     pub products: Vec<String>,
-    /// What its plan is best at.
+    /// The goal of its plan.
     pub objective: Objective,
-    /// What its pipeline stages keep and send.
+    /// Settings of what its pipeline stages keep and send.
     pub pipeline: PipelineRequest,
 }
 
@@ -59,9 +59,9 @@ impl Wishes {
     }
 }
 
-/// What a planner says of an island that has all cards of some nodes.
+/// A planner's predictions for an island that has all cards of some nodes.
 pub trait Predict {
-    /// Whether they hold the model, in whatever layout.
+    /// Says whether they hold the model, in whatever layout.
     fn holds(&self, nodes: &[Node]) -> bool;
 
     /// Tokens a second of the best layout, exchanges with other islands not counted; `None` where
@@ -89,7 +89,7 @@ pub struct Proposal {
 pub struct Reason {
     /// The nodes and where they are, in words.
     pub place: String,
-    /// What was decided, first to last; not empty.
+    /// The decisions that led to it, first to last; not empty.
     pub why: Vec<Why>,
 }
 
@@ -112,9 +112,9 @@ pub enum Why {
 /// Predicted tokens a second of a joined island, and of its parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Compared {
-    /// Of all as one island.
+    /// Tokens a second of all as one island.
     pub together: f64,
-    /// Of the islands that they are otherwise, added up.
+    /// Tokens a second of the islands that they are otherwise, added up.
     pub apart: f64,
 }
 
@@ -140,15 +140,15 @@ pub enum Omitted {
     NamedTwice(String),
     /// A node, in words, whose memory is above the most that is wished.
     AboveMost(String, u64),
-    /// What is left, in words, is below the least memory that is wished.
+    /// The rest, in words, is below the least memory that is wished.
     BelowLeast(String, u64),
-    /// What is left, in words, does not hold the model.
+    /// The rest, in words, does not hold the model.
     TooSmall(String),
-    /// What is left, in words, is no island, and makes none near it faster.
+    /// The rest, in words, is no island, and makes none near it faster.
     NoFaster(String, Compared),
 }
 
-/// What becomes of all cards.
+/// The fate of all cards.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grouping {
     /// The islands, by name.
@@ -204,7 +204,7 @@ struct Group {
     memory: u64,
     /// Why its nodes are together, first to last.
     why: Vec<Why>,
-    /// Of the ways to join it with something near, the one that would lose least.
+    /// The comparison for the way to join it with something near in which it would lose least.
     apart: Option<Compared>,
 }
 
@@ -250,7 +250,7 @@ fn memory(cards: &[&NodeCard]) -> u64 {
     cards.iter().fold(0, |sum, card| sum.saturating_add(card.memory))
 }
 
-/// What is left over, that of a zone with the same reason together.
+/// The cards that are left over, those of a zone with the same reason together.
 fn rests(machines: &[Machine<'_>], weak: Vec<Group>, wishes: &Wishes) -> Vec<LeftOut> {
     let above = |group: &Group| wishes.max_memory.filter(|most| group.memory > *most);
     let below = |group: &Group| wishes.min_memory.filter(|least| group.memory < *least);

@@ -1,4 +1,4 @@
-//! What a run needs and how an island meets it: model arithmetic, GPU facts, memory, plans.
+//! The needs of a run and how an island meets them: model arithmetic, GPU facts, memory, plans.
 //!
 //! Pure: no I/O, no clock. `planner::plan_run` is the entry, `spec` what it answers.
 

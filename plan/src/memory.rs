@@ -16,12 +16,12 @@ pub const CPU_LOGITS: u64 = 1 << 20;
 /// Logits that exist at a time on a card: what keeps it busy.
 pub const CARD_LOGITS: u64 = 1 << 26;
 
-/// What decides how much a device needs. Each computes for a rank of its own.
+/// The facts that decide how much memory a device needs. Each computes for a rank of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Load<'a> {
     /// The model.
     pub model: &'a Llama,
-    /// What the device holds of it.
+    /// The part of it that the device holds.
     pub part: Part,
     /// m: micro-batches between their forward and their backward.
     pub in_flight: u32,
@@ -29,7 +29,7 @@ pub struct Load<'a> {
     pub sequence_length: u32,
     /// b.
     pub micro_batch_size: u32,
-    /// What forward and backward compute in.
+    /// The precision that forward and backward compute in.
     pub precision: Precision,
     /// Whether the device is the host, so that all its bytes are in one place.
     pub on_cpu: bool,
@@ -41,7 +41,7 @@ pub struct Load<'a> {
     pub card_bytes: u64,
 }
 
-/// Where bytes lie.
+/// The memory that bytes lie in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// On the card (or in the process, for a CPU rank): counted against the card's memory.
@@ -53,15 +53,15 @@ pub enum Place {
 /// One kind of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// What for.
+    /// The use of the bytes.
     pub kind: Kind,
-    /// Where.
+    /// The memory that they lie in.
     pub place: Place,
     /// How many.
     pub bytes: u64,
 }
 
-/// What bytes are for.
+/// The use of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// [`weights`].
@@ -119,7 +119,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What a device under `load` needs.
+    /// The memory that a device under `load` needs.
     pub fn of(load: &Load<'_>) -> Self {
         let outer = if load.on_cpu { Place::Card } else { Place::Host };
         let (staged, compressed) = (load.part.stages > 1, load.part.compression.is_some());
@@ -188,7 +188,7 @@ pub fn moments(load: &Load<'_>) -> u64 {
     load.part.parameters * 2 * F32
 }
 
-/// What backward needs from forward, for the m micro-batches in flight.
+/// Activations that backward needs from forward, for the m micro-batches in flight.
 ///
 /// Per token and layer, with a the bytes of a computed value (4 or 2) and v the width of the value
 /// heads: both norms keep their input and the normalised input in f32 (16 h); the projections keep
@@ -253,9 +253,9 @@ pub fn projections(load: &Load<'_>) -> u64 {
     }
 }
 
-/// What waits to cross to and from neighbouring stages: of each neighbour two micro-batches that
-/// have come and one that is on its way here, and to it as many as the schedule lets be ahead, and
-/// one on its way: 4 b s h (4 + m) for each neighbour, or 4 b s k (4 + m) with compression.
+/// Tensors that wait to cross to and from neighbouring stages: of each neighbour two micro-batches
+/// that have come and one that is on its way here, and to it as many as the schedule lets be ahead,
+/// and one on its way: 4 b s h (4 + m) for each neighbour, or 4 b s k (4 + m) with compression.
 pub fn pipeline(load: &Load<'_>) -> u64 {
     let width = load.part.compression.unwrap_or(load.model.config().hidden_size);
     let each = F32 * tokens(load) * u64::from(width);
@@ -272,7 +272,7 @@ pub fn error_feedback(load: &Load<'_>) -> u64 {
     F32 * share(load)
 }
 
-/// What an exchange needs: the rank's share of θ on its way to or from the ranks that train it; two
+/// Buffers of an exchange: the rank's share of θ on its way to or from the ranks that train it; two
 /// windows of 8 MiB in which values move between ranks; and the rank's share of the contributions
 /// of two rounds: 4 P / ranks + 16 MiB + 2 contributions / ranks. Checkpoints go through the same
 /// buffers. Beside a card, the host's copies of θ and moments too: 12 N.
@@ -283,8 +283,8 @@ pub fn buffers(load: &Load<'_>) -> u64 {
     staged + F32 * share(load) + WINDOWS + contributions
 }
 
-/// What an exchange takes of the place that activations and logits had, in a process on the CPU:
-/// the system's allocator gives large amounts back before it, and keeps about 256 MiB of small
+/// Bytes of an exchange that lie in the place that activations and logits had, in a process on the
+/// CPU: the system's allocator gives large amounts back before it, and keeps about 256 MiB of small
 /// blocks; two thirds of an exchange were found to go there (fitted to `make bench-sharding`).
 /// Recompute's blocks come and go, and were seen to stay; so were compression's.
 fn reused(load: &Load<'_>) -> u64 {
@@ -296,10 +296,10 @@ fn reused(load: &Load<'_>) -> u64 {
     before.saturating_sub(KEPT).min(buffers(load) / 3 * 2)
 }
 
-/// What is there before the first tensor, and what is lost between them: 640 MiB of CUDA context
-/// and kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation; or
-/// 192 MiB of a CPU process: 80 are the program's and libtorch's own pages, 70 what both have made
-/// when the first round begins, the rest what the allocators of its threads keep.
+/// Memory that is taken before the first tensor, and that is lost between tensors: 640 MiB of CUDA
+/// context and kernels of libtorch and cuBLAS and 5% of the card for the allocator's fragmentation;
+/// or 192 MiB of a CPU process: 80 are the program's and libtorch's own pages, 70 what both have
+/// made when the first round begins, the rest what the allocators of its threads keep.
 pub fn context(load: &Load<'_>) -> u64 {
     if load.on_cpu { 192 << 20 } else { (640 << 20) + load.card_bytes / 20 }
 }

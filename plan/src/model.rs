@@ -39,7 +39,7 @@ pub struct LlamaConfig {
     pub initializer_range: f64,
 }
 
-/// What is wrong with a [`LlamaConfig`].
+/// A problem of a [`LlamaConfig`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ModelError {
     /// A size of nothing, or beyond anything that exists (and beyond safe arithmetic).
@@ -120,11 +120,11 @@ pub struct Llama {
 }
 
 /// Bounds far above any model, low enough that no product of sizes overflows.
-const MAX_WIDTH: u32 = 1 << 20;
-const MAX_LAYERS: u32 = 1 << 12;
-const MAX_VOCABULARY: u32 = 1 << 24;
-const MAX_POSITIONS: u32 = 1 << 24;
-const MAX_PARAMETERS: u128 = 1 << 50;
+const WIDTH_MAX: u32 = 1 << 20;
+const LAYERS_MAX: u32 = 1 << 12;
+const VOCABULARY_MAX: u32 = 1 << 24;
+const POSITIONS_MAX: u32 = 1 << 24;
+const PARAMETERS_MAX: u128 = 1 << 50;
 
 impl LlamaConfig {
     /// Checks the configuration.
@@ -163,14 +163,14 @@ impl LlamaConfig {
 
     fn check_sizes(&self) -> Result<(), ModelError> {
         for (key, value, max) in [
-            ("hidden_size", self.hidden_size, MAX_WIDTH),
-            ("intermediate_size", self.intermediate_size, MAX_WIDTH),
-            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
-            ("num_attention_heads", self.num_attention_heads, MAX_WIDTH),
-            ("num_key_value_heads", self.num_key_value_heads, MAX_WIDTH),
+            ("hidden_size", self.hidden_size, WIDTH_MAX),
+            ("intermediate_size", self.intermediate_size, WIDTH_MAX),
+            ("num_hidden_layers", self.num_hidden_layers, LAYERS_MAX),
+            ("num_attention_heads", self.num_attention_heads, WIDTH_MAX),
+            ("num_key_value_heads", self.num_key_value_heads, WIDTH_MAX),
             ("head_dim", self.head_dim.unwrap_or(1), 1 << 12),
-            ("vocab_size", self.vocab_size, MAX_VOCABULARY),
-            ("max_position_embeddings", self.max_position_embeddings, MAX_POSITIONS),
+            ("vocab_size", self.vocab_size, VOCABULARY_MAX),
+            ("max_position_embeddings", self.max_position_embeddings, POSITIONS_MAX),
         ] {
             if value == 0 || value > max {
                 return Err(ModelError::OutOfRange { key, value, max });
@@ -181,7 +181,7 @@ impl LlamaConfig {
 }
 
 impl Llama {
-    /// Whether arithmetic with its parameters is safe.
+    /// Checks that arithmetic with its parameters is safe.
     fn check_parameters(&self) -> Result<(), ModelError> {
         let config = &self.config;
         let [hidden, wide, layers, vocabulary] = [
@@ -193,8 +193,8 @@ impl Llama {
         .map(u128::from);
         let attention = u128::from(self.query_width()) + u128::from(self.key_value_width());
         let parameters = hidden * (layers * (2 * attention + 3 * wide) + 2 * vocabulary);
-        if parameters > MAX_PARAMETERS {
-            return Err(ModelError::TooLarge { parameters, max: MAX_PARAMETERS });
+        if parameters > PARAMETERS_MAX {
+            return Err(ModelError::TooLarge { parameters, max: PARAMETERS_MAX });
         }
         Ok(())
     }

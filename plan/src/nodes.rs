@@ -1,18 +1,19 @@
-//! Which nodes islands are planned on: assumed of what they declare, and what was measured on them.
+//! The nodes that islands are planned on: assumed from what they declare, with what was measured on
+//! them.
 
 #[cfg(test)]
 mod tests;
 
 use crate::cluster::{Bandwidth, Capability, DeviceCapability, Links, Node, NodeCard, Topology};
 use crate::gpu;
-use crate::planner::MOST_CARDS;
+use crate::planner::CARDS_MAX;
 use crate::request::{DeviceRequest, IslandRequest};
 use crate::words::named;
 
 /// Cards of a node, where nobody says how they are placed.
 pub const NODE_CARDS: usize = 8;
 /// Nodes that an error lists.
-const LISTED: usize = 16;
+const LISTED_MAX: usize = 16;
 
 /// Nodes, and the islands that take cards from them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,7 +22,7 @@ pub struct Site {
     pub nodes: Vec<Node>,
     /// The islands.
     pub islands: Vec<IslandRequest>,
-    /// What was assumed of cards of which less was said, a sentence each.
+    /// Assumptions about cards of which less was said, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -62,12 +63,12 @@ impl Site {
     /// [`NODE_CARDS`]: `<island>-<entry>-<n>`, both counted from 0. A family (`NVIDIA-H100*`) is
     /// taken to be [`gpu::lookup`]'s choice. An island uses its own nodes only.
     ///
-    /// Of an island with more cards than are planned for there is one too many, so that the planner
-    /// refuses it.
+    /// The nodes that islands are assumed to have. An island with more cards than are planned for
+    /// gets one too many, so that the planner refuses it.
     pub fn assumed(islands: Vec<IslandRequest>) -> Site {
         let mut site = Site::default();
         for mut island in islands {
-            let mut room = MOST_CARDS + 1;
+            let mut room = CARDS_MAX + 1;
             let before = site.nodes.len();
             for (entry, device) in island.devices.iter_mut().enumerate() {
                 let card = card(device);
@@ -112,12 +113,12 @@ impl Site {
 
     fn unknown(&self, node: &str) -> RecordError {
         let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-        RecordError::UnknownNode { node: node.to_owned(), known: named(&names, LISTED) }
+        RecordError::UnknownNode { node: node.to_owned(), known: named(&names, LISTED_MAX) }
     }
 }
 
-/// What an entry's cards are: the catalogue's, for the entry's own figures count more in any case;
-/// the entry's where the catalogue lacks it.
+/// The card of an entry: the catalogue's, for the entry's own figures count more in any case; the
+/// entry's where the catalogue lacks it.
 fn card(device: &DeviceRequest) -> NodeCard {
     let card = NodeCard::named(&device.product);
     let memory = if card.memory > 0 { card.memory } else { device.memory.unwrap_or(0) };
@@ -133,8 +134,8 @@ fn nodes(name: &str, card: &NodeCard, count: usize) -> impl Iterator<Item = Node
     })
 }
 
-/// Puts what was measured in the place of what a node was taken to have: cards by index, and links.
-/// Which node the record names is not looked at.
+/// Puts measurements in the place of a node's assumed figures: cards by index, and links. Which
+/// node the record names is not looked at.
 ///
 /// # Errors
 /// When the record is of other cards than the node's; some of them may have been measured then.
@@ -168,7 +169,7 @@ pub fn measure(node: &mut Node, record: &Capability) -> Result<(), RecordError> 
     Ok(())
 }
 
-/// What was measured of a card: by its index, of the CPU by there being none.
+/// The measurement of a card, found by its index; the CPU's has no index.
 fn device_of<'a>(
     devices: &'a [DeviceCapability],
     index: usize,

@@ -1,10 +1,10 @@
 //! The outer plan: how many inner steps each island makes in a round, and what an exchange costs.
 //!
-//! What runs today has two phases and no overlap. All islands compute; when the last has offered,
-//! each pulls the contributions of the N − 1 others from their owners (nothing is revealed before,
-//! so an island that is done early cannot begin to send). An island so receives N − 1
-//! contributions, and sends its own N − 1 times. Nobody goes on before all have fetched: what the
-//! slowest uplink takes, all take.
+//! A round has two phases and no overlap. All islands compute; when the last has offered, each
+//! pulls the contributions of the N − 1 others from their owners (nothing is revealed before, so an
+//! island that is done early cannot begin to send). An island so receives N − 1 contributions, and
+//! sends its own N − 1 times. Nobody goes on before all have fetched: what the slowest uplink
+//! takes, all take.
 //!
 //! Assumed: up and down go at the same time and at full speed (full duplex, no other traffic);
 //! latency and the offer's few bytes count as nothing beside seconds of transfer; compressing and
@@ -28,18 +28,18 @@ pub const AUTO_INNER_STEPS: u32 = 30;
 /// The largest H that `Auto` goes to. SparseLoCo was tried with 15, 30, 50, 100 and 250; what more
 /// does to the loss is not known. (The paper's figure ends at 100, its authors' announcement at
 /// 250.)
-pub const MOST_INNER_STEPS: u32 = 250;
+pub const INNER_STEPS_MAX: u32 = 250;
 /// The largest H of any island.
-const MOST_STEPS: u32 = 100_000;
+const STEPS_MAX: u32 = 100_000;
 /// The most islands of a plan: as many as a coordinator takes.
-pub const MOST_ISLANDS: usize = 1024;
+pub const ISLANDS_MAX: usize = 1024;
 
 /// Relative gain from which leaving an island out is worth saying: less is within the estimate.
 const SLOWING: f64 = 0.01;
 /// The most islands that are said to slow the run.
-const MOST_SLOWING: usize = 8;
+const SLOWING_MAX: usize = 8;
 
-/// What the outer plan is made from.
+/// The input of the outer plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OuterRequest {
     /// The islands.
@@ -54,7 +54,7 @@ pub struct OuterRequest {
     pub deadline_seconds: f64,
 }
 
-/// What the outer plan has to know of an island.
+/// The facts about an island that the outer plan needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Participant {
     /// Its name.
@@ -121,7 +121,7 @@ pub struct OuterPlan {
 /// as end with the others', one at least.
 pub fn joining_steps(compute_seconds: f64, step_seconds: f64) -> u32 {
     // Rounding takes what is not a number to 0.
-    ((compute_seconds / step_seconds) as u32).clamp(1, MOST_STEPS)
+    ((compute_seconds / step_seconds) as u32).clamp(1, STEPS_MAX)
 }
 
 impl OuterPlan {
@@ -194,7 +194,7 @@ fn slowing(mut left: Vec<&Participant>, contribution: u64, window: f64) -> Vec<S
         rate(&others)
     };
     let (mut with, mut found) = (rate(&left), Vec::new());
-    while left.len() > 1 && found.len() < MOST_SLOWING {
+    while left.len() > 1 && found.len() < SLOWING_MAX {
         let rates = (0..left.len()).map(|at| (at, without(&left, at)));
         let Some((at, without)) = rates.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { break };
         if without <= with * (1.0 + SLOWING) {

@@ -4,7 +4,7 @@ use crate::model::Llama;
 use crate::shard::{ShardError, Sharded, Slice};
 use crate::spec::{PipelineCompression, Sharding, StageSpec};
 
-/// What a device at one position holds.
+/// The part of the model that a device at one position holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Its stage, from 0.
@@ -26,7 +26,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Whether nothing follows its stage.
+    /// Says whether nothing follows its stage.
     pub fn is_last(&self) -> bool {
         self.stage + 1 == self.stages
     }
@@ -79,7 +79,8 @@ impl Parts {
         (0..self.tensor()).rev().max_by_key(rows).unwrap_or(0)
     }
 
-    /// So many layers and nothing else: less than what any stage of them holds.
+    /// The part of a stage that is its layers and nothing else: less than any stage of so many
+    /// layers holds.
     pub fn layers_only(&self, own: StageSpec) -> Part {
         let pieces = self.pieces[self.heaviest() as usize];
         Part {
@@ -99,14 +100,15 @@ impl Parts {
         self.pieces[tensor as usize].head_rows
     }
 
-    /// What a device of a stage holds. The sharding is one of as many tensor-parallel devices.
+    /// The part that a device of a stage holds. The sharding is one of as many tensor-parallel
+    /// devices.
     pub fn part(&self, sharding: &Sharding, stage: u32, tensor: u32) -> Part {
         let stages = u32::try_from(sharding.stages.len()).unwrap_or(u32::MAX);
         let place = Place { stage, stages, compression: sharding.compression };
         self.at(place, sharding.stages[stage as usize], tensor)
     }
 
-    /// What a device holds of a stage of so many layers at some place.
+    /// The part that a device holds of a stage of so many layers at some place.
     pub fn at(&self, place: Place, own: StageSpec, tensor: u32) -> Part {
         let Place { stage, stages, compression } = place;
         let pieces = self.pieces[tensor as usize];
@@ -138,7 +140,7 @@ pub struct Place {
     pub stage: u32,
     /// How many there are.
     pub stages: u32,
-    /// Of what goes between them.
+    /// Compression of what goes between them.
     pub compression: Option<PipelineCompression>,
 }
 

@@ -16,7 +16,7 @@ pub fn one_forward_one_backward(stage: u32, stages: u32, micro_batches: u32) -> 
     (0..2 * micro_batches).map(|turn| work(stage, stages, micro_batches, turn)).collect()
 }
 
-/// What a stage does in its turn of [`one_forward_one_backward`], of twice as many turns as there
+/// The work of a stage in its turn of [`one_forward_one_backward`], of twice as many turns as there
 /// are micro-batches.
 fn work(stage: u32, stages: u32, micro_batches: u32, turn: u32) -> Work {
     let ahead = in_flight(stage, stages, micro_batches).saturating_sub(1);
@@ -60,9 +60,9 @@ impl StageSeconds {
     }
 }
 
-/// When each stage is done with an inner step of so many micro-batches, by the schedule of
-/// [`one_forward_one_backward`], in seconds from the step's start. Messages go beside the work;
-/// a stage waits for those that it needs.
+/// The time at which each stage is done with an inner step of so many micro-batches, by the
+/// schedule of [`one_forward_one_backward`], in seconds from the step's start. Messages go beside
+/// the work; a stage waits for those that it needs.
 pub fn simulate(stages: &[StageSeconds], micro_batches: u32) -> Vec<f64> {
     let count = stages.len() as u32;
     let mut state = vec![Progress::default(); stages.len()];
@@ -101,12 +101,13 @@ pub fn estimate(stages: &[StageSeconds], micro_batches: u32) -> Vec<f64> {
 struct Progress {
     turn: u32,
     clock: f64,
-    /// When its messages to the next stage, and to the one before, arrive.
+    /// The times at which its messages to the next stage, and to the one before, arrive.
     activations: Vec<f64>,
     gradients: Vec<f64>,
 }
 
-/// When what a stage needs for its work has come; `None` where that is not known yet.
+/// The time at which a stage has everything that it needs for its work; `None` where that is not
+/// known yet.
 fn came(state: &[Progress], at: usize, next: Work) -> Option<f64> {
     match next {
         Work::Forward(_) if at == 0 => Some(0.0),

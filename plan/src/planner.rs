@@ -21,7 +21,7 @@ pub use answer::explain::RunnerUp;
 pub use answer::refusal::{Reason, Refusal, Refusals};
 pub use answer::usage::Usage;
 pub use answer::whole::{holds, tokens_per_second};
-pub use cards::MOST_CARDS;
+pub use cards::CARDS_MAX;
 pub use cost::price::StepTime;
 #[cfg(any(test, feature = "exhaustive"))]
 pub use search::exhaustive;
@@ -30,14 +30,14 @@ use answer::refusal;
 use cards::{Chosen, Host, Pool};
 use island::Planner;
 
-/// What every island of a run does.
+/// The plan of a run: of every island, and of the rounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunPlan {
-    /// What all islands share.
+    /// The specification that all islands share.
     pub run: RunSpec,
-    /// What the data has to be tokenised with.
+    /// The tokenizer that the data has to be made with.
     pub tokenizer: Tokenizer,
-    /// When a round ends.
+    /// The rules by which a round ends.
     pub rounds: RoundRules,
     /// Folder for checkpoints; the run folder's own where absent.
     pub checkpoint: Option<PathBuf>,
@@ -53,16 +53,17 @@ pub struct RunPlan {
     pub dense_bytes: u64,
 }
 
-/// What one island does.
+/// The plan of one island.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IslandPlan {
-    /// What its ranks are told; epoch 1, which whoever starts them again replaces.
+    /// The specification that its ranks are given; epoch 1, which whoever starts them again
+    /// replaces.
     pub spec: IslandSpec,
     /// One entry for each position of the grid: the devices of all ranks, one after another.
     pub cards: Vec<CardPlan>,
-    /// Where an inner step's time goes.
+    /// The time of an inner step by its parts.
     pub step: StepTime,
-    /// What measured steps corrected that by; 1 where nothing was measured.
+    /// The correction of that by measured steps; 1 where nothing was measured.
     pub correction: f64,
     /// How much of its cards it uses.
     pub usage: Usage,
@@ -93,7 +94,7 @@ impl IslandPlan {
     }
 }
 
-/// What one card needs and gives.
+/// The plan of one card: its memory, and its seconds of an inner step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CardPlan {
     /// The node it is on, where nodes have names.
@@ -153,10 +154,10 @@ pub fn plan_island(
     Planner::new(run, islands).plan(island, &cards, &pool.into_hosts())
 }
 
-/// What the islands of a run agree on when it begins.
+/// The agreement of a run's islands when it begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Beginning {
-    /// What all islands share.
+    /// The specification that all islands share.
     pub run: RunSpec,
     /// H of every island, and what their exchange costs.
     pub outer: OuterPlan,
@@ -196,7 +197,8 @@ fn choose_cards(
     Ok((chosen, pool.into_hosts()))
 }
 
-/// What an island's families are taken to be: emulated cards are nobody's, so that nobody says.
+/// Sentences on what an island's families are taken to be: emulated cards are nobody's, so that
+/// nobody says.
 fn assumed(island: &IslandRequest, execution: &Execution) -> Vec<String> {
     match execution {
         Execution::Emulated { .. } => {

@@ -1,4 +1,4 @@
-//! What is asked for: the planner's input, made by `api` from YAML and already checked.
+//! The planner's input: what is asked for, made by `api` from YAML and already checked.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub struct RunRequest {
     pub from: Option<PathBuf>,
     /// Folder made by `heteroloco data prepare`; relative to the current folder.
     pub data: PathBuf,
-    /// What the data has to be tokenised with.
+    /// The tokenizer that the data has to be made with.
     pub tokenizer: Tokenizer,
     /// Sequences of one inner step of one island.
     pub sequences: u32,
@@ -37,7 +37,7 @@ pub struct RunRequest {
     pub sparse: SparseSpec,
     /// Held-out loss.
     pub evaluation: EvaluationSpec,
-    /// When a round ends.
+    /// The rules by which a round ends.
     pub rounds: RoundRules,
     /// Folder for checkpoints; the run folder's own where absent.
     pub checkpoint: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub enum InnerSteps {
     Fixed(u32),
 }
 
-/// When a round ends.
+/// The rules by which a round ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundRules {
     /// Share of the members, 1 to 100, whose offers suffice once `grace` has passed.
@@ -87,9 +87,9 @@ pub struct IslandRequest {
     pub min_memory: u64,
     /// Cards one replica is split over.
     pub parallelism: Parallelism,
-    /// What its pipeline stages keep and send.
+    /// Settings of what its pipeline stages keep and send.
     pub pipeline: PipelineRequest,
-    /// What its plan is best at.
+    /// The goal of its plan.
     pub objective: Objective,
     /// Its way to the other islands; not known where absent.
     pub uplink: Option<Bandwidth>,
@@ -99,7 +99,7 @@ pub struct IslandRequest {
     pub correction: f64,
 }
 
-/// What a plan is best at.
+/// The goal of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Objective {
     /// Tokens per second.
@@ -124,7 +124,7 @@ pub struct DeviceRequest {
     pub memory: Option<u64>,
     /// Dense TFLOP/s of one card in what it trains in, in place of the catalogue's.
     pub tflops: Option<f64>,
-    /// What one card costs an hour, in any currency.
+    /// Cost of one card for an hour, in any currency.
     pub cost_per_hour: Option<f64>,
 }
 
@@ -139,18 +139,18 @@ pub struct Parallelism {
     pub data: Option<u32>,
 }
 
-/// What pipeline stages keep between forward and backward, and send to each other.
+/// Settings of what pipeline stages keep between forward and backward, and send to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PipelineRequest {
     /// Compresses what goes between stages.
     pub compression: Option<PipelineCompression>,
     /// Whether to compress only where the links are what slows the island down.
     pub compress_where_slow: bool,
-    /// Whether activations are computed again in backward; `None`: where memory demands it.
+    /// True to compute activations again in backward; `None`: where memory demands it.
     pub recompute: Option<bool>,
 }
 
-/// Where ranks will run.
+/// The place in which ranks will run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Execution {
     /// Each card is a CPU process, slowed down in proportion to the run's fastest card.
@@ -160,7 +160,7 @@ pub enum Execution {
     },
     /// This machine's cards, and its CPU for the product `cpu`.
     Local {
-        /// What this machine has; islands take from it in order, each card once.
+        /// The cards of this machine; islands take from them in order, each card once.
         cards: Vec<LocalCard>,
         /// CPU threads of each `cpu` rank.
         threads: u32,

@@ -23,7 +23,7 @@ pub struct Schedule {
     first: f64,
     warmup: f64,
     total: f64,
-    /// Where the fall begins, and from which share of the peak.
+    /// The tokens at which the fall begins, and the share of the peak that it begins from.
     from: (f64, f64),
 }
 
@@ -75,7 +75,7 @@ impl Schedule {
     }
 }
 
-/// Tokens of a warm-up that is given in steps, of which a whole round of all islands takes
+/// Tokens of a warm-up that is given in steps, where a whole round of all islands takes
 /// `reference_steps`.
 pub fn warmup_tokens(warmup_steps: u64, round_tokens: u64, reference_steps: u32) -> u64 {
     let tokens = u128::from(warmup_steps) * u128::from(round_tokens);
@@ -95,8 +95,8 @@ pub fn extended(run: &RunSpec, done: u64, tokens: u64) -> ScheduleSpec {
     ScheduleSpec { anchor: Some(Anchor { tokens: done, ratio }), ..spec }
 }
 
-/// Tokens of the run when a member begins a step of a round: what the run had when the round began,
-/// and as much of what the round is expected to give as the member has made of its steps.
+/// Tokens of the run when a member begins a step of a round: those that the run had when the round
+/// began, and the share of the round's expected tokens that the member has made of its steps.
 pub fn position(before: u64, expected: u64, (step, steps): (u32, u32)) -> f64 {
     before as f64 + expected as f64 * f64::from(step) / f64::from(steps.max(1))
 }

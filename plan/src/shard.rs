@@ -1,4 +1,4 @@
-//! Which part of the model every device of an island holds.
+//! The part of the model that every device of an island holds.
 //!
 //! Tensor-parallel devices share each layer as Megatron-LM does (Shoeybi et al. 2019): query, key,
 //! value, gate and up projections are cut by rows, output and down projections by columns, the
@@ -13,7 +13,7 @@ use crate::spec::{IslandSpec, Sharding};
 #[cfg(test)]
 mod tests;
 
-/// Rows and columns of a chunk, of which cuts are multiples.
+/// Rows and columns of a chunk; cuts are at multiples of it.
 const BLOCK: u64 = 64;
 /// Tensors of a layer, in the order of [`Llama::tensors`].
 const LAYER: [Cut; 9] = [
@@ -73,7 +73,7 @@ pub enum ShardError {
          multiple of 64"
     )]
     InsideChunk {
-        /// What is shared.
+        /// The thing that is shared.
         what: &'static str,
         /// Width of a part.
         part: u64,
@@ -101,14 +101,14 @@ pub enum ShardError {
     },
 }
 
-/// Where a device stands in its island.
+/// The position of a device in its island.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// Which replica.
+    /// The replica.
     pub data: u32,
-    /// Which pipeline stage.
+    /// The pipeline stage.
     pub stage: u32,
-    /// Which part of the stage's layers.
+    /// The tensor-parallel way: which part of the stage's layers.
     pub tensor: u32,
 }
 
@@ -207,7 +207,7 @@ impl Sharded {
         &self.sharding
     }
 
-    /// Whether the head is the embedding, so that first and last stage both have it.
+    /// Says whether the head is the embedding, so that first and last stage both have it.
     pub fn tied(&self) -> bool {
         self.tied
     }
@@ -224,7 +224,7 @@ impl Sharded {
         first..first + self.sharding.stages[stage as usize].layers
     }
 
-    /// What a device of a stage holds, in the model's order.
+    /// The slices that a device of a stage holds, in the model's order.
     pub fn slices(&self, stage: u32, tensor: u32) -> Vec<Slice> {
         let held = (0..self.tensors.len()).filter(|index| self.holds(stage, *index));
         held.map(|index| self.slice(index, tensor)).collect()
@@ -256,7 +256,7 @@ impl Sharded {
         (stage, (0..ways).find(inside).unwrap_or(0))
     }
 
-    /// Whether this device's copy of a slice is the one that counts where all are added up.
+    /// Says whether this device's copy of a slice is the one that counts where all are added up.
     pub fn counts(&self, slice: &Slice, stage: u32, tensor: u32) -> bool {
         self.holder(slice.tensor, slice.rows.start, slice.columns.start) == (stage, tensor)
     }
@@ -296,7 +296,7 @@ impl Sharded {
     }
 }
 
-/// Where a tensor stands in the model.
+/// The place of a tensor in the model.
 enum Place {
     Embedding,
     Layer(u32, Cut),

@@ -1,5 +1,5 @@
-//! What a plan says: the run that all islands share, and each island's layout. Ranks are told both
-//! (`contract::worker`), and choose nothing themselves.
+//! The specification that a plan gives: the run that all islands share, and each island's layout.
+//! Ranks are told both (`contract::worker`), and choose nothing themselves.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::LlamaConfig;
 
-/// What all islands of a run share. Its hash is compared when islands join.
+/// The specification that all islands of a run share. Its hash is compared when islands join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RunSpec {
@@ -33,7 +33,7 @@ pub struct RunSpec {
     pub total_rounds: u64,
     /// The inner optimiser.
     pub optimizer: OptimizerSpec,
-    /// Where its learning rate is by the run's tokens.
+    /// The schedule of its learning rate by the run's tokens.
     #[serde(default)]
     pub schedule: ScheduleSpec,
     /// The outer exchange.
@@ -44,14 +44,14 @@ pub struct RunSpec {
     pub evaluation: EvaluationSpec,
 }
 
-/// What the learning rate depends on besides the optimiser and the run's tokens: see
+/// The figures that the learning rate depends on besides the optimiser and the run's tokens: see
 /// [`crate::schedule`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ScheduleSpec {
     /// Tokens of the run, over all islands, in which the learning rate rises.
     pub warmup_tokens: u64,
-    /// Where the rate fell anew, once the run was asked for another number of tokens.
+    /// The point at which the rate fell anew, once the run was asked for another number of tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Anchor>,
 }
@@ -89,7 +89,7 @@ pub struct OptimizerSpec {
     pub grad_clip: f64,
 }
 
-/// What `TrainingRun` gives where nothing is said.
+/// The values that `TrainingRun` gives where nothing is said.
 impl Default for OptimizerSpec {
     fn default() -> OptimizerSpec {
         OptimizerSpec {
@@ -143,7 +143,7 @@ pub struct EvaluationSpec {
     pub sequences: u32,
 }
 
-/// What all ranks of an island share: its plan.
+/// The plan that all ranks of an island share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IslandSpec {
@@ -155,11 +155,11 @@ pub struct IslandSpec {
     pub epoch: u64,
     /// H: inner steps of a round.
     pub inner_steps: u32,
-    /// What the island is expected to train on, in tokens a second.
+    /// Speed that the island is expected to train at, tokens a second.
     pub tokens_per_second: f64,
     /// How one replica of the model is cut over devices.
     pub sharding: Sharding,
-    /// What each data-parallel replica does in an inner step; their number is the data-parallel
+    /// The batch of each data-parallel replica in an inner step; their number is the data-parallel
     /// size.
     pub batches: Vec<BatchSpec>,
     /// One entry for each process. Their devices, one after another, take the positions of the
@@ -208,7 +208,7 @@ pub struct PipelineCompression {
     pub rank: u32,
 }
 
-/// What one data-parallel replica does in an inner step.
+/// The batch of one data-parallel replica in an inner step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BatchSpec {
@@ -235,7 +235,7 @@ pub struct RankSpec {
 pub struct CardSpec {
     /// Product name of the card, as GPU feature discovery writes it.
     pub product: String,
-    /// Where it computes.
+    /// The device that it computes on.
     pub device: DeviceSpec,
     /// Bytes of the card.
     pub memory_bytes: u64,
@@ -243,7 +243,8 @@ pub struct CardSpec {
     pub planned_bytes: u64,
 }
 
-/// What forward and backward compute in; master weights, gradients and moments are f32 in any case.
+/// The precision of forward and backward; master weights, gradients and moments are f32 in any
+/// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -263,7 +264,7 @@ impl Precision {
     }
 }
 
-/// Where a rank computes.
+/// The device that a rank computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum DeviceSpec {
@@ -271,7 +272,7 @@ pub enum DeviceSpec {
     Cuda {
         /// Index within the process's visible devices.
         index: u32,
-        /// What it computes in.
+        /// The precision that it computes in.
         precision: Precision,
     },
     /// This machine's CPU, which computes in f32.
@@ -285,7 +286,7 @@ pub enum DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// What the device computes in.
+    /// The precision that the device computes in.
     pub fn precision(&self) -> Precision {
         match self {
             DeviceSpec::Cuda { precision, .. } => *precision,

@@ -1,4 +1,4 @@
-//! Whether a run moves to a better plan: not for every gain, because moving costs tokens.
+//! The decision on moving a run to a better plan: not for every gain, because moving costs tokens.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::cluster::Curve;
 /// Bytes that move with each parameter: θ, both of AdamW's moments and the error feedback, in f32.
 pub const STATE_BYTES: u64 = 16;
 
-/// When moving is worth it.
+/// The rules by which moving is worth it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MoveRules {
     /// Seconds, from now, in which moving has to pay.
@@ -22,7 +22,7 @@ pub struct MoveRules {
 /// Tokens a second of the running plan, exchanges included, and of the one in its place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speeds {
-    /// What runs.
+    /// The speed of the plan that runs.
     pub now: f64,
     /// The candidate.
     pub then: f64,
@@ -44,7 +44,7 @@ pub enum Weighed {
 }
 
 impl Weighed {
-    /// Whether the candidate takes the running plan's place.
+    /// Says whether the candidate takes the running plan's place.
     #[must_use]
     pub fn moves(&self) -> bool {
         matches!(self, Self::Pays(..))
@@ -80,7 +80,7 @@ impl fmt::Display for Weighed {
 }
 
 impl MoveRules {
-    /// What is gained until the horizon, and what is lost, for people.
+    /// The tokens gained until the horizon and those lost, for people.
     fn account(&self, Speeds { now, then }: &Speeds) -> String {
         let gained = (then - now) * (self.horizon_seconds - self.move_seconds).max(0.0);
         let (horizon, lost) = (self.horizon_seconds, now * self.move_seconds);
@@ -96,7 +96,7 @@ pub fn move_seconds(parameters: u64, link: &Curve, restart_seconds: f64) -> f64 
     }
 }
 
-/// Whether to move from the running plan to the candidate, and why.
+/// Decides whether to move from the running plan to the candidate, and says why.
 ///
 /// A plan is left only for one that is better by `min_gain`, and whose gain until the horizon is
 /// above what is lost while moving. With the same figures it so never moves back. Figures that are

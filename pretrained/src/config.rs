@@ -21,7 +21,7 @@ pub enum ConfigProblem {
         key: String,
         /// Its value.
         found: String,
-        /// What it has to be.
+        /// The value that it has to have.
         wanted: &'static str,
     },
     /// The model computes something else.
@@ -31,7 +31,7 @@ pub enum ConfigProblem {
         key: String,
         /// Its value.
         found: String,
-        /// What it could be.
+        /// The values that it could have.
         wanted: &'static str,
     },
 }
@@ -72,7 +72,7 @@ fn default_range() -> f64 {
     0.02
 }
 
-/// What Hugging Face takes where nothing is said,
+/// The values that Hugging Face takes where nothing is said,
 const ROPE_THETA: f64 = 10_000.0;
 /// and what Mistral's class does.
 const MISTRAL_KEY_VALUE_HEADS: u32 = 8;
@@ -80,7 +80,7 @@ const MISTRAL_WINDOW: u32 = 4096;
 
 /// The model that a `config.json` describes; it may still make no sense.
 ///
-/// What counts where keys contradict each other is what counts in transformers 5.
+/// Where keys contradict each other, those count that count in transformers 5.
 ///
 /// # Errors
 /// It is no such model, or one that is computed otherwise.
@@ -192,7 +192,7 @@ fn is_one(value: &Value) -> bool {
     value.is_null() || value.as_f64() == Some(1.0)
 }
 
-/// A window that covers every sequence is none.
+/// A window that covers every sequence is no window.
 fn check_window(keys: &Map<String, Value>, is_mistral: bool) -> Result<(), ConfigProblem> {
     let positions = keys.get("max_position_embeddings").and_then(Value::as_u64);
     let covers = |window: u64| positions.is_some_and(|positions| window >= positions);
@@ -339,7 +339,7 @@ mod tests {
             ("rope_parameters", "[1]"),
             ("rope_scaling", "\"linear\""),
         ] {
-            // Of a key that is there twice the last counts.
+            // The last of several equal keys counts.
             let text = CONFIG.replacen("[1, 2]", &format!("1, \"{key}\": {value}"), 1);
             let said = config(&text).unwrap_err().to_string();
             assert!(said.contains(&format!("config.json has {key} {value}, where ")), "{said}");

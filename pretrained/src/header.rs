@@ -1,4 +1,4 @@
-//! What a safetensors file says of itself: eight bytes of length, then JSON, then the values.
+//! The header of a safetensors file: eight bytes of length, then JSON, then the values.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! A model's folder in Hugging Face's form: [`config`] says which network it is, and [`Folder`]
 //! reads the parameters where they lie: a rank takes the rows that it needs and no more.
 //!
-//! Which tensor counts is what transformers 5 would load; where that would be something else than
-//! `config.json` says, the folder is refused.
+//! The tensors that count are those that transformers 5 would load; where that would be something
+//! else than `config.json` says, the folder is refused.
 
 mod config;
 mod header;
@@ -28,7 +28,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
-/// What stands before the names of all tensors but the head's.
+/// The prefix of the names of all tensors but the head's.
 const PREFIX: &str = "model.";
 /// Values that are compared at a time.
 const COMPARED: u64 = 1 << 18;
@@ -39,7 +39,7 @@ pub enum ImportError {
     /// The file system refused.
     #[error("failed to {operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// On what.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum ImportError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A tensor that the model has is not there.
@@ -80,7 +80,7 @@ pub enum ImportError {
         name: String,
         /// In the file.
         found: Vec<u64>,
-        /// Of the model.
+        /// Its shape in the model.
         expected: Vec<u64>,
     },
     /// A tensor is stored in a way that is not read.
@@ -139,7 +139,7 @@ pub enum ImportError {
 }
 
 impl ImportError {
-    /// Whether trying the same again is in vain.
+    /// Says whether trying the same again is in vain.
     pub fn is_final(&self) -> bool {
         match self {
             ImportError::Io { .. } => false,
@@ -168,7 +168,7 @@ pub struct Folder {
     places: Vec<Place>,
 }
 
-/// Where one of the model's tensors lies.
+/// The place of one of the model's tensors.
 #[derive(Debug)]
 struct Place {
     name: String,
@@ -186,7 +186,7 @@ struct Opened {
     path: PathBuf,
     file: File,
     entries: BTreeMap<String, Entry>,
-    /// What the index says to be elsewhere.
+    /// Tensors that the index says to be elsewhere.
     copies: BTreeMap<String, Entry>,
 }
 
@@ -226,7 +226,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Whether two tensors of one shape have the same values.
+    /// Compares the values of two tensors of one shape.
     fn is_same(&self, a: &Place, b: &Place) -> Result<bool, ImportError> {
         let step = (COMPARED / a.columns.max(1)).max(1);
         let (mut one, mut other) = (Vec::new(), Vec::new());
@@ -323,8 +323,8 @@ fn files(folder: &Path) -> Result<Vec<Source>, ImportError> {
     }
 }
 
-/// A file with those of its tensors that count: another's copy of what the index says to be
-/// elsewhere does not.
+/// A file with those of its tensors that count: a copy of a tensor that the index places in another
+/// file does not.
 fn open(Source { path, tensors }: Source) -> Result<Opened, ImportError> {
     let file = File::open(&path).map_err(ImportError::io("open", &path))?;
     let mut entries = header::read(&file, &path)?;
@@ -356,8 +356,8 @@ fn complete_names(opened: &mut [Opened]) {
     }
 }
 
-/// Takes the head of a model whose head is its embedding out of what was found. It is the
-/// embedding where that is not stored; otherwise it has to be the same, wherever it is.
+/// Takes the head of a model whose head is its embedding out of the tensors that were found. It is
+/// the embedding where that is not stored; otherwise it has to be the same, wherever it is.
 fn take_head(opened: &mut [Opened], model: &Llama) -> Result<Option<Place>, ImportError> {
     let Some(embedding) = model.tensors().into_iter().next() else { return Ok(None) };
     let stored = opened.iter().any(|opened| opened.entries.contains_key(EMBEDDING));
@@ -386,7 +386,7 @@ fn check_known(opened: &[Opened], tensors: &[TensorSpec]) -> Result<(), ImportEr
     Ok(())
 }
 
-/// Where a tensor lies, if it does anywhere.
+/// The place of a tensor, if it is there.
 fn place(opened: &[Opened], tensor: &TensorSpec) -> Result<Option<Place>, ImportError> {
     let found = opened.iter().enumerate().find_map(|(file, opened)| {
         opened.entries.get(&tensor.name).map(|entry| (file, opened, entry))

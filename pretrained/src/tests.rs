@@ -128,7 +128,7 @@ fn buffers_that_older_versions_stored_are_passed_over() {
     assert_eq!(read(&found, &model).unwrap(), theta(&model));
 }
 
-/// What transformers 5 does: it ties to whichever is stored, and where both are, only if they are
+/// As transformers 5 does it: it ties to whichever is stored, and where both are, only if they are
 /// the same.
 #[test]
 fn a_head_that_is_the_embedding_may_be_stored_in_its_place_or_beside_it_but_not_differ() {

@@ -1,4 +1,4 @@
-//! What is wrong with a message, and in which field.
+//! The error of a message: what is wrong, and in which field.
 
 /// A message that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,11 +6,11 @@
 pub struct ProtoError {
     /// The field, with the path to it: `contribution.digest`.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: Problem,
 }
 
-/// What is wrong with a field.
+/// A problem of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It has to be there.

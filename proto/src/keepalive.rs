@@ -16,7 +16,7 @@ const TCP_PROBES: u32 = 3;
 /// TCP counts in seconds.
 const TCP_WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// When a silent peer is asked for a sign of life, and how long it may take.
+/// The times after which a silent peer is asked for a sign of life, and counts as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// A peer that is silent for so long is asked,

@@ -1,7 +1,7 @@
 //! The wire: generated messages and services, and the one place where they are checked.
 //!
-//! What came through `TryFrom` is not checked again: digests have 32 bytes, names and lists are
-//! bounded, numbers that must be finite are finite, and enums have values that are known.
+//! Values that came through `TryFrom` are not checked again: digests have 32 bytes, names and lists
+//! are bounded, numbers that must be finite are finite, and enums have values that are known.
 
 mod bounds;
 mod error;

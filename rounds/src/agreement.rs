@@ -15,14 +15,14 @@ pub(crate) struct Voter {
     pub(crate) weight: u64,
 }
 
-/// What the votes come to.
+/// The outcome of the votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Nobody has voted, or the votes that are missing may still turn it.
     Open,
     /// More than half of all weight says the same.
     Majority(Digest),
-    /// The heaviest of what was said by those that are there, or in time.
+    /// The heaviest of the hashes that those present, or in time, voted for.
     Heaviest(Digest),
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn outcome(
 }
 
 impl State {
-    /// Who may say what θ after the round that is committed with `set` is.
+    /// The members that may say what θ after the round that is committed with `set` is.
     pub(crate) fn voters_after(&self, set: &[Contribution]) -> Vec<Voter> {
         let weight = |island: &str| {
             let own = set.iter().find(|contribution| contribution.island == island);

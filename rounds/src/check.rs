@@ -1,7 +1,7 @@
-//! What holds of every state of a run, checked before each one is saved: a defect shows where it is
+//! Invariants of every state of a run, checked before each one is saved: a defect shows where it is
 //! made, and never reaches the disk.
 
-use crate::state::{COMMITS_KEPT, STARTS_KEPT, State};
+use crate::state::{COMMITS_KEPT_MAX, STARTS_KEPT_MAX, State};
 use crate::text::RETURNED_MAX;
 use crate::types::{MemberState, Phase};
 
@@ -95,8 +95,8 @@ impl State {
             ("offers", saved.offers.len(), saved.epochs.len()),
             ("reports", saved.reports.len(), saved.epochs.len()),
             ("votes", saved.votes.len(), saved.voters.len()),
-            ("commits", saved.commits.len(), COMMITS_KEPT),
-            ("starts", saved.starts.len(), usize::try_from(STARTS_KEPT).unwrap_or(usize::MAX)),
+            ("commits", saved.commits.len(), COMMITS_KEPT_MAX),
+            ("starts", saved.starts.len(), usize::try_from(STARTS_KEPT_MAX).unwrap_or(usize::MAX)),
             ("ranges of text", saved.text.returned.len(), RETURNED_MAX),
         ];
         for (what, count, max) in bounds {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Longest accepted time of any rule: 30 days.
-const LONGEST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+const TIME_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Members tell how far they are with a closed set once a second; a few of these may be late.
 const STALL_MIN_MS: u64 = 4_000;
 /// Most members that any run may have, and a view carries.
@@ -36,8 +36,8 @@ pub struct RunConfig {
     /// A member that is not heard of for so long is no member any more, milliseconds.
     #[serde(default = "default_lease_ms")]
     pub lease_ms: u64,
-    /// Where all holders of a round are away, the run waits so long for them before it goes back to
-    /// a round that is still held, milliseconds.
+    /// Time that the run waits for the holders of a round, where all of them are away, before it
+    /// goes back to a round that is still held, milliseconds.
     #[serde(default = "default_go_back_after_ms")]
     pub go_back_after_ms: u64,
     /// A person's word that the run may go back behind checkpoints that are known, and begin
@@ -70,11 +70,11 @@ fn default_max_members() -> u32 {
 }
 
 /// Least time in which the members may fetch each other's contributions.
-const FETCH_DEADLINE: Duration = Duration::from_secs(120);
+const FETCH_DEADLINE_MIN: Duration = Duration::from_secs(120);
 /// Times the planned exchange that they have where that is more: uplinks are shared with others.
 const FETCH_PATIENCE: f64 = 3.0;
 
-/// What a plan says of a run's rounds.
+/// The figures of a plan that a run's rounds depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
     /// Name of the run.
@@ -96,7 +96,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The rules of a run of which its islands are all members that are known of.
+    /// The rules of a run whose known members are its planned islands.
     pub fn rules(self) -> RunConfig {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let quorum = u32::from(self.quorum_percent);
@@ -112,7 +112,9 @@ impl Planned {
             quorum_percent: self.quorum_percent,
             grace_ms: milliseconds(self.grace),
             deadline_ms: milliseconds(self.deadline),
-            fetch_deadline_ms: milliseconds(exchange.unwrap_or(FETCH_DEADLINE).max(FETCH_DEADLINE)),
+            fetch_deadline_ms: milliseconds(
+                exchange.unwrap_or(FETCH_DEADLINE_MIN).max(FETCH_DEADLINE_MIN),
+            ),
             lease_ms: default_lease_ms(),
             go_back_after_ms: default_go_back_after_ms(),
             go_back: self.go_back,
@@ -128,7 +130,7 @@ impl Planned {
 pub struct ConfigError {
     /// The field as it is written.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: String,
 }
 
@@ -173,7 +175,7 @@ impl RunConfig {
         if self.tokens == 0 {
             return no("tokens", "has to be at least 1");
         }
-        if self.grace_ms > LONGEST_MS {
+        if self.grace_ms > TIME_MS_MAX {
             return no("graceMs", "has to be at most 30 days");
         }
         let times = [
@@ -183,7 +185,7 @@ impl RunConfig {
             ("goBackAfterMs", self.go_back_after_ms),
         ];
         for (field, value) in times {
-            if value == 0 || value > LONGEST_MS {
+            if value == 0 || value > TIME_MS_MAX {
                 return no(field, "has to be at least 1 ms and at most 30 days");
             }
         }

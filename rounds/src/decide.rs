@@ -1,11 +1,11 @@
-//! What a member does next: a pure function of the run's view and its own standing.
+//! The next act of a member: a pure function of the run's view and its own standing.
 //!
 //! The view is a level, not an edge: a member that slept through several of them decides from the
 //! newest alone, and deciding twice from the same one gives the same directive.
 
 use crate::types::{Commit, Contribution, Digest, MemberState, MemberView, Phase, RunView};
 
-/// Where an island stands by its own account.
+/// The standing of an island by its own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Name of the island.
@@ -38,8 +38,8 @@ impl Standing {
         }
     }
 
-    /// Takes note of what a view says of the island, before it decides: a snapshot is not needed
-    /// any more where the run has come back to just what the island holds.
+    /// Takes note of the island's state in a view, before it decides: a snapshot is not needed any
+    /// more where the run has come back to just what the island holds.
     pub fn heed(&mut self, view: &RunView) {
         let known = view.member(&self.island, self.epoch);
         let confirmed = |m: &MemberView| {
@@ -49,7 +49,7 @@ impl Standing {
     }
 }
 
-/// What to do next.
+/// The next act of a member.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Directive {
     /// Make the round's inner steps, then offer.
@@ -140,7 +140,7 @@ fn tell_of_round(view: &RunView, member: &MemberView, me: &Standing) -> Directiv
     Directive::Join
 }
 
-/// Whether another island can bring the round to its end; without an offer it has none.
+/// Says whether another island can bring the round to its end; without an offer it has none.
 fn may_be_offered(view: &RunView, me: &Standing) -> bool {
     view.members.iter().any(|m| m.island != me.island && m.state == MemberState::Active)
 }
@@ -165,13 +165,13 @@ fn catch_up(view: &RunView, me: &Standing) -> Directive {
     }
 }
 
-/// Whether further inner steps of `round` are in vain: the round closed, or the run moved on.
+/// Says whether further inner steps of `round` are in vain: the round closed, or the run moved on.
 pub fn is_closed(view: &RunView, round: u64) -> bool {
     view.round != round || view.phase != Phase::Training
 }
 
-/// Whether `island` is the first by name of those that hold θ: one of all does what is to be done
-/// once, and another one when that is lost.
+/// Says whether `island` is the first by name of those that hold θ: one of all does what is to be
+/// done once, and another one when that is lost.
 pub fn leads_run(view: &RunView, island: &str) -> bool {
     let holders = view.members.iter().filter(|member| member.state != MemberState::Syncing);
     holders.map(|member| member.island.as_str()).min() == Some(island)

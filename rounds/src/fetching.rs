@@ -40,7 +40,7 @@ impl State {
         let before = (report.have.len(), report.rejected.len());
         report.have.extend(have);
         report.rejected.extend(rejected);
-        // What came after all is held.
+        // Contributions that came after all are held.
         report.rejected.retain(|island, _| !report.have.contains(island));
         news |= before != (report.have.len(), report.rejected.len());
         if news {
@@ -119,8 +119,8 @@ impl State {
         }
     }
 
-    /// Whether every contribution is held by so many members that the others need not be waited
-    /// for: a quorum, and not by its owner alone.
+    /// Says whether every contribution is held by so many members that the others need not be
+    /// waited for: a quorum, and not by its owner alone.
     fn is_complete(&self) -> bool {
         let live = self.holders().count();
         let enough = self.config.quorum(live).max(2).min(live);
@@ -136,9 +136,9 @@ impl State {
         self.saved.reports.get(island).filter(|report| report.epoch == member.epoch)
     }
 
-    /// Whether a contribution went with its owner before anybody had it whole: after the grace, in
-    /// which members that were cut off come back, all who are there have said so. To wait for the
-    /// deadline would be in vain.
+    /// Says whether a contribution went with its owner before anybody had it whole: after the
+    /// grace, in which members that were cut off come back, all who are there have said so. To wait
+    /// for the deadline would be in vain.
     fn is_gone(&self, owner: &str) -> bool {
         if self.timers.now < self.timers.phase.plus(self.config.grace_ms) {
             return false;
@@ -150,14 +150,14 @@ impl State {
         !self.is_member(owner, offer.epoch) && self.holders().all(lacks)
     }
 
-    /// Whether a member holds the contribution of `owner`: its own, or as it reported.
+    /// Says whether a member holds the contribution of `owner`: its own, or as it reported.
     pub(crate) fn has(&self, (island, member): (&String, &Member), owner: &str) -> bool {
         let own = island == owner && self.offer_of(owner, member.epoch).is_some();
         own || self.report(island, member).is_some_and(|report| report.have.contains(owner))
     }
 
-    /// Whether those that lack a contribution can still get it after the commit: a quorum holds it,
-    /// or its owner and one more.
+    /// Says whether those that lack a contribution can still get it after the commit: a quorum
+    /// holds it, or its owner and one more.
     pub(crate) fn is_obtainable(&self, contribution: &Contribution) -> bool {
         let owner = contribution.island.as_str();
         let live = self.holders().count();

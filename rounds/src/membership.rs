@@ -1,8 +1,8 @@
-//! Who takes part: joining, leases, leaving, and agreement on θ.
+//! Membership: joining, leases, leaving, and agreement on θ.
 
 use crate::refusal::Refusal;
 use crate::request::{Applied, Identity, Join, Kept, Leave, Ready};
-use crate::state::{LayoutId, Member, NAMES_PER_MEMBER, Start, State};
+use crate::state::{LayoutId, MEMBER_NAMES_MAX, Member, Start, State};
 use crate::step::Verdict;
 use crate::types::{Digest, MemberState, Phase, RankAddress};
 
@@ -39,7 +39,7 @@ impl State {
         self.saved.layout = Some(layout);
         self.saved.epochs.insert(island.clone(), join.who.epoch);
         let (round, theta) = (join.round, join.theta_hash);
-        // What it kept before it has no more, or it would say so.
+        // It has lost the later checkpoints that it kept before, or it would join with one of them.
         self.saved.kept.retain(|keeper, kept| keeper != island || *kept <= round);
         let member = Member {
             epoch: join.who.epoch,
@@ -62,8 +62,8 @@ impl State {
         Ok(Verdict::yes(self.take_in(island, round, theta, self.standing())))
     }
 
-    /// Whether a member has come further than `round`, in which a call of the same epoch says it
-    /// is. One that goes back does so because the run did.
+    /// Says whether a member has come further than `round`, in which a call of the same epoch says
+    /// it is. One that goes back does so because the run did.
     fn is_overtaken(&self, member: &Member, round: u64) -> bool {
         round < member.round && member.round <= self.saved.round && self.may_be_true(member)
     }
@@ -152,7 +152,7 @@ impl State {
         Ok(())
     }
 
-    /// What a member that holds θ of the round in progress is.
+    /// The state of a member that holds θ of the round in progress.
     pub(crate) fn standing(&self) -> MemberState {
         if self.saved.phase == Phase::Training { MemberState::Active } else { MemberState::Ready }
     }
@@ -276,7 +276,7 @@ impl State {
         let is_member = self.saved.members.contains_key(island);
         let is_known = self.saved.epochs.contains_key(island);
         let members_full = !is_member && self.saved.members.len() >= room;
-        let names_full = !is_known && self.saved.epochs.len() >= room * NAMES_PER_MEMBER;
+        let names_full = !is_known && self.saved.epochs.len() >= room * MEMBER_NAMES_MAX;
         if members_full || names_full { Err(Refusal::Full { max }) } else { Ok(()) }
     }
 }

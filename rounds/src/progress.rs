@@ -6,7 +6,7 @@ use crate::fetching::Enough;
 use crate::record::{Deed, Entry};
 use crate::refusal::Refusal;
 use crate::request::Offer;
-use crate::state::{COMMITS_KEPT, Member, Millis, STARTS_KEPT, Start, State, Timers};
+use crate::state::{COMMITS_KEPT_MAX, Member, Millis, STARTS_KEPT_MAX, Start, State, Timers};
 use crate::step::Verdict;
 use crate::text::rest;
 use crate::types::{Commit, Contribution, MemberState, Phase, SampleRange};
@@ -76,7 +76,7 @@ impl State {
         self.allot_samples();
     }
 
-    /// When the phase may move on without an event.
+    /// The times at which the phase may move on without an event.
     pub(crate) fn phase_wakeups(&self) -> impl Iterator<Item = Millis> {
         let (config, timers) = (&self.config, &self.timers);
         let grace = |since: Option<Millis>| since.map(|since| since.plus(config.grace_ms));
@@ -287,7 +287,7 @@ impl State {
         self.return_samples(&set);
         let samples = self.saved.text.next;
         self.saved.commits.push(Commit { round, set, record_hash, tokens, samples });
-        let surplus = self.saved.commits.len().saturating_sub(COMMITS_KEPT);
+        let surplus = self.saved.commits.len().saturating_sub(COMMITS_KEPT_MAX);
         self.saved.commits.drain(..surplus);
         self.begin_round(tokens);
         let target = self.config.tokens;
@@ -308,7 +308,7 @@ impl State {
         let samples = self.saved.text.next;
         self.saved.starts.insert(round, Start { theta: None, tokens, samples });
         // Round 0 stays: whoever has the seed can begin there.
-        self.saved.starts.retain(|start, _| *start == 0 || start + STARTS_KEPT > round);
+        self.saved.starts.retain(|start, _| *start == 0 || start + STARTS_KEPT_MAX > round);
     }
 
     /// Members that could follow the committed round take part in the next, unless they leave;
@@ -355,9 +355,9 @@ impl State {
         }
     }
 
-    /// What nobody trained on in the round that ends is handed out again: the rest of those that
-    /// made fewer steps, and all of those that went away without a contribution. Whoever is there
-    /// has its work in its residual, even if it did not count.
+    /// Hands out again what nobody trained on in the round that ends: the rest of those that made
+    /// fewer steps, and all of those that went away without a contribution. Whoever is there has
+    /// its work in its residual, even if it did not count.
     fn return_samples(&mut self, set: &[Contribution]) {
         for (island, ranges) in std::mem::take(&mut self.saved.allotted) {
             let counted = set.iter().find(|contribution| contribution.island == island);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{Contribution, Digest};
 
-/// What an entry of the record says.
+/// The content of an entry of the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum Deed {
@@ -13,7 +13,7 @@ pub enum Deed {
     Commit {
         /// The round.
         round: u64,
-        /// What was aggregated, in this order.
+        /// The set that was aggregated, in this order.
         set: Vec<Contribution>,
     },
     /// θ of a round was lost with all its holders; the run went back.
@@ -46,7 +46,7 @@ pub enum Deed {
 pub struct Entry {
     /// Position in the record, from 0.
     pub index: u64,
-    /// What happened.
+    /// The deed.
     pub deed: Deed,
     /// blake3 over the previous entry's hash and this one's content.
     pub hash: Digest,

@@ -52,7 +52,7 @@ pub enum Refusal {
     /// The ranks do not hold every piece exactly once.
     #[error("failed to join: the ranks do not hold every piece once: {problem}")]
     Pieces {
-        /// Where it goes wrong.
+        /// The place at which it goes wrong.
         problem: String,
     },
     /// θ of a round is not the one that the run recorded.
@@ -70,7 +70,7 @@ pub enum Refusal {
          round {current}; the island has to join again"
     )]
     NotReached {
-        /// Who spoke of it.
+        /// The island that spoke of it.
         island: String,
         /// The round that was named.
         round: u64,

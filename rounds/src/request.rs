@@ -1,10 +1,10 @@
-//! What a member asks of the run: one struct for each call, checked where it came from the wire.
+//! Requests of members to the run: one struct for each call, checked where it came from the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Contribution, Digest, RankAddress, Rejection};
 
-/// Who speaks.
+/// The caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the run.
@@ -18,7 +18,7 @@ pub struct Identity {
 /// A rank names its address to the other ranks of its island. Not an event of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meet {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// The rank, below `world_size`.
     pub rank: u32,
@@ -26,14 +26,14 @@ pub struct Meet {
     pub world_size: u32,
     /// `host:port` where the rank serves.
     pub address: String,
-    /// What all ranks of an island must agree on.
+    /// Hash of the plan that all ranks of an island must agree on.
     pub plan_hash: Digest,
 }
 
 /// An island asks to become a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// Its ranks, by rank; together they hold every piece once.
     pub ranks: Vec<RankAddress>,
@@ -53,14 +53,14 @@ pub struct Join {
     pub tokens: u64,
     /// and samples that were handed out by then.
     pub samples: u64,
-    /// What people should know of how it came to hold `round`; empty where there is nothing.
+    /// A complaint about how it came to hold `round`, for people; empty where there is nothing.
     pub complaint: String,
 }
 
 /// An island holds θ of a round after a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// The round whose θ it holds,
     pub round: u64,
@@ -71,11 +71,11 @@ pub struct Ready {
 /// An island commits to its contribution of a round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
-    /// Who speaks; island and epoch are the contribution's.
+    /// The caller; island and epoch are the contribution's.
     pub who: Identity,
     /// The round.
     pub round: u64,
-    /// What it commits to.
+    /// The contribution that it commits to.
     pub contribution: Contribution,
     /// It leaves once the round is committed.
     pub leaving: bool,
@@ -84,7 +84,7 @@ pub struct Offer {
 /// An island tells how far it is with a closed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// The round.
     pub round: u64,
@@ -99,7 +99,7 @@ pub struct Fetched {
 /// An island applied a committed round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// The committed round.
     pub round: u64,
@@ -110,7 +110,7 @@ pub struct Applied {
 /// An island has written a whole checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// The round at whose start θ is in it.
     pub round: u64,
@@ -119,7 +119,7 @@ pub struct Kept {
 /// An island leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {
-    /// Who speaks.
+    /// The caller.
     pub who: Identity,
     /// Why, for people; may be empty.
     pub reason: String,

@@ -14,11 +14,11 @@ use crate::types::{
 };
 
 /// Commits that a view carries.
-pub(crate) const COMMITS_KEPT: usize = 8;
+pub(crate) const COMMITS_KEPT_MAX: usize = 8;
 /// Rounds whose start (hash of θ, tokens) is kept, so that the run can go back to it.
-pub(crate) const STARTS_KEPT: u64 = 1024;
+pub(crate) const STARTS_KEPT_MAX: u64 = 1024;
 /// Island names, for each possible member, whose newest epoch is remembered.
-pub(crate) const NAMES_PER_MEMBER: usize = 8;
+pub(crate) const MEMBER_NAMES_MAX: usize = 8;
 
 /// Milliseconds on a clock that never goes back; its zero means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ pub struct Saved {
     pub(crate) offers: BTreeMap<String, Contribution>,
     /// Islands of the closed set, while fetching.
     pub(crate) closed: BTreeSet<String>,
-    /// Who holds which contributions of the round in progress.
+    /// Contributions of the round in progress that each member holds.
     pub(crate) reports: BTreeMap<String, Report>,
     /// A quorum has offered in the round in progress.
     #[serde(default)]
@@ -74,13 +74,15 @@ pub struct Saved {
     /// Those that held θ of the round before, when it was committed.
     #[serde(default)]
     pub(crate) voters: Vec<Voter>,
-    /// What they came to: hashes of θ at the start of the round in progress, while none is agreed.
+    /// The votes that they came to: hashes of θ at the start of the round in progress, while none
+    /// is agreed.
     pub(crate) votes: Vec<Vote>,
     pub(crate) starts: BTreeMap<u64, Start>,
     /// How far the run's order of text was handed out.
     #[serde(default)]
     pub(crate) text: Text,
-    /// What of it belongs to whom in the round in progress, by island; outlives a lost lease.
+    /// The samples of it that belong to each island in the round in progress; they outlive a lost
+    /// lease.
     #[serde(default)]
     pub(crate) allotted: BTreeMap<String, Vec<SampleRange>>,
     /// Contributions of an island that others refused for what was in them.
@@ -99,7 +101,7 @@ pub struct Saved {
     pub(crate) record_hash: Digest,
 }
 
-/// What all members have to agree on.
+/// The identity of the layout that all members have to agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct LayoutId {
@@ -134,10 +136,10 @@ pub(crate) struct Member {
     /// Rounds in a row that closed without its offer.
     #[serde(default)]
     pub(crate) missed: u32,
-    /// What it holds it came to by commits on record, from a θ on record.
+    /// True where it came to what it holds by commits on record, from a θ on record.
     #[serde(default)]
     pub(crate) descends: bool,
-    /// What people should know of how it came to hold θ, as it said when it joined.
+    /// A complaint about how it came to hold θ, as it said when it joined, for people.
     #[serde(default)]
     pub(crate) complaint: String,
 }
@@ -166,7 +168,7 @@ pub(crate) struct Vote {
     pub(crate) theta: Digest,
 }
 
-/// Where a round began.
+/// The start of a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Start {
@@ -179,11 +181,11 @@ pub(crate) struct Start {
     pub(crate) samples: u64,
 }
 
-/// What starts anew when the coordinator does.
+/// Times that start anew when the coordinator does.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
     pub(crate) now: Millis,
-    /// When the phase began.
+    /// The time at which the phase began.
     pub(crate) phase: Millis,
     /// Since when enough members for a beginning are there.
     pub(crate) enough: Option<Millis>,
@@ -191,23 +193,23 @@ pub(crate) struct Timers {
     pub(crate) quorum: Option<Millis>,
     /// Since when somebody has offered.
     pub(crate) offered: Option<Millis>,
-    /// When the first vote on θ came.
+    /// The time of the first vote on θ.
     pub(crate) voted: Option<Millis>,
     /// Since when enough members hold all of the closed set.
     pub(crate) complete: Option<Millis>,
-    /// When a member last got further with the closed set.
+    /// The time at which a member last got further with the closed set.
     pub(crate) progress: Option<Millis>,
     /// Pieces of the closed set that each member has verified.
     pub(crate) pieces: BTreeMap<String, u64>,
     /// Since when nobody holds the round in progress.
     pub(crate) lost: Option<Millis>,
-    /// When the last member joined.
+    /// The time at which the last member joined.
     pub(crate) joined: Millis,
     /// Since when members hold rounds that the coordinator never saw.
     pub(crate) ahead: Option<Millis>,
     /// Islands that have said which round they hold since the coordinator began.
     pub(crate) heard: BTreeSet<String>,
-    /// When each member's lease ends.
+    /// The end of each member's lease.
     pub(crate) leases: BTreeMap<String, Millis>,
 }
 
@@ -323,7 +325,7 @@ impl State {
         std::mem::take(&mut self.entries)
     }
 
-    /// What has to be saved before anybody learns of it.
+    /// The state that has to be saved before anybody learns of it.
     pub fn saved(&self) -> &Saved {
         &self.saved
     }
@@ -338,12 +340,12 @@ impl State {
         self.saved.epochs.get(island).copied()
     }
 
-    /// Whether the island is a member with this epoch.
+    /// Says whether the island is a member with this epoch.
     pub(crate) fn is_member(&self, island: &str, epoch: u64) -> bool {
         self.saved.members.get(island).is_some_and(|member| member.epoch == epoch)
     }
 
-    /// When time alone changes something next; nothing happens before.
+    /// The time at which time alone changes something next; nothing happens before.
     pub fn next_wakeup(&self) -> Option<Millis> {
         let leases = self.timers.leases.values().copied();
         leases.chain(self.phase_wakeups()).filter(|at| *at > self.timers.now).min()
@@ -405,7 +407,7 @@ impl State {
         self.saved.offers.get(island).filter(|offer| offer.epoch == epoch)
     }
 
-    /// Whether a member's θ is the one that the run recorded for its round.
+    /// Says whether a member's θ is the one that the run recorded for its round.
     pub(crate) fn is_verified(&self, member: &Member) -> bool {
         let start = self.saved.starts.get(&member.round);
         start.and_then(|start| start.theta) == Some(member.theta)

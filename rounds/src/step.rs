@@ -37,7 +37,7 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// What follows from an event.
+/// The consequences of an event.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The state after it.

@@ -1,8 +1,8 @@
-//! Which samples of the run's text each member trains on: every position of one endless order is
+//! The samples of the run's text that each member trains on: every position of one endless order is
 //! handed out once, whoever comes and goes, and what was not trained on is handed out again.
 //!
-//! What text stands at a position is the members' affair (`data::Sampler`): the order goes through
-//! the whole text before any of it comes again, so as long as every position is trained on once,
+//! The text at a position is the members' affair (`data::Sampler`): the order goes through the
+//! whole text before any of it comes again, so as long as every position is trained on once,
 //! nothing is seen twice while something is unseen.
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub(crate) const RETURNED_MAX: usize = 1024;
 pub(crate) struct Text {
     /// The first position that nobody was given yet.
     pub(crate) next: u64,
-    /// What was given out before and not trained on, in order, without overlaps.
+    /// Ranges that were given out before and not trained on, in order, without overlaps.
     pub(crate) returned: Vec<SampleRange>,
 }
 
@@ -70,7 +70,7 @@ impl Text {
     }
 }
 
-/// What is left of `ranges` after their first `used` positions.
+/// The rest of `ranges` after their first `used` positions.
 pub(crate) fn rest(ranges: &[SampleRange], mut used: u64) -> Vec<SampleRange> {
     let mut left = Vec::new();
     for range in ranges {

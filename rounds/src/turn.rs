@@ -13,7 +13,7 @@ pub struct Turn {
     step: Step,
 }
 
-/// What may be shown once it is saved.
+/// The results of a turn that may be shown once it is saved.
 #[derive(Debug)]
 pub struct Shown {
     /// The state from which the next turn goes on.
@@ -22,7 +22,7 @@ pub struct Shown {
     pub reply: Result<Verdict, Refusal>,
     /// The new view; absent where nothing changed.
     pub view: Option<RunView>,
-    /// What the record was extended by.
+    /// The entries that the record was extended by.
     pub entries: Vec<Entry>,
 }
 
@@ -37,12 +37,13 @@ impl Turn {
         Ok(Turn { step })
     }
 
-    /// What has to be on the disk before [`Turn::saved`]: the state, and new entries of the record.
+    /// The state and the new entries of the record, which have to be on the disk before
+    /// [`Turn::saved`].
     pub fn to_save(&self) -> Option<(&Saved, &[Entry])> {
         self.step.changed.then(|| (self.step.state.saved(), self.step.entries.as_slice()))
     }
 
-    /// What to answer and show, after it is saved.
+    /// The answer and the view to show, after the turn is saved.
     pub fn saved(self) -> Shown {
         let Step { state, reply, entries, changed } = self.step;
         let view = changed.then(|| state.view());

@@ -100,7 +100,7 @@ impl SampleRange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RejectionCause {
-    /// What was served is not what was offered, or cannot be decoded.
+    /// The bytes served are not what was offered, or cannot be decoded.
     Invalid,
     /// Every source was asked, and none serves it.
     Unserved,
@@ -138,11 +138,11 @@ pub struct MemberView {
     pub samples: Vec<SampleRange>,
     /// Contributions of it that others refused for what was in them.
     pub rejected: u32,
-    /// What people should know of how it came to hold θ; empty where there is nothing.
+    /// A complaint about how it came to hold θ, for people; empty where there is nothing.
     pub complaint: String,
 }
 
-/// What an island offers in a round: the commitment comes before the bytes.
+/// The offer of an island in a round: the commitment comes before the bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Contribution {
@@ -167,7 +167,8 @@ pub struct Contribution {
 pub struct Commit {
     /// The round.
     pub round: u64,
-    /// What every member aggregates, in this order. Empty when nobody's contribution survived.
+    /// The set that every member aggregates, in this order. Empty when nobody's contribution
+    /// survived.
     pub set: Vec<Contribution>,
     /// blake3 over the record before this one and this one's content.
     pub record_hash: Digest,
@@ -185,11 +186,11 @@ pub struct Commit {
 pub struct Checkpoint {
     /// The round at whose start θ is in it.
     pub round: u64,
-    /// Who keeps it.
+    /// The island that keeps it.
     pub island: String,
 }
 
-/// Where the run stands.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Too few members to begin.
@@ -209,7 +210,7 @@ pub enum Phase {
 pub struct RunView {
     /// Grows with every change.
     pub version: u64,
-    /// Where the run stands.
+    /// The phase of the run.
     pub phase: Phase,
     /// The round in progress.
     pub round: u64,

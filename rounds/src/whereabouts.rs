@@ -1,5 +1,5 @@
-//! Which round who holds, near and far: going back where a round is lost with all its holders, and
-//! going forward where the coordinator is the one that lost it.
+//! The whereabouts of rounds, near and far: going back where a round is lost with all its holders,
+//! and going forward where the coordinator is the one that lost it.
 
 use crate::config::Config;
 use crate::progress::names;
@@ -24,7 +24,7 @@ pub struct Adopted {
     pub samples: u64,
 }
 
-/// Whether the run may go back, and why.
+/// The decision on going back, and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GoBack {
     /// Nobody can hold anything newer, or those that may are away for too long.
@@ -47,7 +47,7 @@ pub(crate) struct Waits {
     pub(crate) joined: Millis,
 }
 
-/// Whether the run may go back to round `to`.
+/// Decides whether the run may go back to round `to`.
 pub(crate) fn may_go_back(saved: &Saved, config: &Config, to: u64, waits: Waits) -> GoBack {
     let Waits { since, joined } = waits;
     let newest = |rounds: &std::collections::BTreeMap<String, u64>| {
@@ -105,7 +105,7 @@ impl State {
         let since = self.timers.ahead.unwrap_or(self.timers.now);
         self.timers.ahead = (!said.is_empty()).then_some(since);
         let heard = |island: &String| self.timers.heard.contains(island);
-        // Who is still a member after a lease is there, and would have said that it holds more.
+        // A member that outlives a lease is there, and would have said that it holds more.
         let told = since.plus(self.config.lease_ms) <= self.timers.now;
         let members = self.saved.members.len() >= self.config.islands as usize;
         let all = members && (told || self.saved.members.keys().all(heard));
@@ -166,7 +166,7 @@ impl State {
             );
             return false;
         };
-        // Where another θ was agreed, whoever holds that may be away.
+        // Whoever holds another θ that was agreed may be away.
         let behind = if is_agreed { to } else { to.saturating_sub(1) };
         if behind < from && !self.is_given_up(behind) {
             return false;
@@ -193,7 +193,7 @@ impl State {
         self.enter(phase, reason)
     }
 
-    /// The newest round of which a member holds θ, and whether that may be the θ that was agreed.
+    /// The newest round whose θ a member holds, and whether that may be the θ that was agreed.
     /// Another one counts where nobody has that: of the round in progress; or of any round, if it
     /// came of a θ on record, or a person says so.
     fn newest_held(&self) -> Option<(u64, bool)> {
@@ -210,8 +210,8 @@ impl State {
         held().filter(counts).map(|member| (member.round, false)).max()
     }
 
-    /// Whether a member holds what is on record, or of what the record knows nothing: it may have
-    /// been taken over from a store that ended before.
+    /// Says whether a member's θ is the one on record, or of a round that the record knows nothing
+    /// of: it may have been taken over from a store that ended before.
     pub(crate) fn may_be_true(&self, member: &Member) -> bool {
         let known = self.saved.starts.get(&member.round).and_then(|start| start.theta);
         known.is_none_or(|theta| theta == member.theta)
@@ -234,8 +234,8 @@ impl State {
         self.append(Deed::Adopt { round, theta, tokens, samples, reason });
     }
 
-    /// Whether what is newer than `to` is given up; where it is not, the reason says what is waited
-    /// for.
+    /// Says whether what is newer than `to` is given up; where it is not, the reason says what is
+    /// waited for.
     fn is_given_up(&mut self, to: u64) -> bool {
         let since = *self.timers.lost.get_or_insert(self.timers.now);
         let (from, now) = (self.saved.round, self.timers.now);
@@ -293,8 +293,8 @@ impl State {
         }
     }
 
-    /// When waiting for what may be newer ends: for those that are away, and for those that are
-    /// ahead of the store.
+    /// The times at which waiting for what may be newer ends: for those that are away, and for
+    /// those that are ahead of the store.
     pub(crate) fn gives_up_at(&self) -> impl Iterator<Item = Millis> {
         let Timers { lost, ahead, .. } = self.timers;
         let (wait, stall) = (self.config.go_back_after_ms, self.config.stall_ms());

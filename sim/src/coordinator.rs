@@ -12,9 +12,9 @@ use rounds::turn::Turn;
 use rounds::types::RunView;
 
 /// Calls that wait for their turn; more are lost, as if the connection had broken.
-pub(crate) const CALLS_QUEUED: usize = 256;
+pub(crate) const CALLS_QUEUED_MAX: usize = 256;
 
-/// Who waits for an answer: the island, its process and its call.
+/// The caller that waits for an answer: the island, its process and its call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) island: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Caller {
     pub(crate) call: u64,
 }
 
-/// What is on the coordinator's disk.
+/// The content of the coordinator's disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) saved: Option<Saved>,
@@ -36,7 +36,7 @@ pub(crate) struct Process {
     /// A turn whose state is being written, and who waits for it.
     pub(crate) writing: Option<(Turn, Option<Caller>)>,
     pub(crate) inbox: VecDeque<(Event, Caller)>,
-    /// When its clock began.
+    /// The time at which its clock began.
     started: u64,
 }
 
@@ -56,7 +56,7 @@ impl Process {
         Millis(now - self.started)
     }
 
-    /// When it has to look by itself, on the world's clock.
+    /// The time at which it has to look by itself, on the world's clock.
     pub(crate) fn wakeup(&self) -> Option<u64> {
         self.state.next_wakeup().map(|at| at.0 + self.started)
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: drawn from the seed before the run begins.
+//! The faults of a world, and their times: drawn from the seed before the run begins.
 
 use crate::rng::Rng;
 
@@ -25,7 +25,7 @@ pub(crate) enum Mishap {
     LoseStore { away: u64 },
 }
 
-/// What a seed makes of a run.
+/// The run and its faults that a seed makes.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) islands: usize,

@@ -24,7 +24,7 @@ pub(crate) fn theta_after(theta: Digest, commit: &Commit) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// What is on an island's disk.
+/// A checkpoint on an island's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) round: u64,
@@ -39,7 +39,7 @@ impl Checkpoint {
     }
 }
 
-/// What a process is at while it decides nothing.
+/// The work of a process while it decides nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Busy {
     /// Nothing: it looks at its view.
@@ -54,7 +54,7 @@ pub(crate) enum Busy {
     Ended,
 }
 
-/// What it asks of the coordinator; asked again until it is answered.
+/// A call to the coordinator; asked again until it is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
     Join,
@@ -73,7 +73,7 @@ pub(crate) struct Island {
     /// Counts processes; what was meant for an earlier one is void.
     pub(crate) life: u64,
     pub(crate) alive: bool,
-    /// When it looks at its view next.
+    /// The time at which it looks at its view next.
     pub(crate) looks_at: Option<u64>,
     pub(crate) frozen_until: u64,
     pub(crate) cut_until: u64,
@@ -88,7 +88,7 @@ pub(crate) struct Island {
     pub(crate) store: BTreeMap<(u64, String), Digest>,
     /// Transfers on their way.
     pub(crate) fetching: BTreeSet<(u64, String)>,
-    /// What it last reported of a closed set.
+    /// Its last report of a closed set.
     pub(crate) reported: Option<(u64, BTreeSet<String>)>,
     /// Samples that it trained on for its offer.
     pub(crate) samples: Vec<SampleRange>,

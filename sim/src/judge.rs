@@ -1,4 +1,4 @@
-//! What must hold of a world after every turn, whatever its faults were.
+//! Laws that must hold of a world after every turn, whatever its faults were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,12 +11,12 @@ use rounds::types::{
 
 use crate::island::{Island, first_theta, theta_after};
 
-/// What was broken.
+/// A law that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The state contradicts itself.
     Unsound(String),
-    /// What was shown or answered was not on the disk.
+    /// A thing that was shown or answered was not on the disk.
     Forgotten(String),
     /// A round was committed again, otherwise.
     TwoCommits(u64),
@@ -26,7 +26,7 @@ pub enum Fault {
     WentBack {
         /// The round that it went back to.
         to: u64,
-        /// Who held a newer one.
+        /// The island that held a newer one.
         holder: String,
     },
     /// A committed contribution was never offered, or not by its island.
@@ -46,7 +46,7 @@ pub enum Fault {
     Refused {
         /// The island.
         island: String,
-        /// What it was told.
+        /// The reason that it was told.
         why: String,
     },
     /// An exchange was waited for in which nobody got any further.
@@ -74,18 +74,18 @@ pub(crate) struct Rules {
     pub(crate) go_back_after: u64,
 }
 
-/// What was ever committed, offered and said.
+/// The history of what was committed, offered and said.
 pub(crate) struct Judge {
     rules: Rules,
     commits: BTreeMap<u64, Vec<Contribution>>,
     thetas: BTreeMap<u64, Digest>,
     /// Samples behind each contribution that was ever offered.
     offered: BTreeMap<(u64, String, Digest), Vec<SampleRange>>,
-    /// Who said what θ of a round is, and when the first did.
+    /// The members that said what θ of a round is, and when the first did.
     said: BTreeMap<u64, (u64, BTreeMap<String, Digest>)>,
     /// The same of all coordinators before: what one has saved, the next goes by.
     said_before: BTreeMap<u64, BTreeMap<String, Digest>>,
-    /// Who held θ of a round when it was committed: their word counts for the next.
+    /// The members that held θ of a round when it was committed: their word counts for the next.
     holders: BTreeMap<u64, BTreeSet<String>>,
     pieces: BTreeMap<(String, u64), u64>,
     phase_since: u64,
@@ -200,7 +200,7 @@ impl Judge {
 
     fn check_close(&self, now: u64, before: &RunView, after: &RunView) -> Result<(), Fault> {
         let closes = before.phase == Phase::Training && after.phase == Phase::Fetching;
-        // What is shown was decided a write before.
+        // A view was decided a write before it is shown.
         let overdue = now + WRITE_MS >= self.phase_since + self.rules.deadline;
         if !closes || overdue || after.reason.contains("closed: all") {
             return Ok(());
@@ -232,7 +232,7 @@ impl Judge {
                     return Err(Fault::Forgotten(format!("round {current}")));
                 }
                 self.go_back(now, *round, islands)?;
-                // What those that are there hold counts, even if the commits lead to another.
+                // The θ that the members present hold counts, even if the commits lead to another.
                 self.thetas.extend(theta.map(|theta| (*round, theta)));
                 Ok(())
             }
@@ -241,7 +241,7 @@ impl Judge {
 
     fn commit(&mut self, round: u64, set: &[Contribution]) -> Result<(), Fault> {
         if self.store_lost {
-            // What stood beyond may be lost with the store and all that held it.
+            // Later rounds may be lost with the store and all that held them.
             self.commits.split_off(&round);
             self.thetas.split_off(&(round + 1));
         }
@@ -309,7 +309,7 @@ impl Judge {
         // A flipped bit: it may win where nobody else spoke up in time, and then it is what counts.
         let set = self.commits.get(&round.saturating_sub(1)).cloned().unwrap_or_default();
         let (first, said) = self.said.get(&round).cloned().unwrap_or((now, BTreeMap::new()));
-        // What an earlier coordinator heard may have been saved.
+        // An earlier coordinator may have saved what it heard.
         let before = self.said_before.get(&round).cloned().unwrap_or_default();
         let weight = |counts: &dyn Fn(&String) -> bool| -> u64 {
             set.iter().filter(|c| counts(&c.island)).map(|contribution| contribution.tokens).sum()

@@ -8,8 +8,8 @@
 //! ([`judge`]) looks at what the world has come to; after the last fault the run has to come to
 //! its end.
 //!
-//! What is not in it: sockets, libtorch, and the order in which a rank asks its sources. Tests with
-//! real processes have those.
+//! It lacks sockets, libtorch, and the order in which a rank asks its sources. Tests with real
+//! processes have those.
 
 mod coordinator;
 mod faults;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::judge::Fault;
 use crate::world::{Trace, simulate};
 
-/// What came of many worlds.
+/// The results of many worlds.
 #[derive(Debug)]
 pub struct Report {
     /// Worlds that were run.

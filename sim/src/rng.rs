@@ -17,12 +17,12 @@ impl Rng {
         x ^ (x >> 31)
     }
 
-    /// Of `from..to`; `from` where that is empty.
+    /// A number of `from..to`; `from` where that is empty.
     pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.next() % to.saturating_sub(from).max(1)
     }
 
-    /// Whether something happens that does so in `permille` of 1,000 cases.
+    /// Says whether something happens that does so in `permille` of 1,000 cases.
     pub(crate) fn chance(&mut self, permille: u64) -> bool {
         self.next() % 1000 < permille
     }

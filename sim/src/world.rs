@@ -35,20 +35,20 @@ const PATIENCE_MS: u64 = 180_000;
 /// Happenings of one world, a guard against one that never ends.
 const HAPPENINGS_MAX: u64 = 400_000;
 
-/// What a world came to.
+/// The outcome of a world.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was broken first.
+    /// The law that was broken first.
     pub fault: Option<Fault>,
     /// Rounds that were committed and stand.
     pub rounds: u64,
     /// Milliseconds of the world's clock.
     pub ms: u64,
-    /// What happened, a line each; empty unless asked for.
+    /// The events, a line each; empty unless asked for.
     pub trace: String,
 }
 
-/// Whether to write down what happens.
+/// Says whether to write down what happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
     /// No.

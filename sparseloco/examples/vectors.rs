@@ -116,9 +116,9 @@ fn frame(folder: &Folder, case: &Case) -> String {
     let input = (case.input)(layout.values())[layout.piece(piece).values].to_vec();
     // With θ and the residual zero, a is the anchor.
     let theta = vec![0.0; input.len()];
-    let (mut error, mut frame) = (theta.clone(), Vec::new());
+    let (mut residual, mut frame) = (theta.clone(), Vec::new());
     let pair = PieceInput { anchor: &input, theta: &theta };
-    let stats = compress_piece(at, &id, pair, &mut error, &mut frame).expect("finite values");
+    let stats = compress_piece(at, &id, pair, &mut residual, &mut frame).expect("finite values");
     // Added to −0 a value stays what it is, −0 too; what is not sent is +0.
     let nothing = if stats.values == input.len() { -0.0 } else { 0.0 };
     let mut message = vec![nothing; input.len()];
@@ -135,17 +135,17 @@ fn step(folder: &Folder) -> String {
     let (name, island, k, decay, retention, shapes) = ("step", "a", 64, 0.95, 0.1, "66x64 100");
     let (layout, params) = (layout(shapes), params(k, ValueBits::Two, decay, retention));
     let at = PieceAt { layout: &layout, params: &params, piece: 0 };
-    let [anchor, theta, mut error] =
+    let [anchor, theta, mut residual] =
         [mixed::<21>, mixed::<22>, mixed::<23>].map(|input| input(layout.values()));
     folder.floats(&format!("{name}.anchor"), &anchor);
     folder.floats(&format!("{name}.theta"), &theta);
-    folder.floats(&format!("{name}.residual"), &error);
+    folder.floats(&format!("{name}.residual"), &residual);
     let mut frame = Vec::new();
     let input = PieceInput { anchor: &anchor, theta: &theta };
     let id = id(island, &layout, &params);
-    compress_piece(at, &id, input, &mut error, &mut frame).expect("finite values");
+    compress_piece(at, &id, input, &mut residual, &mut frame).expect("finite values");
     folder.write(&format!("{name}.frame"), &frame);
-    folder.floats(&format!("{name}.left"), &error);
+    folder.floats(&format!("{name}.left"), &residual);
     format!("{name} {island} {k} 2 0 {decay} {retention} {shapes}\n")
 }
 
@@ -172,13 +172,13 @@ fn set(
         .iter()
         .map(|(weight, id, bytes)| Weighted { weight: *weight, id: *id, bytes })
         .collect();
-    let (mut anchor, mut error) = (mixed::<31>(layout.values()), mixed::<32>(layout.values()));
+    let (mut anchor, mut residual) = (mixed::<31>(layout.values()), mixed::<32>(layout.values()));
     folder.floats(&format!("{name}.anchor"), &anchor);
-    folder.floats(&format!("{name}.residual"), &error);
-    let state = PieceState { anchor: &mut anchor, error: &mut error };
+    folder.floats(&format!("{name}.residual"), &residual);
+    let state = PieceState { anchor: &mut anchor, residual: &mut residual };
     apply_piece(at, &OuterParams { rule, alpha }, &set, own, state).expect("good frames");
     folder.floats(&format!("{name}.after"), &anchor);
-    folder.floats(&format!("{name}.left"), &error);
+    folder.floats(&format!("{name}.left"), &residual);
     let own = own.map_or("-".to_string(), |own| own.to_string());
     format!("{name} {name} {alpha} {own} {contributions}\n")
 }
@@ -221,7 +221,7 @@ fn mixed<const SEED: u32>(count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// What no honest island sends beside the others.
+/// Values that no honest island sends beside the others.
 fn absurd(count: usize) -> Vec<f32> {
     mixed::<11>(count).iter().map(|value| value * 1e6).collect()
 }

@@ -7,7 +7,7 @@ use crate::outer::Rule;
 /// islands sent has its full value; one that a single of sixteen sent counts four times what the
 /// paper's rule makes of it, not sixteen times, so that nobody decides alone by sending what no one
 /// else sends.
-pub const LEAST_SHARE: f32 = 0.25;
+pub const SHARE_MIN: f32 = 0.25;
 
 /// Each weight over the sum of all; `None` when that is zero.
 pub(crate) fn shares(weights: &[u64]) -> Option<Vec<f32>> {
@@ -62,7 +62,7 @@ impl ChunkSum {
     pub(crate) fn step(&mut self, alpha: f32, anchor: &mut [f32]) {
         if self.counted {
             for (sum, share) in self.sums.iter_mut().zip(&self.shares) {
-                *sum /= larger(*share, LEAST_SHARE);
+                *sum /= larger(*share, SHARE_MIN);
             }
         }
         for (anchor, update) in anchor.iter_mut().zip(&self.sums) {
@@ -73,12 +73,12 @@ impl ChunkSum {
     /// Takes out of the residual what u, made by [`ChunkSum::step`], brought from others; what was
     /// sent from here at the positions `own` stays as it is.
     #[inline(always)]
-    pub(crate) fn clip(&mut self, own: &[u16], error: &mut [f32]) {
+    pub(crate) fn clip(&mut self, own: &[u16], residual: &mut [f32]) {
         for &position in own {
             self.sums[usize::from(position)] = 0.0;
         }
-        for (error, update) in error.iter_mut().zip(&self.sums) {
-            *error -= smaller(larger(*update, smaller(*error, 0.0)), larger(*error, 0.0));
+        for (residual, update) in residual.iter_mut().zip(&self.sums) {
+            *residual -= smaller(larger(*update, smaller(*residual, 0.0)), larger(*residual, 0.0));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! One piece of a contribution: made from θ and the error feedback, checked, taken back.
+//! One piece of a contribution: made from θ and the residual, checked, taken back.
 //!
-//! With θ₀ the anchor, e the error feedback and θ the island's parameters after its inner steps:
+//! With θ₀ the anchor, e the residual and θ the island's parameters after its inner steps:
 //!
 //! ```text
 //! Δ = (θ₀ − λe) − θ             the island began at θ₀ − λe
@@ -16,7 +16,7 @@ use crate::params::{ChunkCode, CodecParams};
 use crate::pass::{Current, Pass};
 use crate::simd::{InstructionSet, Job, Simd};
 
-/// What a frame belongs to.
+/// The identity of a frame: the run, round, layout and island that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameId {
     /// The first bytes of blake3 of the run's name; a frame carries eight of them.
@@ -31,7 +31,7 @@ pub struct FrameId {
 }
 
 impl FrameId {
-    /// What the frames of `island` belong to, in a round of the run `run` over the layout of hash
+    /// The identity of the frames of `island`, in a round of the run `run` over the layout of hash
     /// `layout`.
     pub fn new(run: &str, island: &str, round: u64, layout: [u8; 32]) -> FrameId {
         let run = first_half(blake3::hash(run.as_bytes()).into());
@@ -53,7 +53,7 @@ fn first_half(digest: [u8; 32]) -> [u8; 16] {
     std::array::from_fn(|index| digest[index])
 }
 
-/// Which piece is worked on.
+/// The piece that is worked on.
 #[derive(Clone, Copy, Debug)]
 pub struct PieceAt<'a> {
     /// The model's layout.
@@ -64,7 +64,7 @@ pub struct PieceAt<'a> {
     pub piece: u32,
 }
 
-/// What a piece is made from.
+/// The parameters that a piece is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct PieceInput<'a> {
     /// θ₀: this piece of the parameters at the start of the round, in canonical order.
@@ -73,7 +73,7 @@ pub struct PieceInput<'a> {
     pub theta: &'a [f32],
 }
 
-/// What a frame holds.
+/// Figures of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceStats {
     /// Values kept.
@@ -152,12 +152,12 @@ pub enum WireError {
     Padding,
 }
 
-/// Appends this round's frame of a piece to `out` and leaves in `error`, which is this piece of the
-/// error feedback in canonical order, what was not sent.
+/// Appends this round's frame of a piece to `out` and leaves in `residual`, which is the piece's
+/// residual in canonical order, what was not sent.
 ///
 /// # Errors
-/// When a value is not finite. `out` is then as it was, but `error` is partly overwritten: the
-/// island has to take both θ and its error feedback from where they were good.
+/// When a value is not finite. `out` is then as it was, but `residual` is partly overwritten: the
+/// island has to take both θ and its residual from where they were good.
 ///
 /// # Panics
 /// When a slice does not have the length of the piece.
@@ -165,24 +165,24 @@ pub fn compress_piece(
     at: PieceAt<'_>,
     id: &FrameId,
     input: PieceInput<'_>,
-    error: &mut [f32],
+    residual: &mut [f32],
     out: &mut Vec<u8>,
 ) -> Result<PieceStats, CompressError> {
-    compress_with(InstructionSet::best(), Compress { at, id, input, error, out })
+    compress_with(InstructionSet::best(), Compress { at, id, input, residual, out })
 }
 
 /// The arguments of [`compress_piece`].
 #[derive(Debug)]
 pub struct Compress<'a> {
-    /// Which piece.
+    /// The piece.
     pub at: PieceAt<'a>,
-    /// What the frame belongs to.
+    /// The identity of the frame.
     pub id: &'a FrameId,
-    /// What it is made from.
+    /// The parameters that it is made from.
     pub input: PieceInput<'a>,
-    /// This piece of the error feedback.
-    pub error: &'a mut [f32],
-    /// Where the frame is appended.
+    /// This piece of the residual.
+    pub residual: &'a mut [f32],
+    /// The buffer that the frame is appended to.
     pub out: &'a mut Vec<u8>,
 }
 
@@ -197,7 +197,7 @@ pub fn compress_with(
     set: InstructionSet,
     compress: Compress<'_>,
 ) -> Result<PieceStats, CompressError> {
-    check_lengths(compress.at, compress.input, compress.error);
+    check_lengths(compress.at, compress.input, compress.residual);
     set.run(compress)
 }
 
@@ -219,21 +219,21 @@ pub fn verify_piece(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) -> Result<Piece
 /// e ← e + m, for a contribution of this island that was not committed.
 ///
 /// # Errors
-/// When `bytes` is not the frame that was expected; `error` is then as it was.
+/// When `bytes` is not the frame that was expected; `residual` is then as it was.
 ///
 /// # Panics
-/// When `error` does not have the length of the piece.
+/// When `residual` does not have the length of the piece.
 pub fn restore_piece(
     at: PieceAt<'_>,
     id: &FrameId,
     bytes: &[u8],
-    error: &mut [f32],
+    residual: &mut [f32],
 ) -> Result<(), WireError> {
     let codes = frame::codes(at);
     let mut reader = Frame::parse(InstructionSet::best(), at, id, &codes, bytes)?.reader();
-    assert_eq!(error.len(), at.layout.piece(at.piece).values.len(), "values of the piece");
+    assert_eq!(residual.len(), at.layout.piece(at.piece).values.len(), "values of the piece");
     let mut values = ChunkValues::new();
-    let mut rest = error;
+    let mut rest = residual;
     for code in &codes {
         let (chunk, after) = rest.split_at_mut(code.len);
         reader.chunk(code, &mut values);
@@ -245,11 +245,11 @@ pub fn restore_piece(
     Ok(())
 }
 
-fn check_lengths(at: PieceAt<'_>, input: PieceInput<'_>, error: &[f32]) {
+fn check_lengths(at: PieceAt<'_>, input: PieceInput<'_>, residual: &[f32]) {
     let values = at.layout.piece(at.piece).values.len();
     assert_eq!(input.theta.len(), values, "values of the piece's θ");
     assert_eq!(input.anchor.len(), values, "values of the piece's anchor");
-    assert_eq!(error.len(), values, "values of the piece's error feedback");
+    assert_eq!(residual.len(), values, "values of the piece's residual");
 }
 
 impl Job for Compress<'_> {
@@ -257,12 +257,12 @@ impl Job for Compress<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
-        let Compress { at, id, input, error, out } = self;
+        let Compress { at, id, input, residual, out } = self;
         let chunks: Vec<Block> = at.layout.piece_blocks(at.piece).collect();
         let pass = Pass::new(at, input);
         let mut writer = FrameWriter::new(at);
         let mut sender = Sender::new();
-        let mut rest = error;
+        let mut rest = residual;
         for (index, chunk) in chunks.iter().enumerate() {
             let (this, after) = rest.split_at_mut(chunk.len());
             let code = ChunkCode::new(at.params, chunk.len());

@@ -19,8 +19,8 @@ pub const VERSION: u8 = 2;
 pub const HEADER_BYTES: usize = 56;
 
 /// Largest magnitude in a frame, 2^96: sums and products of such values stay finite in f32.
-pub const LARGEST: f32 = f32::from_bits(LARGEST_BITS);
-pub(crate) const LARGEST_BITS: u32 = (127 + 96) << 23;
+pub const MAGNITUDE_MAX: f32 = f32::from_bits(MAGNITUDE_MAX_BITS);
+pub(crate) const MAGNITUDE_MAX_BITS: u32 = (127 + 96) << 23;
 
 const CHECKSUM: std::ops::Range<usize> = 12..16;
 

@@ -61,7 +61,7 @@ pub enum LayoutError {
     },
 }
 
-/// What a piece covers.
+/// The chunks and values that a piece covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PieceSpan {
     /// Its chunks.
@@ -70,7 +70,8 @@ pub struct PieceSpan {
     pub values: Range<usize>,
 }
 
-/// Whether a chunk is a block of a matrix or a run of a vector; the counted rule treats them apart.
+/// The kind of a chunk, a block of a matrix or a run of a vector; the counted rule treats them
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkKind {
     /// A block of a matrix.
@@ -224,7 +225,7 @@ impl Layout {
         self.pieces
     }
 
-    /// What piece `index` covers.
+    /// The chunks and values that piece `index` covers.
     ///
     /// # Panics
     /// When there is no such piece.
@@ -331,7 +332,7 @@ impl Layout {
         })
     }
 
-    /// Where row `row` of a block lies in the flat buffer.
+    /// The place of row `row` of a block in the flat buffer.
     fn flat_row(&self, block: &Block, row: usize) -> Range<usize> {
         let tensor = &self.tensors[block.tensor];
         let first = tensor.offset + (block.row + row) * tensor.cols + block.column;

@@ -19,7 +19,7 @@ mod simd;
 mod testing;
 
 pub use codec::{CompressError, FrameId, PieceAt, PieceInput, PieceStats, WireError};
-pub use frame::{HEADER_BYTES, LARGEST, MAGIC, VERSION};
+pub use frame::{HEADER_BYTES, MAGIC, MAGNITUDE_MAX, VERSION};
 pub use layout::{Block, ChunkKind, Layout, LayoutError, PieceSpan, TensorShape};
 pub use outer::{ApplyError, Dense, OuterParams, PieceState, Rule, Weighted};
 pub use params::{CodecParams, ParamsError, ValueBits};

@@ -1,4 +1,4 @@
-//! What is sent of one chunk: select, quantise, encode, and leave the rest.
+//! The message of one chunk: select, quantise, encode, and leave the rest.
 
 use crate::frame::FrameWriter;
 use crate::layout::CHUNK;
@@ -8,7 +8,7 @@ use crate::quantise::{self, LANES, Levels, widen};
 use crate::select::{GROUPS, Maxima, Selection};
 use crate::simd::{ROW, Simd};
 
-/// Where chunks become messages.
+/// The buffers in which chunks become messages.
 pub(crate) struct Sender {
     /// The largest magnitudes of the chunk's groups.
     pub(crate) maxima: Maxima,
@@ -29,29 +29,29 @@ impl Sender {
         }
     }
 
-    /// Writes the message of a chunk whose `error` holds a, and leaves a − m there.
+    /// Writes the message of a chunk whose `residual` holds a, and leaves a − m there.
     #[inline(always)]
     pub(crate) fn send<S: Simd>(
         &mut self,
         simd: S,
         current: &Current<'_>,
-        error: &mut [f32],
+        residual: &mut [f32],
         writer: &mut FrameWriter,
     ) {
-        let (rows, rest) = error.as_chunks();
+        let (rows, rest) = residual.as_chunks();
         if rest.is_empty() {
             self.selection.top(simd, rows, &self.maxima, current);
         } else {
-            let whole = error.len().next_multiple_of(ROW);
-            self.padded[..error.len()].copy_from_slice(error);
-            self.padded[error.len()..whole].fill(0.0);
+            let whole = residual.len().next_multiple_of(ROW);
+            self.padded[..residual.len()].copy_from_slice(residual);
+            self.padded[residual.len()..whole].fill(0.0);
             let rows = self.padded[..whole].as_chunks().0;
             self.selection.top(simd, rows, &self.maxima, current);
         }
         let positions = self.selection.positions();
         let values = &mut self.values[..positions.len()];
         for (value, &position) in values.iter_mut().zip(positions) {
-            *value = error[usize::from(position)];
+            *value = residual[usize::from(position)];
         }
         let levels = levels(values, &mut self.magnitudes, writer.value_bits());
         writer.chunk(current, positions, values, levels);
@@ -59,7 +59,7 @@ impl Sender {
             *value -= sent(*value, levels);
         }
         for (&position, &rest) in positions.iter().zip(&*values) {
-            error[usize::from(position)] = rest;
+            residual[usize::from(position)] = rest;
         }
     }
 }
@@ -78,7 +78,7 @@ fn levels(values: &[f32], scratch: &mut [f32; CHUNK], bits: ValueBits) -> Levels
     }
 }
 
-/// What stands for `value` in the message.
+/// The value that stands for `value` in the message.
 #[inline(always)]
 fn sent(value: f32, levels: Levels) -> f32 {
     let (low, high) = (widen(levels.low), widen(levels.high));

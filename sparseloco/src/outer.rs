@@ -16,15 +16,15 @@ use crate::simd::{self, InstructionSet, Job, Simd};
 pub enum Rule {
     /// u = Σ sᵢ vᵢ: the mean over all islands (SparseLoCo, equation 2, weighted by tokens).
     Paper,
-    /// At position p of a matrix, u\[p\] = Σ sᵢ vᵢ\[p\] / max(S, [`LEAST_SHARE`]) where S is the
+    /// At position p of a matrix, u\[p\] = Σ sᵢ vᵢ\[p\] / max(S, [`SHARE_MIN`]) where S is the
     /// sum of the shares of those that sent p: the mean over its senders, with a bound on what one
     /// of many may decide alone. A vector has the plain mean, as under [`Rule::Paper`].
     ///
-    /// What arrived from others need not be sent again. Where this island did not send p, its
-    /// residual shrinks toward zero by the part of u with its sign:
-    /// e\[p\] ← e\[p\] − clamp(u\[p\], min(e\[p\], 0), max(e\[p\], 0)).
+    /// Values that arrived from others need not be sent again. Where this island did not send p,
+    /// its residual shrinks toward zero by the part of u with its sign: e\[p\] ← e\[p\] −
+    /// clamp(u\[p\], min(e\[p\], 0), max(e\[p\], 0)).
     ///
-    /// [`LEAST_SHARE`]: crate::aggregate::LEAST_SHARE
+    /// [`SHARE_MIN`]: crate::aggregate::SHARE_MIN
     Counted,
 }
 
@@ -42,19 +42,20 @@ pub struct OuterParams {
 pub struct Weighted<'a> {
     /// Tokens trained on.
     pub weight: u64,
-    /// What the frame has to belong to: the round's, and the island whose contribution it is.
+    /// The identity that the frame has to have: the round's, and the island whose contribution it
+    /// is.
     pub id: FrameId,
     /// The frame of this piece.
     pub bytes: &'a [u8],
 }
 
-/// What an outer step changes: one piece, in canonical order.
+/// The state that an outer step changes: one piece, in canonical order.
 #[derive(Debug)]
 pub struct PieceState<'a> {
     /// θ at the start of the round; becomes θ at the start of the next.
     pub anchor: &'a mut [f32],
-    /// This island's error feedback.
-    pub error: &'a mut [f32],
+    /// This island's residual.
+    pub residual: &'a mut [f32],
 }
 
 /// Why a set was not applied. Nothing was changed.
@@ -65,7 +66,7 @@ pub enum ApplyError {
     Frame {
         /// Its index in the set.
         index: usize,
-        /// What is wrong with the frame.
+        /// The problem with the frame.
         source: WireError,
     },
     /// Every weight of the set is zero.
@@ -96,15 +97,15 @@ pub fn apply_piece(
 /// The arguments of [`apply_piece`].
 #[derive(Debug)]
 pub struct Apply<'a> {
-    /// Which piece.
+    /// The piece.
     pub at: PieceAt<'a>,
     /// The outer optimiser.
     pub outer: &'a OuterParams,
     /// The set, in its order.
     pub set: &'a [Weighted<'a>],
-    /// Which of it is this island's.
+    /// Index of this island's contribution in it.
     pub own: Option<usize>,
-    /// What is changed.
+    /// The state that is changed.
     pub state: PieceState<'a>,
 }
 
@@ -119,7 +120,7 @@ pub fn apply_with(instructions: InstructionSet, apply: Apply<'_>) -> Result<(), 
     let Apply { at, outer, set, own, state } = apply;
     let values = at.layout.piece(at.piece).values.len();
     assert_eq!(state.anchor.len(), values, "values of the piece's anchor");
-    assert_eq!(state.error.len(), values, "values of the piece's error feedback");
+    assert_eq!(state.residual.len(), values, "values of the piece's residual");
     assert!(own.is_none_or(|own| own < set.len()), "own contribution {own:?} of {}", set.len());
     if set.is_empty() {
         return Ok(());
@@ -142,16 +143,16 @@ pub fn apply_with(instructions: InstructionSet, apply: Apply<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Where an island begins its next round: θ − λe. All slices have one length.
-pub fn local_start(params: &CodecParams, anchor: &[f32], error: &[f32], out: &mut [f32]) {
-    assert!(anchor.len() == out.len() && error.len() == out.len(), "slices of one length");
+/// The parameters from which an island begins its next round: θ − λe. All slices have one length.
+pub fn local_start(params: &CodecParams, anchor: &[f32], residual: &[f32], out: &mut [f32]) {
+    assert!(anchor.len() == out.len() && residual.len() == out.len(), "slices of one length");
     let retention = params.retention();
-    for ((out, anchor), error) in out.iter_mut().zip(anchor).zip(error) {
-        *out = anchor - retention * error;
+    for ((out, anchor), residual) in out.iter_mut().zip(anchor).zip(residual) {
+        *out = anchor - retention * residual;
     }
 }
 
-/// What one island sent of a piece, with every value kept and none quantised.
+/// The part that one island sent of a piece, with every value kept and none quantised.
 #[derive(Clone, Copy, Debug)]
 pub struct Dense<'a> {
     /// Tokens trained on.
@@ -212,14 +213,14 @@ impl Job for Step<'_> {
         let mut sum = ChunkSum::new(self.outer.rule);
         let mut values = ChunkValues::new();
         let mut own = Vec::with_capacity(CHUNK);
-        let (mut anchor, mut error) = (self.state.anchor, self.state.error);
+        let (mut anchor, mut residual) = (self.state.anchor, self.state.residual);
         let chunks = self.at.layout.piece_blocks(self.at.piece).zip(self.codes);
         for (index, (chunk, code)) in chunks.enumerate() {
             let (this_anchor, rest_anchor) = anchor.split_at_mut(code.len);
-            let (this_error, rest_error) = error.split_at_mut(code.len);
+            let (this_residual, rest_residual) = residual.split_at_mut(code.len);
             // There is time to fetch these while the contributions are decoded.
             this_anchor.as_chunks().0.iter().for_each(simd::prefetch);
-            this_error.as_chunks().0.iter().for_each(simd::prefetch);
+            this_residual.as_chunks().0.iter().for_each(simd::prefetch);
             sum.start(chunk.kind);
             own.clear();
             for (nth, reader) in self.readers.iter_mut().enumerate() {
@@ -232,9 +233,9 @@ impl Job for Step<'_> {
             }
             sum.step(self.outer.alpha, this_anchor);
             if self.outer.rule == Rule::Counted {
-                sum.clip(&own, this_error);
+                sum.clip(&own, this_residual);
             }
-            (anchor, error) = (rest_anchor, rest_error);
+            (anchor, residual) = (rest_anchor, rest_residual);
         }
     }
 }

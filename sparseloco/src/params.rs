@@ -1,4 +1,4 @@
-//! What a run fixes about its contributions, and how many values of a chunk that means.
+//! The parameters of contributions that a run fixes, and how many values of a chunk that means.
 
 use crate::layout::CHUNK;
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::codec::{PieceAt, PieceInput};
-use crate::frame::LARGEST_BITS;
+use crate::frame::MAGNITUDE_MAX_BITS;
 use crate::layout::{BLOCK, Block, CHUNK};
 use crate::params::ChunkCode;
 use crate::select::{GROUPS, Maxima, largest};
@@ -16,7 +16,7 @@ use crate::simd;
 /// Rows until the groups repeat.
 const ROWS: usize = GROUPS / BLOCK;
 
-/// What the passes over the chunks of a piece have in common.
+/// The input that all passes over the chunks of a piece have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     input: PieceInput<'a>,
@@ -33,13 +33,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// e ← a for one chunk, whose part of the error feedback is `error`, and the largest magnitude
-    /// of each group. Says whether every value is finite.
+    /// e ← a for one chunk, whose residual is `residual`, and the largest magnitude of each group.
+    /// Says whether every value is finite.
     #[inline(always)]
     pub(crate) fn chunk(
         &self,
         chunk: &Block,
-        error: &mut [f32],
+        residual: &mut [f32],
         maxima: &mut Maxima,
         ahead: &Ahead<'_>,
     ) -> bool {
@@ -47,23 +47,23 @@ impl<'a> Pass<'a> {
         let range = self.range(chunk);
         let (anchor, theta) = (&self.input.anchor[range.clone()], &self.input.theta[range]);
         if chunk.len() < CHUNK {
-            self.edge(error, anchor, theta, maxima);
+            self.edge(residual, anchor, theta, maxima);
         } else {
             // A copy, so that it can stay in registers.
             let mut groups = [[0.0; BLOCK]; ROWS];
-            let (errors, _) = error.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<ROWS>();
+            let (residuals, _) = residual.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<ROWS>();
             let (anchors, _) = anchor.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
             let (thetas, _) = theta.as_chunks::<BLOCK>().0.as_chunks::<ROWS>();
-            let fours = errors.iter_mut().zip(anchors).zip(thetas);
-            for (four, ((errors, anchors), thetas)) in fours.enumerate() {
+            let fours = residuals.iter_mut().zip(anchors).zip(thetas);
+            for (four, ((residuals, anchors), thetas)) in fours.enumerate() {
                 for row in 0..ROWS {
                     ahead.ask_anchor(four * ROWS + row);
-                    self.row(&anchors[row], &thetas[row], &mut errors[row], &mut groups[row]);
+                    self.row(&anchors[row], &thetas[row], &mut residuals[row], &mut groups[row]);
                 }
             }
             maxima.copy_from_slice(groups.as_flattened());
         }
-        largest(maxima) < LARGEST_BITS
+        largest(maxima) < MAGNITUDE_MAX_BITS
     }
 
     /// A row of a full chunk.
@@ -72,47 +72,47 @@ impl<'a> Pass<'a> {
         &self,
         anchor: &[f32; BLOCK],
         theta: &[f32; BLOCK],
-        error: &mut [f32; BLOCK],
+        residual: &mut [f32; BLOCK],
         groups: &mut [f32; BLOCK],
     ) {
         for column in 0..BLOCK {
-            let value = self.factor * error[column] + (anchor[column] - theta[column]);
-            error[column] = value;
+            let value = self.factor * residual[column] + (anchor[column] - theta[column]);
+            residual[column] = value;
             groups[column] = larger(groups[column], value.abs());
         }
     }
 
     /// A chunk that is not full.
-    fn edge(&self, error: &mut [f32], anchor: &[f32], theta: &[f32], maxima: &mut Maxima) {
-        for ((error, anchor), theta) in error.iter_mut().zip(anchor).zip(theta) {
-            *error = self.factor * *error + (anchor - theta);
+    fn edge(&self, residual: &mut [f32], anchor: &[f32], theta: &[f32], maxima: &mut Maxima) {
+        for ((residual, anchor), theta) in residual.iter_mut().zip(anchor).zip(theta) {
+            *residual = self.factor * *residual + (anchor - theta);
         }
-        for some in error.chunks(GROUPS) {
+        for some in residual.chunks(GROUPS) {
             for (most, value) in maxima.iter_mut().zip(some) {
                 *most = larger(*most, value.abs());
             }
         }
     }
 
-    /// What will be asked for ahead of time: the memory of `chunk`, if it is a full one, whose part
-    /// of the error feedback begins at `error`.
+    /// The memory to ask for ahead of time: that of `chunk`, if it is a full one, whose part of the
+    /// residual begins at `residual`.
     #[inline(always)]
-    pub(crate) fn ahead<'s>(&self, chunk: Option<&Block>, error: &'s [f32]) -> Ahead<'s>
+    pub(crate) fn ahead<'s>(&self, chunk: Option<&Block>, residual: &'s [f32]) -> Ahead<'s>
     where
         'a: 's,
     {
         let Some(chunk) = chunk.filter(|chunk| chunk.len() == CHUNK) else {
-            return Ahead { theta: &[], anchor: &[], error: &[] };
+            return Ahead { theta: &[], anchor: &[], residual: &[] };
         };
         let range = self.range(chunk);
         Ahead {
             theta: self.input.theta[range.clone()].as_chunks().0,
             anchor: self.input.anchor[range].as_chunks().0,
-            error: error[..chunk.len()].as_chunks().0,
+            residual: residual[..chunk.len()].as_chunks().0,
         }
     }
 
-    /// Where a chunk lies in the piece.
+    /// The place of a chunk in the piece.
     #[inline(always)]
     fn range(&self, chunk: &Block) -> Range<usize> {
         let first = chunk.canonical - self.start;
@@ -138,7 +138,7 @@ pub(crate) struct Current<'a> {
 pub(crate) struct Ahead<'a> {
     theta: &'a [[f32; BLOCK]],
     anchor: &'a [[f32; BLOCK]],
-    error: &'a [[f32; BLOCK]],
+    residual: &'a [[f32; BLOCK]],
 }
 
 impl Ahead<'_> {
@@ -158,11 +158,11 @@ impl Ahead<'_> {
         }
     }
 
-    /// Asks for row `row` of the error feedback.
+    /// Asks for row `row` of the residual.
     #[inline(always)]
-    pub(crate) fn ask_error(&self, row: usize) {
-        if let Some(error) = self.error.get(row) {
-            simd::prefetch(error);
+    pub(crate) fn ask_residual(&self, row: usize) {
+        if let Some(residual) = self.residual.get(row) {
+            simd::prefetch(residual);
         }
     }
 }

@@ -82,7 +82,7 @@ fn total(magnitudes: &[f32]) -> f32 {
     fold(lanes)
 }
 
-/// The sum of what is above `split`, and how many values that is.
+/// The sum of the magnitudes above `split`, and their number.
 #[inline(always)]
 fn above(magnitudes: &[f32], split: f32) -> (f32, u32) {
     let mut lanes = [0.0; LANES];

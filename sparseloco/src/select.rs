@@ -18,7 +18,7 @@ pub(crate) type Maxima = [f32; GROUPS];
 /// Candidates of a row that are written without asking how many there are.
 const USUAL: usize = 4;
 
-/// Where a selection does its work, and its result.
+/// The working memory of a selection, and its result.
 pub(crate) struct Selection {
     candidates: [u16; CHUNK + USUAL],
     magnitudes: [f32; CHUNK + ROW],
@@ -76,7 +76,7 @@ impl Selection {
     fn collect<S: Simd>(&mut self, simd: S, rows: &[[f32; ROW]], floor: u32, ahead: &Ahead<'_>) {
         let mut found = 0;
         for (row, values) in rows.iter().enumerate().take(CHUNK / ROW) {
-            ahead.ask_error(row);
+            ahead.ask_residual(row);
             let mut bits = simd.at_least(values, MAGNITUDE, floor);
             let count = bits.count_ones() as usize;
             let mut next = || {
@@ -144,7 +144,8 @@ fn floor<S: Simd>(simd: S, maxima: &Maxima, k: usize) -> u32 {
     low
 }
 
-/// The magnitude at or above which values are kept; and of those that equal it so many, unless all.
+/// The magnitude at or above which values are kept, and how many of those that equal it are kept,
+/// unless all are.
 #[inline(always)]
 fn threshold<S: Simd>(simd: S, magnitudes: &[f32], floor: u32, k: usize) -> (u32, Option<usize>) {
     let mut low = floor;

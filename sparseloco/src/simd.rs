@@ -12,7 +12,7 @@ pub(crate) const ROW: usize = 64;
 /// Clears the sign of an f32's bits; magnitudes then order as integers, NaN above all.
 pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
 
-/// What compilers do not make of plain Rust; one implementation per instruction set.
+/// Operations that compilers do not make of plain Rust; one implementation per instruction set.
 pub(crate) trait Simd: Copy {
     /// A bit for each value, the first one lowest: whether its bits under `mask` are, as an
     /// unsigned number, at least `least`.
@@ -21,7 +21,7 @@ pub(crate) trait Simd: Copy {
 
 /// Work to be compiled for each instruction set. `run` has to be `#[inline(always)]`.
 pub(crate) trait Job {
-    /// What it returns.
+    /// The result.
     type Output;
     /// The work.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
@@ -103,7 +103,7 @@ pub(crate) fn prefetch(row: &[f32; 64]) {
     let _ = row;
 }
 
-/// What every machine can do.
+/// The instructions that every machine has.
 #[derive(Clone, Copy, Debug)]
 struct Portable;
 

@@ -1,4 +1,4 @@
-//! What the tests share: data, a naive codec, models.
+//! Parts that the tests share: data, a naive codec, models.
 
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ pub(crate) fn near_a_tie(count: usize, random: &mut Random) -> Vec<f32> {
     magnitudes
 }
 
-/// What values look like: `Plain` is normal; the others hold what a selection could stumble over.
+/// The kind of values: `Plain` is normal; the others hold what a selection could stumble over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Plain,
@@ -129,15 +129,15 @@ impl Model {
     }
 }
 
-/// A frame of `delta`, the whole model in canonical order, made with an empty error feedback.
+/// A frame of `delta`, the whole model in canonical order, made with an empty residual.
 pub(crate) fn frame(at: PieceAt<'_>, delta: &[f32]) -> Vec<u8> {
     let span = at.layout.piece(at.piece).values;
     let theta: Vec<f32> = delta[span.clone()].iter().map(|value| -value).collect();
     let zeros = vec![0.0; span.len()];
-    let mut error = zeros.clone();
+    let mut residual = zeros.clone();
     let mut out = Vec::new();
     let input = PieceInput { anchor: &zeros, theta: &theta };
-    compress_piece(at, &id(at.layout, at.params), input, &mut error, &mut out).unwrap();
+    compress_piece(at, &id(at.layout, at.params), input, &mut residual, &mut out).unwrap();
     out
 }
 

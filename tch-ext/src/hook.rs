@@ -12,8 +12,9 @@ use crate::{ShimError, ffi};
 
 type Change = dyn Fn(&mut Tensor) -> bool + Send + Sync;
 
-/// What changes a tensor in place, for example into its sum over devices; false where that failed.
-/// It is called on whichever thread computes, backward on a card's on a thread of autograd's.
+/// A function that changes a tensor in place, for example into its sum over devices; false where
+/// that failed. It is called on whichever thread computes, backward on a card's on a thread of
+/// autograd's.
 #[derive(Clone)]
 pub struct Hook(Arc<Box<Change>>);
 

@@ -1,7 +1,7 @@
-//! What tch lacks, through a small C++ shim: backward from a given gradient, gradients that are
-//! views of one buffer, nodes of the graph that call back, fused AdamW, copies to a card that
-//! nobody waits for, memory statistics; the operations of a LLaMA layer fused for the CPU; and CPU
-//! tensors as slices. Home of `unsafe`.
+//! Operations that tch lacks, through a small C++ shim: backward from a given gradient, gradients
+//! that are views of one buffer, nodes of the graph that call back, fused AdamW, copies to a card
+//! that nobody waits for, memory statistics; the operations of a LLaMA layer fused for the CPU; and
+//! CPU tensors as slices. Home of `unsafe`.
 
 mod ffi;
 mod hook;
@@ -84,13 +84,13 @@ pub struct AdamWTensors<'a> {
     pub second: &'a mut Tensor,
 }
 
-/// What one AdamW step depends on that its device may know before the host: single f32 on the
-/// device of the parameters.
+/// The scalars of one AdamW step that its device may know before the host: single f32 on the device
+/// of the parameters.
 #[derive(Debug)]
 pub struct AdamWScalars<'a> {
     /// The step's number; counts from 1.
     pub step: &'a Tensor,
-    /// What the gradient is divided by, in place.
+    /// The divisor of the gradient, which is divided in place.
     pub divisor: &'a Tensor,
     /// 1 to change nothing at all, else 0.
     pub skip: &'a Tensor,
@@ -144,7 +144,7 @@ pub fn on_card(values: &[i64], index: u32) -> Result<Tensor, ShimError> {
     })
 }
 
-/// Whether CUDA device `index` computes in bf16, which Ampere and later cards do.
+/// Says whether CUDA device `index` computes in bf16, which Ampere and later cards do.
 ///
 /// # Errors
 /// There is no such device.

@@ -1,4 +1,4 @@
-//! What a process tells about itself: logs on stderr, traces by OTLP, metrics for Prometheus.
+//! Telemetry of a process: logs on stderr, traces by OTLP, metrics for Prometheus.
 
 mod logs;
 pub mod metrics;

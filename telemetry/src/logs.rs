@@ -22,14 +22,14 @@ const LOG_FILTER: &str = "RUST_LOG";
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Spans waiting for export; more are dropped.
-const QUEUE_SPANS: usize = 2048;
-const BATCH_SPANS: usize = 512;
+const QUEUE_SPANS_MAX: usize = 2048;
+const BATCH_SPANS_MAX: usize = 512;
 const EXPORT_EVERY: Duration = Duration::from_secs(1);
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+const EXPORT_WAIT: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the last export.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+const FLUSH_WAIT: Duration = Duration::from_secs(3);
 
-/// Who speaks: the name of the program, and what tells its processes apart.
+/// The speaker: the name of the program, and what tells its processes apart.
 #[derive(Clone, Debug, Default)]
 pub struct Service {
     /// `service.name` of its traces, for example `heteroloco-worker`.
@@ -62,7 +62,7 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// Whether trying the same again is in vain.
+    /// Says whether trying the same again is in vain.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Runtime(_) => false,
@@ -147,12 +147,12 @@ impl Export {
         let exporter = SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
+            .with_timeout(EXPORT_WAIT)
             .build()
             .map_err(InitError::Exporter)?;
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE_SPANS)
-            .with_max_export_batch_size(BATCH_SPANS)
+            .with_max_queue_size(QUEUE_SPANS_MAX)
+            .with_max_export_batch_size(BATCH_SPANS_MAX)
             .with_scheduled_delay(EXPORT_EVERY)
             .build();
         let batches = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
@@ -184,10 +184,10 @@ impl Export {
             .with_filter(filter)
     }
 
-    /// Sends what waits and ends. A collector that does not answer costs [`FLUSH_TIMEOUT`].
+    /// Sends what waits and ends. A collector that does not answer costs [`FLUSH_WAIT`].
     pub(crate) fn finish(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "the last traces were not exported");
+        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_WAIT) {
+            tracing::warn!(%error, "The last traces were not exported.");
         }
         self.runtime.shutdown_background();
     }

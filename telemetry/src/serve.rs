@@ -20,12 +20,12 @@ use tokio::time::timeout;
 use crate::metrics::Registry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const MAX_CONNECTIONS: usize = 16;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 16;
+const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// A connection is closed after this time, whatever it does.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 /// After an accept that failed, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Answers `GET /metrics` and `GET /healthz` until `shutdown` completes.
 pub async fn serve(
@@ -43,7 +43,7 @@ pub async fn serve_ready(
     ready: Arc<AtomicBool>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accept = async {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -56,8 +56,8 @@ pub async fn serve_ready(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection for metrics");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tracing::warn!(%error, "A connection for metrics was not accepted.");
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 }
             }
         }
@@ -75,10 +75,10 @@ async fn connection(stream: TcpStream, registry: Arc<Registry>, ready: Arc<Atomi
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(HEADER_WAIT)
         .serve_connection(TokioIo::new(stream), answer);
     // A peer that goes away or is too slow is no concern of the process.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    let _ = timeout(CONNECTION_WAIT, connection).await;
 }
 
 fn respond(request: &Request<Incoming>, registry: &Registry, ready: bool) -> Response<Full<Bytes>> {

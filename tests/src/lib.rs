@@ -1,4 +1,4 @@
-//! What the tests of the whole project share: where things are.
+//! Parts that the tests of the whole project share: where things are.
 //!
 //! The tests stand in `tests/e2e/` and start the programs as a user would.
 

@@ -1,4 +1,5 @@
-//! Which crate may depend on which: `ARCHITECTURE.md` says it, `cargo metadata` proves it.
+//! The arrows between crates: `ARCHITECTURE.md` says which crate may depend on which, `cargo
+//! metadata` proves it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,8 +37,8 @@ fn metadata() -> Metadata {
     command.exec().unwrap()
 }
 
-/// What each crate of the workspace needs to be built, of the workspace's own crates; these tests
-/// left out, which may use everything.
+/// The workspace's own crates that each of its crates needs to be built; these tests left out,
+/// which may use everything.
 fn built(metadata: &Metadata) -> Arrows {
     let own: BTreeSet<&str> = names(metadata.workspace_packages());
     let crates =

@@ -8,6 +8,7 @@ mod arrows;
 mod metrics;
 mod rules;
 mod tree;
+mod wording;
 
 use std::path::Path;
 

@@ -9,7 +9,7 @@ const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 600;
 const COLUMNS: usize = 100;
 
-/// What may stand nowhere but in tests, and what to do instead.
+/// Texts that may stand nowhere but in tests, and what to do instead.
 const NOT_IN_PRODUCTION: [(&str, &str); 5] = [
     (".unwrap()", "return an error, or `expect` the invariant by name"),
     ("todo!(", "finish it"),
@@ -18,7 +18,7 @@ const NOT_IN_PRODUCTION: [(&str, &str); 5] = [
     ("unbounded_channel", "give the channel a bound"),
 ];
 
-/// What may stand only outside tests, or nowhere at all.
+/// Texts that may stand only outside tests, or nowhere at all.
 const NOT_IN_TESTS: [(&str, &str); 2] =
     [("thread::sleep", "wait on the state itself"), ("#[ignore", "make it run, or delete it")];
 
@@ -165,14 +165,14 @@ impl<'ast> Visit<'ast> for Functions<'_> {
     }
 }
 
-/// Which lines of a file are tests.
-enum Tests {
+/// The lines of a file that are tests.
+pub(super) enum Tests {
     All,
     Ranges(Vec<(usize, usize)>),
 }
 
 impl Tests {
-    fn of(path: &str, file: &syn::File, modules: &[String]) -> Self {
+    pub(super) fn of(path: &str, file: &syn::File, modules: &[String]) -> Self {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let declared = modules.iter().any(|module| {
             let below = path.strip_prefix(module.as_str());
@@ -187,7 +187,7 @@ impl Tests {
         )
     }
 
-    fn hold(&self, line: usize) -> bool {
+    pub(super) fn hold(&self, line: usize) -> bool {
         match self {
             Self::All => true,
             Self::Ranges(ranges) => ranges.iter().any(|(a, b)| (*a..=*b).contains(&line)),

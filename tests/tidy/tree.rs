@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::{root, rules};
+use super::{root, rules, wording};
 
 /// Paths of the repository's files, relative to its root. Deleted ones are left out.
 fn files() -> Vec<String> {
@@ -63,6 +63,17 @@ fn the_pure_crates_touch_no_file_clock_or_network() {
     };
     let tests = test_modules();
     check(pure, |path, text| rules::purity(path, text, &tests));
+}
+
+#[test]
+fn log_lines_are_sentences() {
+    check(is_rust, wording::logs);
+}
+
+#[test]
+fn constants_say_what_their_times_are_for() {
+    let tests = test_modules();
+    check(is_rust, |path, text| wording::times(path, text, &tests));
 }
 
 /// A patch that fits no more would be found out only by `make sim-mutations`, which no push runs.

@@ -139,7 +139,7 @@ fn last_words(event: &WorkerEvent, arguments: &RankArguments) {
     // An event is plain data.
     let text = serde_json::to_string(event).unwrap_or_default();
     if let Err(error) = std::fs::write(path, text) {
-        tracing::warn!(%error, path = %path.display(), "failed to write the termination log");
+        tracing::warn!(%error, path = %path.display(), "The termination log was not written.");
     }
 }
 

@@ -55,7 +55,7 @@ impl ComputeIsland {
     }
 }
 
-/// What of tolerations no pod may have: the API server refuses it.
+/// Tolerations that no pod may have: the API server refuses them.
 pub(crate) fn tolerations(all: &[Toleration], path: &str) -> Vec<FieldProblem> {
     let problem = |(i, toleration): (usize, &Toleration)| {
         let exists = toleration.operator == TolerationOperator::Exists;

@@ -16,7 +16,7 @@ pub(crate) const CARDS_MAX: u32 = 1024;
 pub enum Count {
     /// So many, no fewer.
     Exactly(u32),
-    /// What there is, between bounds.
+    /// As many as there are, between bounds.
     Between(CountRange),
 }
 
@@ -89,7 +89,7 @@ fn range(fields: &Map<String, Value>) -> Result<CountRange, FieldProblem> {
     }
 }
 
-/// What to write in place of a bound that is no number.
+/// The advice for a bound that is no number.
 fn number(value: &Value) -> FieldProblem {
     let why = format!("has to be a number, not {}", name(value));
     match meant(value) {
@@ -101,7 +101,7 @@ fn number(value: &Value) -> FieldProblem {
     }
 }
 
-/// What to write in place of a count that is neither a number nor bounds.
+/// The advice for a count that is neither a number nor bounds.
 fn other(value: &Value) -> FieldProblem {
     let why = format!("it has to be a number, or {{min: …, max: …}}, not {}", name(value));
     let bounds = match value {

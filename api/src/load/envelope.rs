@@ -1,4 +1,4 @@
-//! What stands around a resource's spec, and what of a file is none of ours.
+//! The envelope of a resource's spec, and the documents of a file that are none of ours.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,7 @@ const GROUP: &str = "heteroloco.dev";
 /// The kinds that are read, and the one that is for clusters alone.
 const KINDS: [&str; 3] = ["TrainingRun", "ComputeIsland", "IslandPool"];
 
-/// What a document is.
+/// The kind of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Run,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Unclear(String),
 }
 
-/// By `apiVersion` and `kind`.
+/// The kind of a document, by its `apiVersion` and `kind`.
 pub(super) fn kind(value: &Value) -> Kind {
     let version = value["apiVersion"].as_str();
     let kind = value["kind"].as_str();
@@ -202,7 +202,7 @@ fn check_name(value: &Value, path: &str, written: Written<'_>) -> Option<FieldPr
     Some(FieldProblem { meant: meant.map(Value::from), ..FieldProblem::new(path, message) })
 }
 
-/// Whether Kubernetes takes the text as a DNS label; it also becomes a folder's name.
+/// Says whether Kubernetes takes the text as a DNS label; it also becomes a folder's name.
 fn is_label(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=NAME_MAX).contains(&name.len())

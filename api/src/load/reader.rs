@@ -22,10 +22,10 @@ const NAMED_MAX: usize = 4;
 /// Lists in lists.
 const NESTED_MAX: usize = 8;
 
-/// Where a document stands.
+/// The place of a document.
 #[derive(Clone, Debug)]
 struct Place {
-    /// Which of the sources.
+    /// Index of the source.
     source: usize,
     /// Absent where the document could not be read.
     spot: Option<Spot>,
@@ -35,7 +35,7 @@ struct Place {
     document: String,
 }
 
-/// What was read so far.
+/// The state of reading: everything read so far.
 pub(super) struct Reader<'a> {
     sources: &'a [Source<'a>],
     texts: Vec<Text<'a>>,
@@ -46,7 +46,7 @@ pub(super) struct Reader<'a> {
     broken_islands: usize,
     /// Whether something was not read, or may be one of the two kinds: nothing is missed then.
     unclear: bool,
-    /// What was passed over, by source.
+    /// The documents that were passed over, by source.
     foreign: BTreeMap<usize, Vec<String>>,
     problems: Vec<Problem>,
 }
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// What the files have that is none of ours, a sentence for each file.
+    /// The documents in the files that are none of ours, a sentence for each file.
     fn passed_over(&self) -> Vec<String> {
         let sentence = |(source, named): (&usize, &Vec<String>)| {
             let file = self.sources[*source].name;
@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What has no effect on one machine.
+/// A note on the fields that have no effect on one machine.
 fn unused(island: &ComputeIsland, place: &Place) -> Option<String> {
     let spec = &island.spec;
     let fields = [("nodeSelector", spec.node_selector.is_some()), ("idle", spec.idle.is_some())];

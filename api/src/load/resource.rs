@@ -12,7 +12,7 @@ use crate::schema::{FieldProblem, Written, check, prune};
 
 /// A kind that is read from files.
 pub(super) trait Manifest: CustomResourceExt + DeserializeOwned {
-    /// What of it makes no sense, a model's folder left out.
+    /// Its contradictions and values that make no sense, a model's folder left out.
     fn problems(&self) -> Vec<FieldProblem>;
 }
 
@@ -58,9 +58,9 @@ fn deserialized<Kind: Manifest>(value: &Value) -> Result<Kind, FieldProblem> {
         .map_err(|error| FieldProblem::new(error.path().to_string(), error.inner().to_string()))
 }
 
-/// What would still be wrong after everything was written as the problems say: no advice is given
-/// that is refused when it is followed. What there is no advice for is looked at as if it was not
-/// there, where that can be.
+/// Finds problems that would remain after everything was written as the known ones say: no advice
+/// is given that is refused when it is followed. What there is no advice for is looked at as if it
+/// was not there, where that can be.
 fn beyond<Kind: Manifest>(mut value: Value, schema: &Value, found: &mut Vec<FieldProblem>) {
     for problem in &*found {
         if let Some(place) = at(&mut value, &problem.path) {

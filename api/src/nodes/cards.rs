@@ -1,4 +1,4 @@
-//! The cards of a node, from its labels, its ResourceSlices and what of it is allocatable.
+//! The cards of a node, from its labels, its ResourceSlices and its allocatable resources.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ const SHARED: &str = "its cards are shared as another resource than nvidia.com/g
 pub(super) struct Found {
     /// At least one.
     pub cards: Vec<NodeCard>,
-    /// What is not as it should be.
+    /// Notes on what is not as it should be.
     pub notes: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn cards(
     Ok(Found { cards: vec![card; count as usize], notes })
 }
 
-/// What to do about a card whose memory nobody says, a clause.
+/// The remedy for a card whose memory nobody says, a clause.
 pub(super) fn without_memory(card: &NodeCard) -> Option<String> {
     let name = &card.product;
     (card.memory == 0)
@@ -135,7 +135,7 @@ fn turns(labels: &BTreeMap<String, String>, product: Option<&str>) -> Result<u64
     }
 }
 
-/// What the cards are: the slices' word before the label's.
+/// The product of the cards: the slices' word before the label's.
 fn product<'a>(
     labelled: Option<&'a str>,
     offered: Option<u64>,

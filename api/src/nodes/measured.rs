@@ -1,4 +1,4 @@
-//! What was measured on a node, from its annotation.
+//! Measurements of a node, from its annotation.
 
 use plan::cluster::{Capability, Node, NodeCard, Reached};
 use plan::nodes::{RecordError, measure};
@@ -8,8 +8,8 @@ use super::{CAPABILITY, CARD_BYTES_MAX, CARD_BYTES_MIN};
 /// Characters of why a record is passed over: it may quote the record.
 const WHY_MAX: usize = 200;
 
-/// Puts what a record says in the place of what is known of a node, whatever node it names: it may
-/// have been made in a pod.
+/// Puts the figures of a record in the place of what is known of a node, whatever node the record
+/// names: it may have been made in a pod.
 ///
 /// # Errors
 /// Why it was passed over and what to do, a clause; the node is as it was.
@@ -26,7 +26,7 @@ pub(super) fn apply(node: &mut Node, record: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The node with what was measured, or why that says nothing of it.
+/// The node with its measurements, or why the record says nothing of it.
 fn measured(mut node: Node, record: &Capability) -> Result<Node, String> {
     let none = |device: u64| device == 0 || device > CARD_BYTES_MAX;
     if let Some(device) = record.devices.iter().find(|device| none(device.memory_bytes)) {

@@ -27,7 +27,7 @@ pub enum NodesError {
     /// Neither YAML nor JSON, or fields that a node has not.
     #[error("failed to read nodes, document {document}: {message}: give what kubectl prints")]
     Unreadable {
-        /// Which, from 1.
+        /// Its number, from 1.
         document: usize,
         /// The field and what is wrong with it.
         message: String,
@@ -35,9 +35,9 @@ pub enum NodesError {
     /// Something else.
     #[error("failed to read nodes, document {document}: {kind} is not Node or List: leave it out")]
     Kind {
-        /// Which, from 1.
+        /// Its number, from 1.
         document: usize,
-        /// What it is instead.
+        /// The kind that it has instead.
         kind: String,
     },
     /// A node without a name.

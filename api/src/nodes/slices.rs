@@ -1,4 +1,4 @@
-//! What ResourceSlices of NVIDIA's DRA driver say of a node's cards.
+//! A node's cards by the ResourceSlices of NVIDIA's DRA driver.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ const TYPE: &str = "type";
 const PRODUCT: &str = "productName";
 const MEMORY: &str = "memory";
 
-/// What of a ResourceSlice matters.
+/// The parts of a ResourceSlice that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The node that has its cards.
@@ -34,11 +34,11 @@ pub struct Devices {
     pub(super) whole: u32,
     /// Whether MIG cuts others.
     cut: bool,
-    /// What the whole ones are, as GPU feature discovery writes it.
+    /// Products of the whole ones, as GPU feature discovery writes them.
     pub(super) products: BTreeSet<String>,
     /// Bytes of the smallest: pods cannot choose.
     pub(super) memory: Option<u64>,
-    /// What was passed over, a clause.
+    /// A note on what was passed over, a clause.
     pub(super) unclear: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Slice {
 }
 
 impl Devices {
-    /// What the slices of one node say together; of a pool, those of its newest generation.
+    /// The devices in all slices of one node; of a pool, those of its newest generation.
     ///
     /// `None` while slices of it are missing: the driver is about to write them.
     pub fn of<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> Option<Self> {
@@ -79,7 +79,7 @@ impl Devices {
         Some(all)
     }
 
-    /// Whether there is no GPU among them.
+    /// Says whether there is no GPU among them.
     pub fn is_empty(&self) -> bool {
         self.whole == 0 && !self.cut
     }

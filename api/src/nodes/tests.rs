@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::selector::NodeSelector;
 
-/// What kubectl prints of two nodes, shortened; tests change a line.
+/// The text that kubectl prints of two nodes, shortened; tests change a line.
 const LIST: &str = r#"apiVersion: v1
 items:
 - apiVersion: v1
@@ -433,7 +433,7 @@ fn pooled(pool: &Value, devices: &[(&str, &str, &str)]) -> Slice {
     Slice::of(serde_json::from_value(object).expect("a slice")).expect("one of the driver")
 }
 
-/// What the driver calls H100.
+/// The driver's name for an H100.
 const NAME: &str = "NVIDIA H100 80GB HBM3";
 
 #[test]

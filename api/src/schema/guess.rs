@@ -1,4 +1,4 @@
-//! What a field or a value was probably meant to be, by the schema.
+//! Guesses at what a field or a value was meant to be, by the schema.
 
 use serde_json::{Map, Value};
 
@@ -66,8 +66,8 @@ pub(super) fn meant<'a>(
     advice::nearest(name, free.map(|(name, _)| name.as_str()))
 }
 
-/// What to say of a field that is not known: `known` are those that are, `there` those that stand
-/// beside it.
+/// The message about a field that is not known: `known` are those that are, `there` those that
+/// stand beside it.
 pub(super) fn unknown(
     root: &Value,
     known: &Map<String, Value>,
@@ -102,7 +102,7 @@ pub(super) fn unknown(
     }
 }
 
-/// Where below `path` there is a field of a name.
+/// Collects the places below `path` at which there is a field of a name.
 fn find(schema: &Value, name: &str, path: &str, places: &mut Vec<String>) {
     let known = schema["properties"].as_object();
     if known.is_some_and(|known| known.contains_key(name)) {

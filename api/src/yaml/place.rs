@@ -1,4 +1,4 @@
-//! Where a field stands, and how it was written: a document is read once more, and refused there.
+//! The place of a field, and how it was written: a document is read once more, and refused there.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::tree::MERGE;
 use super::{Mark, Spot, Text};
 
 impl Text<'_> {
-    /// Where the field or item of a path such as `spec.devices[0].count` begins; of one that is
-    /// not there, what it is missing from.
+    /// The place at which the field or item of a path such as `spec.devices[0].count` begins; of
+    /// one that is not there, the place of what it is missing from.
     pub(crate) fn mark(&self, spot: Spot, path: &str) -> Option<Mark> {
         let mut path = path;
         loop {
@@ -59,7 +59,7 @@ enum Wanted {
 /// Goes down a path; what is looked for is put into the cell once it was come to.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
-    /// What of the path is left.
+    /// The rest of the path.
     rest: &'a str,
     wanted: Wanted,
     /// Whether fields that an alias brings are looked at.
@@ -137,7 +137,7 @@ fn index(path: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
-/// The name of a field: what of the path is left behind it, where the path leads there.
+/// The name of a field: gives the rest of the path behind it, where the path leads there.
 struct Name<'a>(Walk<'a>);
 
 impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {

@@ -35,13 +35,13 @@ struct Args {
     dir: Option<PathBuf>,
 }
 
-/// How long nodes may be silent: what ten thousand of them say twice a minute would be most of what
-/// is measured.
-const SILENCE: Duration = Duration::from_secs(1800);
+/// Time that nodes may be silent: the messages of ten thousand of them, twice a minute, would be
+/// most of what is measured.
+const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// How long nothing may change until the operator counts as settled.
-const QUIET: Duration = Duration::from_secs(15);
-/// Over how long its idle processor time is measured: it looks at every island once in this time.
-const IDLE: Duration = Duration::from_secs(60);
+const QUIET_WAIT: Duration = Duration::from_secs(15);
+/// Time over which its idle processor time is measured: it looks at every island once in this time.
+const IDLE_WAIT: Duration = Duration::from_secs(60);
 
 // One thread, the main one: the kernel ends the operator with the thread that started it.
 #[tokio::main(flavor = "current_thread")]
@@ -53,7 +53,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let dir = args.dir.clone();
     let plane =
-        ControlPlane::start(Options { dir, silence: Some(SILENCE), ..Options::default() }).await?;
+        ControlPlane::start(Options { dir, silence: Some(SILENCE_MAX), ..Options::default() })
+            .await?;
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
     plane.kubectl(&["apply", "--server-side", "--filename", crds]).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await?;
@@ -91,13 +92,13 @@ async fn measure(plane: &ControlPlane, args: &Args) -> anyhow::Result<()> {
     let patience = Duration::from_secs(args.patience);
     let reached = progress.follow(args.islands as usize, begun, patience, &mut operator);
     let reached = reached.await.with_context(|| operator.tail())?;
-    progress.quiet(QUIET).await;
+    progress.quiet(QUIET_WAIT).await;
     // The last change still concerns every island: each looks once more at all nodes.
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(IDLE_WAIT).await;
 
     let requests = Requests::of(plane, objects::ACCOUNT)?;
     let before = (Instant::now(), operator.processor_seconds()?);
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(IDLE_WAIT).await;
     let busy = operator.processor_seconds()? - before.1;
     let idle = 100.0 * busy / before.0.elapsed().as_secs_f64();
     let later = Requests::of(plane, objects::ACCOUNT)?;

@@ -1,4 +1,4 @@
-//! What is put into the cluster.
+//! The objects that are put into the cluster.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use test_cluster::{ControlPlane, Gpus, NodeOptions};
 
-/// Where the run and its islands are.
+/// The namespace of the run and its islands.
 pub(crate) const NAMESPACE: &str = "bench";
-/// Who the operator is, as the API server's audit log names it.
+/// The operator's name in the API server's audit log.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:bench:operator";
 
 const ZONE: &str = "topology.kubernetes.io/zone";

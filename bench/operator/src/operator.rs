@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 /// Processor time in /proc is in hundredths of a second on every Linux.
 const TICKS: f64 = 100.0;
 /// Bytes of its log that an error has.
-const TAIL: usize = 4_000;
+const TAIL_MAX: usize = 4_000;
 
 /// A running operator; dropping it kills it.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Operator {
     /// The end of its log.
     pub(crate) fn tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned()
+        String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL_MAX)..]).into_owned()
     }
 
     /// Most memory that it ever had, MiB.
@@ -80,7 +80,7 @@ impl Operator {
         fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))
     }
 
-    /// What it serves under /metrics.
+    /// The text that it serves under /metrics.
     pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
         let ask = async {
             let mut stream = TcpStream::connect(&self.address).await?;

@@ -17,7 +17,7 @@ const ISLAND: &str = "jsonpath={.metadata.name} {.status.plan.phase} \
 /// The island and the pod.
 const POD: &str = "jsonpath={.metadata.labels.heteroloco\\.dev/island} {.metadata.name}{\"\\n\"}";
 /// Between two looks at whether the operator still lives.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Seconds until something was true of every island.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Progress {
     seen: Seen,
 }
 
-/// What the watches told so far.
+/// Everything that the watches told so far.
 #[derive(Debug, Default)]
 struct Seen {
     /// Phase and ranks of each plan.
@@ -66,7 +66,7 @@ impl Progress {
         let mut reached = [None; 3];
         let mut said = Instant::now();
         loop {
-            match tokio::time::timeout(LOOK, self.next()).await {
+            match tokio::time::timeout(LOOK_EVERY, self.next()).await {
                 Ok(event) => event?,
                 Err(_) => operator.check()?,
             }
@@ -81,7 +81,7 @@ impl Progress {
             }
             let [planned, applied, running] = counts;
             let where_ = format!("{planned} planned, {applied} applied, {running} running");
-            if said.elapsed() > LOOK {
+            if said.elapsed() > LOOK_EVERY {
                 said = Instant::now();
                 eprintln!("{:>5} s: {where_}", begun.elapsed().as_secs());
             }

@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const PEER_WAIT: Duration = Duration::from_secs(60);
 const GLOO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/gloo_allreduce.py");
 
 /// Measures all-reduce on loopback.
@@ -148,7 +148,7 @@ fn run_rank(rank: u32, world_size: u32) -> anyhow::Result<()> {
     let addresses = lines.next().context("the addresses come first")??;
     let addresses: Vec<String> = addresses.split(' ').map(str::to_owned).collect();
     let (run, island) = ("bench".to_owned(), "loopback".to_owned());
-    let config = GroupConfig { run, island, epoch: 1, rank, world_size, timeout: TIMEOUT };
+    let config = GroupConfig { run, island, epoch: 1, rank, world_size, timeout: PEER_WAIT };
     let mut group = endpoint.connect(config, &addresses)?;
     for line in lines {
         let line = line?;

@@ -71,7 +71,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, start.elapsed().as_secs_f64())
 }
 
-/// What is compressed: tensors and as many pseudo-gradients as there are files.
+/// The input of compression: tensors and as many pseudo-gradients as there are files.
 struct Source {
     tensors: Vec<TensorShape>,
     deltas: Vec<Vec<f32>>,
@@ -202,7 +202,7 @@ struct Bench<'a> {
     params: CodecParams,
     anchor: Vec<f32>,
     theta: Vec<f32>,
-    error: Vec<f32>,
+    residual: Vec<f32>,
 }
 
 /// The frames of one contribution, by piece.
@@ -213,8 +213,8 @@ impl<'a> Bench<'a> {
         let layout = Layout::new(&source.tensors)?;
         let values = layout.values();
         let anchor = vec![0.0; values];
-        let (theta, error) = (vec![0.0; values], vec![0.0; values]);
-        Ok(Bench { deltas: &source.deltas, layout, params, anchor, theta, error })
+        let (theta, residual) = (vec![0.0; values], vec![0.0; values]);
+        Ok(Bench { deltas: &source.deltas, layout, params, anchor, theta, residual })
     }
 
     fn id(&self, round: u64) -> FrameId {
@@ -245,7 +245,7 @@ impl<'a> Bench<'a> {
                         anchor: &self.anchor[span.clone()],
                         theta: &self.theta[span.clone()],
                     },
-                    error: &mut self.error[span],
+                    residual: &mut self.residual[span],
                     out: &mut out,
                 },
             )?;
@@ -257,7 +257,7 @@ impl<'a> Bench<'a> {
     /// Bytes of a round in which the error feedback has settled.
     fn wire(&mut self) -> anyhow::Result<()> {
         let set = best();
-        self.error.fill(0.0);
+        self.residual.fill(0.0);
         let mut frames = Frames::new();
         for round in 0..4 {
             self.train(round);
@@ -338,8 +338,10 @@ impl<'a> Bench<'a> {
                 .iter()
                 .map(|frames| Weighted { weight: 1 << 20, id, bytes: &frames[piece as usize] })
                 .collect();
-            let state =
-                PieceState { anchor: &mut self.anchor[span.clone()], error: &mut self.error[span] };
+            let state = PieceState {
+                anchor: &mut self.anchor[span.clone()],
+                residual: &mut self.residual[span],
+            };
             let at = PieceAt { layout: &self.layout, params: &self.params, piece };
             apply_with(best(), Apply { at, outer, set: &set, own: Some(0), state })?;
         }
@@ -352,9 +354,9 @@ fn best() -> InstructionSet {
 }
 
 /// The pass that no error feedback can do without: e ← βe + Δ.
-fn plain(error: &mut [f32], delta: &[f32]) {
-    for (error, delta) in error.iter_mut().zip(delta) {
-        *error = ERROR_DECAY * *error + delta;
+fn plain(residual: &mut [f32], delta: &[f32]) {
+    for (residual, delta) in residual.iter_mut().zip(delta) {
+        *residual = ERROR_DECAY * *residual + delta;
     }
-    std::hint::black_box(error);
+    std::hint::black_box(residual);
 }

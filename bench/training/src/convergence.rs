@@ -15,7 +15,7 @@ use worker::parameters::Layout;
 
 pub use outer::{Arm, Outer};
 
-/// What all arms of a comparison share.
+/// Settings that all arms of a comparison share.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Islands, of equal speed.
@@ -67,7 +67,7 @@ fn optimizer(learning_rate: f64) -> OptimizerSpec {
     OptimizerSpec { learning_rate, warmup_steps: 50, ..OptimizerSpec::default() }
 }
 
-/// What an island keeps while another one computes.
+/// The state that an island keeps while another one computes.
 #[derive(Clone)]
 struct Inner {
     first: Vec<f32>,

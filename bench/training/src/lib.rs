@@ -3,7 +3,7 @@
 pub mod convergence;
 pub mod island;
 
-/// So many tokens of a vocabulary: repeatable and of no meaning, as a step's time does not depend
+/// `count` tokens of a vocabulary: repeatable and of no meaning, as a step's time does not depend
 /// on the text.
 pub fn tokens(count: usize, vocabulary: u32) -> Vec<u32> {
     let vocabulary = u64::from(vocabulary);

@@ -7,7 +7,7 @@ use plan::grouping::{Grouping, LeftOut};
 use plan::words::{gib, named};
 
 /// Nodes that a sentence lists.
-const LISTED: usize = 8;
+const LISTED_MAX: usize = 8;
 
 /// The islands, each below its reason; first of all what is left out.
 pub(super) fn manifests(grouping: &Grouping, islands: &[ComputeIsland]) -> String {
@@ -48,7 +48,7 @@ pub(super) fn refusal(grouping: &Grouping) -> Vec<String> {
 }
 
 fn left_out(rest: &LeftOut) -> String {
-    let nodes = named(&rest.nodes, LISTED);
+    let nodes = named(&rest.nodes, LISTED_MAX);
     let cards = cards(&rest.products, rest.memory);
     format!("left out {cards}, on {nodes}: {}", rest.reason)
 }

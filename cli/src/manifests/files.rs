@@ -12,7 +12,7 @@ const STDIN: &str = "-";
 /// Files of a folder that are manifests.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// What stands in the files, each a name for messages and its text.
+/// The texts of the files, each with a name for messages.
 ///
 /// # Errors
 /// When one of them cannot be read or is no text.

@@ -1,5 +1,5 @@
-//! What declared cards are planned on: nodes that were given, or else assumed ones, with what was
-//! measured on them.
+//! The cards that declared ones are planned on: nodes that were given, or else assumed ones, with
+//! what was measured on them.
 
 use api::Manifests;
 use api::nodes::FoundNodes;
@@ -74,7 +74,7 @@ impl Request {
     }
 }
 
-/// Nodes of which what was measured came with them.
+/// Names of the nodes that came with measurements.
 fn annotated(found: &FoundNodes) -> impl Iterator<Item = String> {
     let nodes = found.nodes.iter().map(|(node, _)| node);
     let measured = nodes.filter(|node| node.cards.iter().any(|card| card.measured.is_some()));

@@ -1,4 +1,4 @@
-//! What the cards of an island do and hold: a column for each kind of rank.
+//! The work and memory of an island's cards: a column for each kind of rank.
 
 use std::collections::BTreeSet;
 
@@ -151,7 +151,7 @@ pub(super) fn first_layer(island: &IslandPlan, stage: u32) -> u32 {
     before.iter().map(|stage| stage.layers).sum()
 }
 
-/// What a card computes in.
+/// The precision that a card computes in.
 pub(super) fn precision(card: &CardSpec) -> &'static str {
     match card.device.precision() {
         Precision::F32 => "f32",

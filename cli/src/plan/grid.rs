@@ -8,7 +8,7 @@ pub(super) const WIDTH: usize = 120;
 const LABELS: usize = 18;
 /// Cells side by side.
 const BESIDE: usize = 4;
-/// What stands before each line of an island's tables.
+/// The indent of each line of an island's tables.
 const INDENT: &str = "  ";
 /// Columns between two cells.
 const GAP: usize = 2;

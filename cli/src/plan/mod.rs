@@ -23,26 +23,26 @@ use crate::outlook;
 pub struct View {
     /// The plan.
     pub plan: RunPlan,
-    /// Where its cards come from.
+    /// The source of its cards.
     pub basis: Basis,
 }
 
-/// Where the cards of a plan come from.
+/// The source of a plan's cards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// They are declared; how they stand in nodes is assumed.
     Assumed {
-        /// Nodes of which there are measurements.
+        /// Nodes that were measured.
         measured: Vec<String>,
     },
-    /// They are those of a cluster's nodes.
+    /// They are the cards of a cluster's nodes.
     Given {
         /// How many nodes.
         nodes: usize,
-        /// Those of which there are measurements.
+        /// Nodes that were measured.
         measured: Vec<String>,
     },
-    /// They are those of a cluster that nobody holds now.
+    /// They are the cards of a cluster that nobody holds now.
     Cluster {
         /// How many nodes have cards.
         nodes: usize,
@@ -119,7 +119,7 @@ pub fn make(args: &PlanArgs, mut tell: impl FnMut(&str)) -> Result<View, Manifes
     Ok(View { plan, basis })
 }
 
-/// What is printed of a plan; `explained` adds the layouts that came near to a table.
+/// The text of a plan; `explained` adds the layouts that came near to a table.
 ///
 /// # Errors
 /// When it cannot be written as asked, which only a defect brings about.
@@ -130,7 +130,7 @@ pub fn print(view: &View, output: Output, explained: bool) -> anyhow::Result<Str
     }
 }
 
-/// What is printed of a refusal beside the message for people: nothing, but to tools.
+/// The text of a refusal beside the message for people: nothing, but to tools.
 ///
 /// # Errors
 /// When it cannot be written as asked, which only a defect brings about.

@@ -52,7 +52,7 @@ impl<'a> Report<'a> {
 struct Usage {
     cards_used: u32,
     cards_given: u32,
-    /// What the used ones have of the peak TFLOP/s of all.
+    /// Share of the used cards in the peak TFLOP/s of all.
     speed_percent: f64,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// What one island does.
+/// The plan of one island.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Island<'a> {
@@ -165,7 +165,7 @@ impl<'a> Island<'a> {
     }
 }
 
-/// Where the time of an inner step goes.
+/// The time of an inner step by its parts.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {

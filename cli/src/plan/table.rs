@@ -12,7 +12,7 @@ use super::{View, column, explain, grid};
 use crate::show;
 
 /// The widest name of an island in the table of rounds.
-const NAME: usize = 32;
+const NAME_MAX: usize = 32;
 
 /// The parts of a step and its whole, by the names of their columns.
 pub(super) const STEP: [&str; 6] =
@@ -82,7 +82,7 @@ fn used(usage: &Usage) -> String {
 
 fn round(island: &IslandRound) -> [String; 7] {
     [
-        clip(&island.name, NAME),
+        clip(&island.name, NAME_MAX),
         island.inner_steps.to_string(),
         seconds(island.compute_seconds),
         transfer(&island.upload),
@@ -124,7 +124,7 @@ fn describe(island: &IslandPlan, emulated: bool) -> String {
     text
 }
 
-/// Where a step's time goes.
+/// The table of a step's time by its parts.
 fn step(island: &IslandPlan) -> String {
     let all = parts(&island.step);
     let share = |part: f64| percent(part / island.step_seconds());

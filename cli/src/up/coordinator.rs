@@ -1,4 +1,4 @@
-//! What the coordinator of a run on this machine is told.
+//! The specification that the coordinator of a run on this machine is given.
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ pub fn store(folder: &Path) -> PathBuf {
     folder.join(STORE)
 }
 
-/// What it is told: `islands` are to be expected, `folder` is the run's own, `listen` a `host:port`
-/// of which port 0 takes any.
+/// Its specification: `islands` are to be expected, `folder` is the run's own, `listen` a
+/// `host:port` of which port 0 takes any.
 pub fn spec(
     (plan, islands): (&RunPlan, u32),
     folder: &Path,

@@ -1,5 +1,5 @@
-//! What a run tells about itself: one [`Record`] per line in `events.jsonl`, and on standard output
-//! with `--json`. The workers' own events, with the rank that they come from, are a part of it.
+//! The record of a run: one [`Record`] per line in `events.jsonl`, and on standard output with
+//! `--json`. The workers' own events, with the rank that they come from, are a part of it.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Record {
     /// wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed: Option<f64>,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub body: Body,
 }
@@ -29,7 +29,7 @@ impl Record {
     }
 }
 
-/// What happened, and where it was seen.
+/// An event, and where it was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Body {
@@ -48,12 +48,12 @@ pub struct RankEvent {
     pub rank: u32,
     /// Epoch of the island's plan.
     pub epoch: u64,
-    /// What the rank said.
+    /// The event that the rank reported.
     #[serde(flatten)]
     pub event: WorkerEvent,
 }
 
-/// What `heteroloco up` itself saw or did.
+/// An event that `heteroloco up` itself saw or caused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
 pub enum UpEvent {
@@ -65,7 +65,7 @@ pub enum UpEvent {
         rounds: u64,
         /// Their tokens.
         tokens: u64,
-        /// Where the coordinator's old store is kept, where there was one.
+        /// The place where the coordinator's old store is kept, where there was one.
         store: Option<String>,
     },
     /// A checkpoint takes the place of the coordinator's store, which was lost.
@@ -74,9 +74,9 @@ pub enum UpEvent {
         round: u64,
         /// Tokens of all rounds before.
         tokens: u64,
-        /// What that costs, for people.
+        /// The cost of that, for people.
         cost: String,
-        /// Where the coordinator's old store is kept, where there was one.
+        /// The place where the coordinator's old store is kept, where there was one.
         store: Option<String>,
     },
     /// The coordinator serves.
@@ -115,7 +115,7 @@ pub enum UpEvent {
         island: String,
         /// Epoch that it will run.
         epoch: u64,
-        /// What broke it.
+        /// The reason why it broke.
         reason: String,
         /// Seconds until then.
         after: f64,
@@ -141,12 +141,12 @@ pub enum UpEvent {
     End {
         /// How.
         outcome: Outcome,
-        /// What was reached.
+        /// The summary of the run.
         summary: Box<Summary>,
     },
 }
 
-/// What a session sets out to do.
+/// The aims of a session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Begin {
@@ -176,7 +176,7 @@ pub struct Begin {
     pub islands: Vec<IslandBegin>,
 }
 
-/// What one island brings.
+/// The share of one island in a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IslandBegin {
@@ -189,7 +189,7 @@ pub struct IslandBegin {
     /// Seconds of an inner step, by its plan; absent in what older versions wrote.
     #[serde(default)]
     pub step_seconds: Option<f64>,
-    /// What measured steps had corrected that by.
+    /// The correction of that by measured steps.
     #[serde(default)]
     pub correction: Option<f64>,
 }

@@ -8,12 +8,12 @@ const RISE: f64 = 1.01;
 /// Says that held-out loss rises: once for each loss that was the lowest before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
-    /// The round of the lowest loss of which it was said.
+    /// The round of the lowest loss after which a rise was told of.
     told: Option<u64>,
 }
 
 impl Watch {
-    /// What is to be said of the losses by round, of which the last is new.
+    /// The sentence on the losses by round, of which the last is new.
     pub fn note(&mut self, losses: &BTreeMap<u64, f64>) -> Option<String> {
         let (at, lowest) = lowest(losses)?;
         let (round, loss) = losses.last_key_value()?;

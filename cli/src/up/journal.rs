@@ -85,7 +85,7 @@ impl Journal {
     }
 }
 
-/// Where it fails: how much was written, and why no more.
+/// Writes all bytes; where that fails, says how many were written, and why no more.
 fn write_all(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {

@@ -10,7 +10,7 @@ use super::state::{Activity, Island, RunState};
 use crate::plan::words::{self, clip};
 use crate::show;
 
-/// The end of what every island says at every start, and nobody needs to read.
+/// The end of a reason that every island gives at every start, and nobody needs to read.
 const ROUTINE: &str = " ranks met";
 /// The part of a narrow line that an island's name may take.
 const OF_NAME: usize = 4;
@@ -22,7 +22,7 @@ pub struct Teller {
     evaluation: Option<u64>,
     /// How many times it is known that the run went back.
     rewinds: usize,
-    /// By island: the reason that was said last for what it does.
+    /// The reason that was said last for what each island does, by island.
     reasons: BTreeMap<String, String>,
 }
 
@@ -94,7 +94,7 @@ impl Teller {
         }
     }
 
-    /// What an island does is worth a line where it says why.
+    /// A line for an island's state, which is worth one where it says why.
     fn state_line(
         &mut self,
         island: &str,

@@ -56,7 +56,7 @@ pub enum UpError {
 }
 
 impl UpError {
-    /// Whether what the user asked for has to change before it can work.
+    /// Says whether what the user asked for has to change before it can work.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Manifests(_) | Self::Corpus(_) | Self::Memory(_) => true,

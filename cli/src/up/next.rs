@@ -1,4 +1,4 @@
-//! What can be done once a session is over, as commands to type.
+//! The next steps once a session is over, as commands to type.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::args::UpArgs;
 /// Folder in the run's own that an export is proposed to go to.
 const EXPORTED: &str = "huggingface";
 
-/// What the commands are made of.
+/// The parts that the commands are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
     /// The command, as it was called.
@@ -25,7 +25,7 @@ pub struct Next {
 }
 
 impl Next {
-    /// Of a session that was started by `args`, in the folder `run_dir`.
+    /// The next steps after a session that was started by `args`, in the folder `run_dir`.
     pub fn new(args: &UpArgs, run_dir: &Path, held_out: Option<PathBuf>) -> Self {
         let mut resume: Vec<PathBuf> = vec!["up".into(), "-f".into()];
         resume.extend(args.files.iter().cloned());

@@ -21,12 +21,12 @@ use self::log::LastLine;
 use super::supervise::Exit;
 
 /// Longest line taken from a child; what is longer is cut into lines of this length.
-const LINE_BYTES: u64 = 64 * 1024;
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// A child that ended has its last lines read within this time, even if its output is held open by
 /// a process of its own.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// Requests to a child that it has not been given yet; more than a session makes of one child.
-const SIGNALS: usize = 8;
+const SIGNALS_MAX: usize = 8;
 
 /// Whose process it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ impl fmt::Display for Who {
     }
 }
 
-/// What to run.
+/// The command to run.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Whose process it is.
@@ -69,7 +69,7 @@ pub struct Launch {
     pub log: PathBuf,
 }
 
-/// What a child did.
+/// An event of a child.
 #[derive(Debug)]
 pub enum Report {
     /// It wrote a line to its standard output.
@@ -130,7 +130,7 @@ pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle
         .spawn()?;
     // Waiting for a child would close it, and its closing is what tells the child to end.
     let parent_lives = child.stdin.take();
-    let (ask, asked) = mpsc::channel(SIGNALS);
+    let (ask, asked) = mpsc::channel(SIGNALS_MAX);
     let (who, lines, last) = (launch.who.clone(), reports.clone(), LastLine::default());
     let readers = [
         child.stdout.take().map(|output| tokio::spawn(read_lines(output, who, lines))),
@@ -140,7 +140,7 @@ pub fn start(launch: Launch, reports: mpsc::Sender<Report>) -> io::Result<Handle
         let (status, killed) = watch(&mut child, asked).await;
         drop(parent_lives);
         let read = futures::future::join_all(readers.into_iter().flatten());
-        let _ = tokio::time::timeout(DRAIN, read).await;
+        let _ = tokio::time::timeout(DRAIN_WAIT, read).await;
         let exit = status.map_or(Exit::Unknown, exit_of);
         // The receiver is gone only when the session is.
         let (who, last) = (launch.who, last.get());
@@ -186,7 +186,7 @@ async fn read_lines(output: ChildStdout, who: Who, reports: mpsc::Sender<Report>
     let mut output = BufReader::new(output);
     loop {
         let mut line = Vec::new();
-        match (&mut output).take(LINE_BYTES).read_until(b'\n', &mut line).await {
+        match (&mut output).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

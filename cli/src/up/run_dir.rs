@@ -43,18 +43,18 @@ pub struct RunDir {
     _lock: File,
 }
 
-/// What a later session needs.
+/// The facts that a later session needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
-    /// What all islands share.
+    /// The specification that all islands share.
     pub run: RunSpec,
     /// Hash of the data's index, so that other data under the same name is noticed.
     pub data_hash: String,
     /// The newest epoch that was started, by island.
     pub epochs: BTreeMap<String, u64>,
-    /// Where the checkpoints are: absolute, or in the run's folder. Absent in what older versions
-    /// saved.
+    /// The folder of the checkpoints: absolute, or in the run's folder. Absent in what older
+    /// versions saved.
     #[serde(default)]
     pub checkpoints: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ pub enum RunDirError {
     /// Reading or writing failed.
     #[error("failed to {operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// On what.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum RunDirError {
          or start anew in another folder by --run-dir"
     )]
     BadState(String, #[source] serde_json::Error),
-    /// What is asked for is another run.
+    /// The request describes another run.
     #[error(
         "failed to resume: these settings differ from the run's own and cannot change in it: {}",
         list(.0)
@@ -108,11 +108,11 @@ impl From<durable::Error> for RunDirError {
 /// A setting that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where it stands, `model.hidden_size`.
+    /// The path of the setting, such as `model.hidden_size`.
     pub path: String,
-    /// What it was.
+    /// The old value.
     pub was: String,
-    /// What it would be.
+    /// The new value.
     pub is: String,
 }
 
@@ -152,7 +152,7 @@ impl RunDir {
             return Ok((dir, Some(saved)));
         }
         let entries = fs::read_dir(&dir.path).map_err(io_error("list", &dir.path))?;
-        // What a start leaves that came no further is nothing.
+        // A start that came no further leaves these; such a folder counts as empty.
         let left = [LOCK.into(), durable::partial(Path::new(STATE)).into_os_string()];
         if entries.flatten().any(|entry| !left.contains(&entry.file_name())) {
             return Err(RunDirError::NotEmpty(shown));
@@ -205,7 +205,7 @@ impl RunDir {
         Ok(path)
     }
 
-    /// Where a process writes its log.
+    /// The file that a process writes its log to.
     ///
     /// # Errors
     /// When the folder for it cannot be made.
@@ -228,7 +228,7 @@ impl RunDir {
 }
 
 impl Saved {
-    /// Whether a session with `run` on `data_hash` can go on from here.
+    /// Checks that a session with `run` on `data_hash` can go on from here.
     ///
     /// # Errors
     /// The settings that differ and may not.

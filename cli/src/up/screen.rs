@@ -1,5 +1,6 @@
-//! What people see while a run goes on: bars on a terminal, plain lines elsewhere, or every record
-//! as JSON. What is said is decided in [`super::lines`]; here it is only put somewhere.
+//! The view that people have of a run while it goes on: bars on a terminal, plain lines elsewhere,
+//! or every record as JSON. What is said is decided in [`super::lines`]; here it is only put
+//! somewhere.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,10 +17,10 @@ const COLUMNS: usize = 80;
 /// The longest bar, and its share of a narrow line.
 const BAR: usize = 24;
 const OF_LINE: usize = 5;
-/// What stands before an island.
+/// The indent of an island.
 const INDENT: &str = "  ";
 
-/// Where progress is shown.
+/// The output on which progress is shown.
 #[derive(Debug)]
 pub struct Screen {
     kind: Kind,

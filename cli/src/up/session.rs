@@ -50,28 +50,28 @@ use contract::coordinator::CoordinatorEvent;
 use rounds::whereabouts::Adopted;
 
 /// Lines and exits of children that are not dealt with yet; children wait when it is full.
-const REPORTS: usize = 1024;
+const REPORTS_MAX: usize = 1024;
 /// The coordinator serves within this time of its first start.
-const COORDINATOR_START: Duration = Duration::from_secs(30);
-/// Where the coordinator listens at first; a later one takes its place.
+const COORDINATOR_START_WAIT: Duration = Duration::from_secs(30);
+/// The address that the coordinator listens on at first; a later one takes its place.
 const ANY_PORT: &str = "127.0.0.1:0";
 /// How often bars are brought up to date.
-const REDRAW: Duration = Duration::from_millis(200);
+const REDRAW_EVERY: Duration = Duration::from_millis(200);
 /// Longest piece of a line of a child that is shown.
-const SHOWN: usize = 200;
+const SHOWN_MAX: usize = 200;
 
-/// What a session is about.
+/// The subject of a session.
 #[derive(Debug)]
 pub struct Setting {
     /// The run's folder.
     pub dir: RunDir,
-    /// What each island does.
+    /// The plan of every island.
     pub plan: RunPlan,
     /// Why cards are emulated; absent where they are real.
     pub emulated: Option<String>,
     /// Said at the beginning, a sentence each.
     pub notes: Vec<String>,
-    /// What the processes run.
+    /// The programs that the processes run.
     pub programs: Programs,
     /// Hash of the data's index.
     pub data_hash: String,
@@ -81,13 +81,13 @@ pub struct Setting {
     pub adopt: bool,
     /// Whether events are printed in place of words.
     pub json: bool,
-    /// What can be typed when the session is over.
+    /// The commands that can be typed when the session is over.
     pub next: Next,
     /// Cores of this machine that the ranks have.
     pub cores: usize,
 }
 
-/// What the processes run.
+/// The programs that the processes run.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// `heteroloco-worker`.
@@ -105,7 +105,7 @@ pub enum SessionError {
     /// The folder of the checkpoints cannot be used.
     #[error(transparent)]
     Checkpoints(#[from] CheckpointsError),
-    /// What is there does not go together.
+    /// The store and the checkpoints that are there do not go together.
     #[error(transparent)]
     Beginning(#[from] NoBeginning),
     /// The coordinator cannot say what its store is.
@@ -128,7 +128,7 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Whether what the user asked for has to change before it can work.
+    /// Says whether what the user asked for has to change before it can work.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Checkpoints(error) => error.is_refusal(),
@@ -145,13 +145,13 @@ pub struct Session {
     saved: Saved,
     checkpoints: Checkpoints,
     address: String,
-    /// Where a coordinator with an empty store takes the run up.
+    /// The point at which a coordinator with an empty store takes the run up.
     adopt: Option<Adopted>,
     begun: Instant,
     handles: BTreeMap<String, BTreeMap<u32, Handle>>,
     coordinator: Option<Handle>,
     pulse: Pulse,
-    /// What a process said when it failed, until its end is dealt with.
+    /// The last words of a process that failed, until its end is dealt with.
     failures: BTreeMap<Who, String>,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     /// Ends of processes that could not be started at all.
@@ -162,7 +162,7 @@ pub struct Session {
     screen: Screen,
     events: Journal,
     killer: Killer,
-    /// Whether it was said that held-out loss rises.
+    /// The watch on held-out loss, which says once that it rises.
     heldout: Watch,
     /// Since when the disk takes nothing, where it does not.
     trouble: Option<Trouble>,
@@ -206,7 +206,7 @@ impl Session {
             coordinator: None,
             pulse: Pulse::default(),
             failures: BTreeMap::new(),
-            reports: mpsc::channel(REPORTS),
+            reports: mpsc::channel(REPORTS_MAX),
             unstarted: VecDeque::new(),
             stop: StopSignals::new().map_err(SessionError::Signals)?,
             supervisor,
@@ -235,7 +235,7 @@ impl Session {
     /// Goes on until nothing runs any more; how it ended.
     pub async fn run(mut self) -> Outcome {
         let mut answers = pulse::ask(self.address.clone());
-        let mut redraw = tokio::time::interval(REDRAW);
+        let mut redraw = tokio::time::interval(REDRAW_EVERY);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while self.outcome.is_none() {
             let wake = self.supervisor.wake_at().map(|at| self.begun + at);
@@ -306,12 +306,12 @@ impl Session {
                 }
             }
         };
-        let waited = tokio::time::timeout(COORDINATOR_START, wait).await;
-        let late = || format!("it did not serve within {} s", COORDINATOR_START.as_secs());
+        let waited = tokio::time::timeout(COORDINATOR_START_WAIT, wait).await;
+        let late = || format!("it did not serve within {} s", COORDINATOR_START_WAIT.as_secs());
         waited.unwrap_or_else(|_| Err(late())).map_err(SessionError::Coordinator)
     }
 
-    /// What a report means to the supervisor, after it is recorded.
+    /// Records a report, and turns it into an event for the supervisor.
     fn take(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Line(who, line) => self.take_line(who, &line),
@@ -346,7 +346,7 @@ impl Session {
         };
         let island = island.clone();
         let Ok(event) = serde_json::from_str::<WorkerEvent>(line) else {
-            let line: String = line.chars().take(SHOWN).collect();
+            let line: String = line.chars().take(SHOWN_MAX).collect();
             let message = format!("{island}: rank {rank} said what is no event: {line}");
             self.record(Body::Up(UpEvent::Warning { message }));
             return None;
@@ -447,8 +447,8 @@ impl Session {
     }
 }
 
-/// What earlier sessions reached, and whether this one can go on from there; what it needs to go on
-/// itself is written first. A refusal leaves nothing in the folder of a new run.
+/// The state that earlier sessions reached, if this one can go on from there; the files that it
+/// needs to go on itself are written first. A refusal leaves nothing in the folder of a new run.
 fn look_back(
     setting: &Setting,
     checkpoints: &Checkpoints,

@@ -1,5 +1,5 @@
-//! What is known of a run: a fold over its [`Record`]s, from which the screen and the summary are
-//! made. Folding the records of earlier sessions first makes a resumed run's figures whole.
+//! The state of a run: a fold over its [`Record`]s, from which the screen and the summary are made.
+//! Folding the records of earlier sessions first makes a resumed run's figures whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -51,7 +51,7 @@ pub struct Island {
     pub steps: Vec<f64>,
     /// Epoch that it runs.
     pub epoch: u64,
-    /// What it does now.
+    /// The activity that it is at now.
     pub activity: Activity,
     /// The round that it works on.
     pub round: u64,
@@ -87,13 +87,13 @@ pub struct Island {
     pub checkpoint: Option<(u64, String)>,
 }
 
-/// What an island does, as the screen shows it.
+/// The activity of an island, as the screen shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
     /// Its processes are not up yet.
     #[default]
     Pending,
-    /// What its leader says.
+    /// The state that its leader reports.
     Working(IslandState),
     /// It broke, and starts again.
     Restarting,
@@ -112,11 +112,11 @@ pub struct Round {
     pub islands: u32,
     /// Tokens of the run, this round included.
     pub tokens: u64,
-    /// By island: what it has of the round.
+    /// The report of each island that applied the round, by island.
     pub reports: BTreeMap<String, Report>,
 }
 
-/// What one island says of a round that it applied.
+/// The account that one island gives of a round that it applied.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Epoch in which the island applied it.
@@ -132,7 +132,7 @@ pub struct Report {
 }
 
 impl Round {
-    /// Whether all islands that applied the round hold the same θ.
+    /// Says whether all islands that applied the round hold the same θ.
     pub fn is_identical(&self) -> bool {
         self.reports.values().map(|report| &report.theta_hash).collect::<BTreeSet<_>>().len() <= 1
     }
@@ -281,7 +281,7 @@ impl RunState {
         let entry = self.rounds.entry(*round).or_default();
         (entry.loss, entry.islands, entry.tokens) = (*loss, *islands, *tokens);
         let (epoch, theta_hash) = (record.epoch, theta_hash.clone());
-        // What did not count reached nobody: it is no contribution.
+        // An offer that did not count reached nobody: it is no contribution.
         let (bytes, values) =
             if *contributed { (*contribution_bytes, *contribution_values) } else { (0, 0) };
         let report = Report { epoch, theta_hash, values, bytes, received: *bytes_received };
@@ -297,9 +297,9 @@ impl RunState {
         island.waiting += waiting_seconds;
     }
 
-    /// Whether a report of `round` tells that the run went back to it: its island had reported that
-    /// round or a later one already, or nobody who reported one of them still holds it and this
-    /// θ is another than theirs.
+    /// Says whether a report of `round` tells that the run went back to it: its island had reported
+    /// that round or a later one already, or nobody who reported one of them still holds it and
+    /// this θ is another than theirs.
     fn is_rewound(&self, record: &RankEvent, round: u64, theta_hash: &str) -> bool {
         let mut later = self.rounds.range(round..).map(|(_, later)| later).peekable();
         if later.peek().is_none() {
@@ -314,7 +314,7 @@ impl RunState {
         later.clone().any(told_again) || (!known && later.all(nobody_holds))
     }
 
-    /// Whether an island may still have what it had in that epoch.
+    /// Says whether an island may still have what it had in that epoch.
     fn holds(&self, name: &str, epoch: u64) -> bool {
         let island = self.islands.get(name);
         island.is_some_and(|i| i.epoch <= epoch && i.activity != Activity::GivenUp)

@@ -1,4 +1,4 @@
-//! What a run reached: figures over [`RunState`], as text and as JSON.
+//! The summary of a run: figures over [`RunState`], as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::heldout;
 use super::state::{Island, Report, Round, RunState};
 use crate::show;
 
-/// What was reached, over all sessions of the run.
+/// The figures of all sessions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -31,11 +31,11 @@ pub struct Summary {
     /// The lowest one.
     #[serde(default)]
     pub heldout_lowest: Option<(u64, f64)>,
-    /// Whether after each round all islands held the same θ; absent before the first round.
+    /// True where after each round all islands held the same θ; absent before the first round.
     pub replicas_identical: Option<bool>,
     /// Rounds after which they did not.
     pub differing_rounds: Vec<u64>,
-    /// What went over the wire.
+    /// Traffic on the wire.
     pub wire: Wire,
     /// Seconds of all sessions.
     pub wall_seconds: f64,
@@ -45,7 +45,7 @@ pub struct Summary {
     pub checkpoint: Option<String>,
 }
 
-/// What went over the wire between islands.
+/// Traffic on the wire between islands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wire {
@@ -82,7 +82,7 @@ pub struct IslandSummary {
     /// The device that came nearest to its plan, or went beyond: bytes measured and planned.
     #[serde(default)]
     pub fullest: Option<(u64, u64)>,
-    /// What its steps took beside what was planned.
+    /// The seconds that its steps took beside those that were planned.
     #[serde(default)]
     pub calibration: Option<Calibration>,
     /// Bytes between its pipeline stages.
@@ -98,7 +98,7 @@ pub struct IslandSummary {
 }
 
 impl Summary {
-    /// What `state` adds up to.
+    /// The summary of `state`.
     pub fn of(state: &RunState) -> Self {
         let begin = state.begin.clone().unwrap_or_default();
         let differing: Vec<u64> =
@@ -252,8 +252,8 @@ fn of(name: &str, island: &Island) -> IslandSummary {
 }
 
 impl Wire {
-    /// Where nothing had to travel (one island), the contributions' own size takes the place of
-    /// what was received.
+    /// The traffic of a run. Where nothing had to travel (one island), the contributions' own size
+    /// takes the place of what was received.
     fn of(state: &RunState, parameters: u64) -> Self {
         let islands = || state.islands.values();
         let contributed: u64 = islands().map(|i| i.contribution_bytes).sum();
@@ -280,7 +280,7 @@ impl Wire {
     }
 }
 
-/// What came to islands that applied rounds, as far as all who contributed have told of them.
+/// Bytes that came to islands that applied rounds, as far as all who contributed have told of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Came {
     /// Contributions that had to come.
@@ -294,8 +294,8 @@ struct Came {
 }
 
 impl Came {
-    /// More than this many times the bytes of what had to come, and something else came too: the
-    /// frames around contributions are a few in a hundred.
+    /// Where islands received more than this many times the bytes that had to come, something else
+    /// came too: the frames around contributions are a few in a hundred.
     const FRAMED: u64 = 2;
 
     /// Adds a round: an island that applied it needed what all the others had kept. Where one that

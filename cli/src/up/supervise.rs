@@ -1,8 +1,8 @@
-//! Who is started, killed and given up: a decision over what happened, the clock passed in.
+//! The supervisor: who is started, killed and given up, decided from events, the clock passed in.
 //! An island lives and dies as a whole: its ranks hold one replica, so one lost rank ends them all,
 //! and they come back together at the next epoch. What broke it, and whether that lasts, is for
-//! [`contract::fate`] to say. An island that cannot go on costs itself alone: the run goes on while one
-//! is left.
+//! [`contract::fate`] to say. An island that cannot go on costs itself alone: the run goes on while
+//! one is left.
 
 mod island;
 
@@ -57,7 +57,7 @@ impl Default for Policy {
     }
 }
 
-/// What happened.
+/// An event that the supervisor acts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The leader of an island says that it ends well. This comes before its process is gone.
@@ -79,14 +79,14 @@ pub enum Event {
         rank: u32,
         /// How it ended.
         exit: Exit,
-        /// What it said last; may be empty.
+        /// Its last words; may be empty.
         detail: String,
     },
     /// The coordinator's process is gone.
     CoordinatorExited {
         /// How it ended.
         exit: Exit,
-        /// What it said last; may be empty.
+        /// Its last words; may be empty.
         detail: String,
     },
     /// The coordinator's process is there and does not answer.
@@ -100,7 +100,7 @@ pub enum Event {
     Tick,
 }
 
-/// What to do.
+/// An action of the session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Start every rank of the island at this epoch.
@@ -202,7 +202,7 @@ impl Supervisor {
         (supervisor, start)
     }
 
-    /// What to do about `event`.
+    /// The actions that follow from `event`.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -226,7 +226,7 @@ impl Supervisor {
         actions
     }
 
-    /// When a [`Event::Tick`] is due.
+    /// The time at which an [`Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<Duration> {
         let islands = self.islands.values().filter_map(|island| match &island.state {
             State::Running { leave, word, .. } => {
@@ -489,7 +489,7 @@ impl Supervisor {
     }
 }
 
-/// What is said of islands, each thing once.
+/// Sentences about islands in one text, each sentence once with the names of its islands.
 fn together<'a>(said: impl Iterator<Item = (&'a String, String)>) -> String {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, what) in said {

@@ -271,7 +271,10 @@ fn a_start_on_a_full_disk_leaves_nothing_that_keeps_the_next_one_away() {
 fn a_run_without_a_checkpoint_begins_again_and_keeps_the_old_store() {
     let place = Place::new(WORKER);
     assert_eq!(place.up(&[]).status.code(), Some(0));
-    let standing = r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "tokens": 500000, "checkpoint": null}"#;
+    let standing = concat!(
+        r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "#,
+        r#""tokens": 500000, "checkpoint": null}"#
+    );
     fs::write(place.path("standing"), standing).unwrap();
     fs::write(place.path("runs/tiny/coordinator.redb"), "rounds").unwrap();
     let output = place.up(&["--resume"]);
@@ -304,7 +307,10 @@ fn a_lost_store_is_only_replaced_by_a_checkpoint_when_the_user_says_so() {
     for expected in ["the coordinator's store is gone", "--resume --adopt", "no round on record"] {
         assert!(complained.contains(expected), "no {expected:?} in: {complained}");
     }
-    let whole = r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "tokens": 5, "checkpoint": 1}"#;
+    let whole = concat!(
+        r#"{"store": "whole", "run": "tiny", "round": 1, "highest": 1, "#,
+        r#""tokens": 5, "checkpoint": 1}"#
+    );
     fs::write(place.path("standing"), whole).unwrap();
     let complained = refused(&["--resume", "--adopt"]);
     assert!(complained.contains("is whole and at round 1; go on by --resume"), "{complained}");

@@ -1,4 +1,4 @@
-//! What a run says from its beginning to its end.
+//! The lines of a run from its beginning to its end.
 
 use std::fs;
 

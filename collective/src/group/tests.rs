@@ -678,7 +678,7 @@ fn the_systems_ask_each_other_for_signs_of_life_on_every_connection_of_a_group()
     let (established, keepalive) = ("01".to_owned(), "02".to_owned());
     let deadline = Instant::now() + LONG;
     for address in addresses {
-        // What was just sent is acknowledged first, which has a timer of its own.
+        // The bytes just sent are acknowledged first, which has a timer of its own.
         loop {
             let ends = connections(address.port());
             let ends: Vec<_> = ends.into_iter().filter(|end| end.0 == established).collect();

@@ -37,7 +37,7 @@ pub(crate) struct Dial {
     pub(crate) timeout: Duration,
 }
 
-/// What carries messages to one peer, seen from its user.
+/// The carrier of messages to one peer, seen from its user.
 pub(crate) struct Carrier {
     flow: Arc<Flow>,
     outcome: oneshot::Receiver<Result<(), CommError>>,
@@ -125,7 +125,7 @@ fn settle(stream: TcpStream) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// What the peer says at the end of the stream.
+/// The peer's verdict at the end of the stream.
 async fn outcome(peer: u32, response: http::Response<Incoming>) -> Result<(), CommError> {
     let (head, body) = response.into_parts();
     let status = match Status::from_header_map(&head.headers) {

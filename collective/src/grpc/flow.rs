@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// What a client says before its first frame.
+/// Bytes that a client sends before its first frame.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;

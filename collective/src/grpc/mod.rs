@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::faults::Faults;
 use crate::group::{self, Group, GroupConfig, Transport};
-use crate::links::{Call, Links, QUEUE_MESSAGES};
+use crate::links::{Call, Links, QUEUE_MESSAGES_MAX};
 use crate::wire::Operation;
 use crate::{CommError, wire};
 
@@ -28,7 +28,7 @@ const WINDOW_BYTES_LOOPBACK: u32 = 2 * wire::MESSAGE_BYTES_MAX as u32;
 const WINDOW_BYTES_NETWORK: u32 = 4 << 20;
 
 /// Largest HTTP/2 frame.
-const FRAME_BYTES: u32 = wire::MESSAGE_BYTES_MAX as u32;
+const FRAME_BYTES_MAX: u32 = wire::MESSAGE_BYTES_MAX as u32;
 
 /// How long a rank that could not join goes on to refuse the others, so that they learn why.
 const REFUSAL_WAIT: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ impl Endpoint {
         })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -111,10 +111,10 @@ async fn join(
             ins.push(None);
             continue;
         }
-        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         inboxes.push(Some(sender));
         ins.push(Some(receiver));
-        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let hello = wire::encode_hello(hello(config, peer));
         let dial = client::Dial { peer, address: address.clone(), timeout: config.timeout };
         outs.push(Some((sender, Some(client::carry(dial, hello, receiver)))));

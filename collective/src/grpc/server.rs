@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::FRAME_BYTES;
+use super::FRAME_BYTES_MAX;
 use crate::CommError;
 use crate::group::GroupConfig;
 use crate::links::Arrival;
@@ -38,7 +38,7 @@ pub(crate) fn serve(
     let server = Server::builder()
         .initial_stream_window_size(window_bytes)
         .initial_connection_window_size(window_bytes)
-        .max_frame_size(FRAME_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(1)
         .add_service(service)
         .serve_with_incoming(incoming);
@@ -51,7 +51,7 @@ pub(crate) fn serve(
 
 struct Inboxes {
     config: GroupConfig,
-    /// By rank; taken by the first stream of the rank.
+    /// Inboxes by rank; each is taken by the first stream of its rank.
     inboxes: Mutex<Vec<Option<mpsc::Sender<Arrival>>>>,
     timeout: Duration,
 }

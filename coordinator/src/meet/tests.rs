@@ -85,7 +85,7 @@ async fn ranks_that_differ_in_size_or_plan_or_have_the_same_number_are_refused()
 async fn a_meeting_that_everybody_left_can_be_held_anew_unless_the_island_is_a_member() {
     let meetings = Arc::default();
     drop(arrive(&meetings, rank(0, 1)).await.await);
-    tokio::time::advance(IDLE).await;
+    tokio::time::advance(IDLE_AFTER).await;
     let moved = Meet { address: "elsewhere:1".into(), ..rank(0, 1) };
     assert!(matches!(meetings.meet(moved.clone(), true).await, Err(MeetError::Taken { .. })));
     let moved = arrive(&meetings, moved).await;

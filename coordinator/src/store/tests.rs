@@ -1,4 +1,4 @@
-//! What the store keeps, and what it refuses to open.
+//! Tests of what the store keeps, and of what it refuses to open.
 
 use rounds::config::RunConfig;
 use rounds::record::{Deed, genesis};

@@ -50,7 +50,7 @@ impl Check {
         Ok(Check { shared })
     }
 
-    /// What was found so far; whether everything was checked.
+    /// The result so far: an error if one was found, else whether everything was checked.
     ///
     /// # Errors
     /// A shard was changed or cannot be read; said once.

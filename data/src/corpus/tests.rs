@@ -154,7 +154,7 @@ fn a_check_waits_for_a_shard_that_is_away() {
     wait_for(&Check::start(corpus, back).unwrap()).unwrap();
 }
 
-/// What a network folder does to the files that are open when it goes away.
+/// A network folder that goes away does this to the files that are open.
 #[test]
 fn a_shard_that_cannot_be_read_for_a_while_is_read_when_it_is_back() {
     let (_folder, out) = corpus(100);

@@ -32,7 +32,7 @@ fn gather(read: impl FnOnce(Receive<'_, Infallible>) -> Read) -> (Vec<String>, L
 #[test]
 fn a_short_text_is_one_document() {
     assert_eq!(texts("fn main() {}\n".as_bytes()).0, ["fn main() {}\n"]);
-    assert_eq!(texts(&[b'a'; DOCUMENT_BYTES]).0.len(), 1);
+    assert_eq!(texts(&[b'a'; DOCUMENT_BYTES_MAX]).0.len(), 1);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_long_text_is_cut_after_line_ends() {
     let text = "0123456789abcdef\n".repeat(10_000);
     let (documents, _) = texts(text.as_bytes());
     assert!(documents.iter().all(|document| document.ends_with('\n')));
-    assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES));
+    assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES_MAX));
     assert_eq!(documents.len(), 3);
     assert_eq!(documents.concat(), text);
 }
@@ -115,12 +115,12 @@ fn a_pointer_of_git_lfs_is_not_text() {
 
 #[test]
 fn a_long_json_text_is_cut_like_a_file() {
-    let text = "word ".repeat(DOCUMENT_BYTES / 2);
+    let text = "word ".repeat(DOCUMENT_BYTES_MAX / 2);
     let (documents, _) = lines(format!("{{\"text\": \"{text}\"}}").as_bytes());
-    assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES));
+    assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES_MAX));
     assert_eq!(documents.concat(), text);
-    for rest in [DOCUMENT_BYTES - 5, DOCUMENT_BYTES, DOCUMENT_BYTES + 5] {
-        let text = "word\n".repeat(2 * DOCUMENT_BYTES).split_off(9 * DOCUMENT_BYTES - rest);
+    for rest in [DOCUMENT_BYTES_MAX - 5, DOCUMENT_BYTES_MAX, DOCUMENT_BYTES_MAX + 5] {
+        let text = "word\n".repeat(2 * DOCUMENT_BYTES_MAX).split_off(9 * DOCUMENT_BYTES_MAX - rest);
         let json = serde_json::json!({ "text": text }).to_string();
         assert_eq!(lines(json.as_bytes()).0, texts(text.as_bytes()).0);
     }
@@ -135,10 +135,10 @@ fn the_receiver_ends_the_reading() {
 proptest! {
     #[test]
     fn cutting_loses_no_text(pattern in proptest::collection::vec(1u8.., 1..40)) {
-        let bytes: Vec<u8> = pattern.iter().copied().cycle().take(3 * DOCUMENT_BYTES).collect();
+        let bytes: Vec<u8> = pattern.iter().copied().cycle().take(3 * DOCUMENT_BYTES_MAX).collect();
         let solid = |text: &str| -> String { text.split_whitespace().collect() };
         let (documents, _) = texts(&bytes);
-        prop_assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES));
+        prop_assert!(documents.iter().all(|document| document.len() <= DOCUMENT_BYTES_MAX));
         prop_assert_eq!(solid(&documents.concat()), solid(&clean(&bytes).0));
     }
 }

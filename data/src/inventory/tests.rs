@@ -7,7 +7,7 @@ use super::*;
 const WANTED: Wanted<'_> = Wanted { text_field: "text", as_text: &[] };
 const RECORDS: &str = "{\"text\": \"some text\"}\n";
 
-/// What is read of a folder, and what is said of the rest.
+/// The files of a folder that are read, and the sentence on the rest.
 fn stock(root: &Path, wanted: Wanted<'_>) -> (Vec<String>, String) {
     let inventory = Inventory::of(&[root.to_owned()], wanted).unwrap();
     let name = |source: &Source| source.path.strip_prefix(root).unwrap().display().to_string();

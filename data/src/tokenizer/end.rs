@@ -1,5 +1,5 @@
-//! Which token ends a document: what the user says; what the files beside a `tokenizer.json` say;
-//! a special token of a known name. A word that the vocabulary learnt is never taken for it.
+//! The token that ends a document: what the user says; what the files beside a `tokenizer.json`
+//! say; a special token of a known name. A word that the vocabulary learnt is never taken for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,19 +25,19 @@ pub(super) const END_NAMES: [&str; 7] = [
 const TOKENIZER_FILE: &str = "tokenizer.json";
 /// A larger file beside a tokenizer is refused.
 const BESIDE_BYTES_MAX: u64 = 64 << 20;
-/// So many special tokens are named in a refusal.
+/// Most special tokens that are named in a refusal.
 const NAMED_MAX: usize = 8;
 
 /// The tokens of a `tokenizer.json`.
 pub(super) struct Tokens<'a> {
     /// Every token's id.
     pub(super) ids: BTreeMap<&'a str, u32>,
-    /// Of the tokens that were added to the vocabulary, and whether they are special.
+    /// Tokens that were added to the vocabulary, their ids, and whether they are special.
     added: Vec<(&'a str, u32, bool)>,
 }
 
 impl<'a> Tokens<'a> {
-    /// Of a canonical `tokenizer.json`; ids that do not fit u32 count as the largest.
+    /// The tokens of a canonical `tokenizer.json`; ids that do not fit u32 count as the largest.
     pub(super) fn of(tokenizer: &'a Value) -> Self {
         let id = |value: &Value| value.as_u64().map(|id| u32::try_from(id).unwrap_or(u32::MAX));
         let mut ids = BTreeMap::new();
@@ -81,7 +81,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What a file beside the tokenizer says of its end.
+/// The end that a file beside the tokenizer names.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Name(String),
@@ -134,7 +134,7 @@ pub(super) fn find(
         .ok_or_else(|| TokenizerError::NoEnd { path: path.to_owned(), special: tokens.named() })
 }
 
-/// What the files beside a `tokenizer.json` say, the first that counts first.
+/// The ends that the files beside a `tokenizer.json` name, the first that counts first.
 fn beside(path: &Path) -> Result<Vec<(&'static str, Said)>, TokenizerError> {
     if path.file_name().is_none_or(|name| name != TOKENIZER_FILE) {
         return Ok(Vec::new());

@@ -72,7 +72,7 @@ fn the_name_of_a_special_token_in_a_text_is_text() {
     assert_eq!(encode(&EXPORTED, text), encode(&Tokenizer::Byte, text));
 }
 
-/// Of these words, of which `</s>` with the id `end` is special.
+/// A tokenizer of these words, of which `</s>` with the id `end` is special.
 fn word_level(vocab: &str, end: u32) -> String {
     format!(
         r#"{{"version": "1.0", "added_tokens": [{{"id": {end}, "content": "</s>",

@@ -102,7 +102,7 @@ pub(crate) fn devices(nodes: &[Node]) -> Vec<FoundDevice> {
             memory: memory.into(),
         }));
     }
-    found.truncate(plan::planner::MOST_CARDS);
+    found.truncate(plan::planner::CARDS_MAX);
     found
 }
 

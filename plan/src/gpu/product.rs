@@ -2,19 +2,19 @@
 
 use super::{CATALOGUE, Card};
 
-/// What stands in the label of a part of a card, and in no other.
+/// Texts that stand in the label of a part of a card, and in no other.
 const PARTS: [&str; 2] = ["-MIG-", "-SHARED"];
 
 /// As long as Kubernetes allows the value of a label to be.
-const MAX_LABEL: usize = 63;
+const LABEL_MAX: usize = 63;
 
 /// Compute slices that every card of the catalogue with MIG has.
 const SLICES: u32 = 7;
 
 /// More than any card has, so that sums of cards do not overflow.
-const MAX_MEMORY_GB: u32 = 1_000;
+const MEMORY_GB_MAX: u32 = 1_000;
 
-/// What a label `nvidia.com/gpu.product` says.
+/// A product, as a label `nvidia.com/gpu.product` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     /// The card's name, without suffixes.
@@ -35,12 +35,12 @@ pub struct Mig {
     pub memory_gb: u32,
 }
 
-/// What a product has of its card.
+/// The share that a product has of its card.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
     /// Bytes.
     pub memory: u64,
-    /// Of the card's TFLOP/s, above 0 and up to 1.
+    /// Share of the card's TFLOP/s, above 0 and up to 1.
     pub speed: f64,
 }
 
@@ -48,7 +48,7 @@ pub struct Share {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProductError {
     /// Nothing, or more than a label holds.
-    #[error("a GPU product has 1 to {MAX_LABEL} bytes, this has {0}: give nvidia.com/gpu.product")]
+    #[error("a GPU product has 1 to {LABEL_MAX} bytes, this has {0}: give nvidia.com/gpu.product")]
     Length(usize),
     /// A character that no product has.
     #[error("a GPU product has no {0:?}: give nvidia.com/gpu.product, with hyphens for spaces")]
@@ -56,7 +56,7 @@ pub enum ProductError {
     /// Suffixes without a name, or suffixes that GPU feature discovery does not write so.
     #[error("GPU product {0} is not a name with at most one -MIG-… and one -SHARED after it")]
     Suffixes(String),
-    /// What follows `-MIG-` is no slice.
+    /// The text after `-MIG-` is no slice.
     #[error("GPU product has MIG profile {0:?}; one such as 1g.5gb, of 1 to {SLICES} slices, fits")]
     Profile(String),
     /// The label of a node whose slices cannot be told apart.
@@ -88,24 +88,24 @@ pub fn parse(label: &str) -> Result<Product, ProductError> {
     Ok(Product { name: name.to_owned(), mig, shared })
 }
 
-/// Whether a product is a slice of a card, or a card on which several pods take turns.
+/// Says whether a product is a slice of a card, or a card on which several pods take turns.
 pub fn is_part(product: &str) -> bool {
     PARTS.iter().any(|part| product.contains(part))
 }
 
-/// Whether several pods take turns on a card of this product.
+/// Says whether several pods take turns on a card of this product.
 pub fn is_shared(product: &str) -> bool {
     product.ends_with("-SHARED")
 }
 
-/// Whether a pattern says of what kind `product` is, where it is a part of a card.
+/// Says whether a pattern names the kind of `product`, where that is a part of a card.
 pub(super) fn says_part(pattern: &str, product: &str) -> bool {
     PARTS.iter().all(|part| pattern.contains(part) || !product.contains(part))
 }
 
 /// Kubernetes' characters, and the `+` with which nvidia-smi writes a profile's attributes.
 fn check(label: &str) -> Result<(), ProductError> {
-    if !(1..=MAX_LABEL).contains(&label.len()) {
+    if !(1..=LABEL_MAX).contains(&label.len()) {
         return Err(ProductError::Length(label.len()));
     }
     match label.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.+".contains(*c))) {
@@ -125,7 +125,7 @@ fn parse_profile(profile: &str) -> Result<Mig, ProductError> {
         let (memory, attributes) = rest.split_once("gb")?;
         let mig = Mig {
             compute_slices: number(slices, SLICES)?,
-            memory_gb: number(memory, MAX_MEMORY_GB)?,
+            memory_gb: number(memory, MEMORY_GB_MAX)?,
         };
         is_attributes(attributes).then_some(mig)
     };
@@ -151,8 +151,8 @@ impl Product {
         CATALOGUE.iter().find(|card| card.product == self.name)
     }
 
-    /// What this has of its card, absent with [`Product::card`]; a shared one as if it had no
-    /// other user.
+    /// The share that this has of its card, absent with [`Product::card`]; a shared one as if it
+    /// had no other user.
     ///
     /// For a slice both are nominal: its memory is the profile's GB, decimal, and its speed so many
     /// sevenths. A real slice has some per cent more or less (an H200's `1g.18gb` has 16 GiB), so

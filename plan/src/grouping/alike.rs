@@ -1,4 +1,4 @@
-//! Nodes that are alike, of which one answers for all.
+//! Nodes that are alike: one of them answers for all.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ const ALIKE: f64 = 1.1;
 /// Bytes of the messages by whose time links are told apart.
 const MESSAGES: [f64; 2] = [65_536.0, 268_435_456.0];
 
-/// What is compared of a card: its product and memory, and roughly how fast it is.
+/// The facts that are compared of a card: its product and memory, and roughly how fast it is.
 type CardLook<'a> = (&'a str, u64, Option<[i32; 3]>);
 
-/// What is compared of a node: its cards and, roughly, its links.
+/// The facts that are compared of a node: its cards and, roughly, its links.
 type Look<'a> = (Vec<CardLook<'a>>, [Option<[i32; 2]>; 3]);
 
-/// Of which kind each machine is, counted from 0; those of one kind are alike.
+/// The kind of each machine, counted from 0; those of one kind are alike.
 pub(super) fn kinds(machines: &[Machine<'_>]) -> Vec<usize> {
     let mut known: BTreeMap<Look<'_>, usize> = BTreeMap::new();
     let mut kinds = Vec::with_capacity(machines.len());
@@ -50,6 +50,6 @@ fn link_look(link: &Curve) -> [i32; 2] {
 
 /// The power of [`ALIKE`] that is nearest.
 fn rough(figure: f64) -> i32 {
-    // What is not a number becomes 0.
+    // NaN becomes 0.
     (libm::log(figure) / libm::log(ALIKE)).round() as i32
 }

@@ -1,25 +1,27 @@
-//! What a planner was asked: each mix of nodes once, as long as there is work left to spend.
+//! Questions to a planner: each mix of nodes is asked about once, as long as there is work left to
+//! spend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Machine, Predict, alike};
 use crate::cluster::Node;
-use crate::planner::MOST_CARDS;
+use crate::planner::CARDS_MAX;
 
 /// How many nodes of each kind: islands of the same mix are alike.
 pub(super) type Mix = Vec<(usize, u32)>;
 
 /// Cards of all islands whose speed is asked for, together: about a millisecond each.
-const CARDS_ASKED: usize = 2_000;
-/// Up to so many unlike cards are arranged in every way, which takes as long as these cards do.
-const FEW_CARDS: usize = 8;
-/// See [`FEW_CARDS`].
+const CARDS_ASKED_MAX: usize = 2_000;
+/// Most unlike cards that are arranged in every way; asking about them counts as [`FEW_COUNT_AS`]
+/// cards.
+const FEW_CARDS_MAX: usize = 8;
+/// See [`FEW_CARDS_MAX`].
 const FEW_COUNT_AS: usize = 400;
 
 /// Answers of a planner.
 pub(super) struct Asked<'a> {
     machines: &'a [Machine<'a>],
-    /// By machine.
+    /// The kind of each machine.
     kinds: Vec<usize>,
     planner: &'a dyn Predict,
     holds: BTreeMap<Mix, bool>,
@@ -35,7 +37,7 @@ impl<'a> Asked<'a> {
             planner,
             holds: BTreeMap::new(),
             speeds: BTreeMap::new(),
-            left: CARDS_ASKED,
+            left: CARDS_ASKED_MAX,
         }
     }
 
@@ -47,7 +49,7 @@ impl<'a> Asked<'a> {
         counts.into_iter().collect()
     }
 
-    /// Whether the machines hold the model together.
+    /// Says whether the machines hold the model together.
     pub(super) fn holds(&mut self, members: &[usize]) -> bool {
         let mix = self.mix(members);
         if let Some(known) = self.holds.get(&mix) {
@@ -58,7 +60,8 @@ impl<'a> Asked<'a> {
         holds
     }
 
-    /// Their tokens a second as one island; `None` where it is none, and where no work is left.
+    /// Tokens a second of the machines as one island; `None` where they are none, and where no work
+    /// is left.
     pub(super) fn speed(&mut self, members: &[usize]) -> Option<f64> {
         let mix = self.mix(members);
         if let Some(known) = self.speeds.get(&mix) {
@@ -81,7 +84,7 @@ impl<'a> Asked<'a> {
         let (count, nodes) = (cards().count(), members.len());
         let products: BTreeSet<&str> = cards().map(|card| card.product.as_str()).collect();
         let unlike = products.len() > 1 || nodes > 1;
-        if unlike && count <= FEW_CARDS { FEW_COUNT_AS } else { count.min(MOST_CARDS) }
+        if unlike && count <= FEW_CARDS_MAX { FEW_COUNT_AS } else { count.min(CARDS_MAX) }
     }
 
     /// The machines with those of their cards that may be used, those of a kind together.

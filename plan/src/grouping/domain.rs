@@ -1,4 +1,4 @@
-//! What is near each other.
+//! Domains: nodes that are near each other.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ pub(super) fn network(node: &Node) -> Option<f64> {
 }
 
 impl<'a> Domain<'a> {
-    /// Of the machines with these indices.
+    /// The domain of the machines with these indices.
     pub(super) fn of(machines: &[Machine<'a>], members: &[usize]) -> Self {
         let names = members.iter().map(|member| machines[*member].node.name.as_str());
         let first = names.min().unwrap_or_default();

@@ -7,16 +7,16 @@ use super::domain::{self, Level, Place};
 use super::{Compared, Group, Machine, Predict, Why, Wishes};
 
 /// Kinds of islands near each other that are compared with each other.
-pub(super) const KINDS_COMPARED: usize = 32;
+pub(super) const KINDS_COMPARED_MAX: usize = 32;
 
 /// Groups on their way to islands.
 pub(super) struct Joining<'a> {
     machines: &'a [Machine<'a>],
     wishes: &'a Wishes,
     pub(super) asked: Asked<'a>,
-    /// What can be islands.
+    /// Groups that can be islands.
     pub(super) standing: Vec<Group>,
-    /// What cannot.
+    /// Groups that cannot.
     pub(super) weak: Vec<Group>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> Joining<'a> {
         places.into_values().collect()
     }
 
-    /// Whether it can be an island.
+    /// Says whether it can be an island.
     pub(super) fn stands(&mut self, group: &Group) -> bool {
         let enough = self.wishes.min_memory.is_none_or(|least| group.memory >= least);
         enough && self.allows(group.memory) && self.asked.holds(&group.members)
@@ -103,8 +103,9 @@ impl<'a> Joining<'a> {
         classes
     }
 
-    /// Joins groups that are no islands until they are; what is left is none. Those that are alike
-    /// go together where that does, so that as few as can be are unlike inside.
+    /// Joins groups that are no islands until they are; those that are left over are no islands.
+    /// Groups that are alike go together where that is enough, so that islands mix as few unlike
+    /// nodes as can be.
     fn gather(&mut self, weak: Vec<Group>, far: bool) -> Near {
         let (mut made, mut rest) = (Vec::new(), Vec::new());
         for class in self.classes(weak) {
@@ -149,8 +150,8 @@ impl<'a> Joining<'a> {
         taken
     }
 
-    /// How many of those that fit into one island are one: twice as many until it stands, then
-    /// halfway back as long as that does.
+    /// Finds how many of the groups that fit into one island are one: twice as many until it
+    /// stands, then halfway back as long as that does.
     fn least(&mut self, groups: &[Group]) -> Option<usize> {
         let taken = self.room(groups);
         let mut stands = |count: usize| {
@@ -207,11 +208,11 @@ impl<'a> Joining<'a> {
         }
         let mut first: Vec<(usize, usize)> = first.into_values().collect();
         first.sort_by_key(|(at, count)| (std::cmp::Reverse(*count), groups[*at].members[0]));
-        first.into_iter().map(|(at, _)| at).take(KINDS_COMPARED).collect()
+        first.into_iter().map(|(at, _)| at).take(KINDS_COMPARED_MAX).collect()
     }
 
-    /// Tokens a second of groups as one island, and of those of them that are one by themselves;
-    /// `None` where they may not be joined, and where the planner was asked enough.
+    /// Tokens a second of groups as one island, and of those of the groups that are islands by
+    /// themselves; `None` where they may not be joined, and where the planner was asked enough.
     pub(super) fn compare(&mut self, groups: &[&Group]) -> Option<Compared> {
         let island = joined(groups.iter().copied());
         if !self.stands(&island) {
@@ -227,7 +228,7 @@ impl<'a> Joining<'a> {
     }
 }
 
-/// Of two comparisons the one in which being together loses least.
+/// Gives the comparison, of two, in which being together loses least.
 pub(super) fn closer(known: Option<Compared>, next: Compared) -> Compared {
     let share = |compared: &Compared| compared.together / compared.apart;
     known.filter(|known| share(known) >= share(&next)).unwrap_or(next)

@@ -4,19 +4,20 @@ use super::join::{Joining, closer, joined};
 use super::{Compared, Group, Why};
 
 /// Sizes in a row that were no better, after which no further one is tried.
-const MISSES: usize = 2;
+const MISSES_MAX: usize = 2;
 
 /// Islands of like groups.
 struct Split {
     /// Groups of each.
     sizes: Vec<usize>,
-    /// Tokens a second of all of them and of what is left, where that was asked.
+    /// Tokens a second of all of these islands and of the groups that are left, where that was
+    /// asked.
     speed: Option<f64>,
 }
 
 impl Joining<'_> {
-    /// Makes islands of like groups, of which at least so many are one: of so many each, or of
-    /// more where all together then make more tokens a second. The rest comes back as it is.
+    /// Makes islands of like groups, `least` of which are one at least: of `least` each, or of more
+    /// where all together then make more tokens a second. The rest comes back as it is.
     pub(super) fn spread(&mut self, class: Vec<Group>, least: usize) -> (Vec<Group>, Vec<Group>) {
         if class.len() == least {
             // There is nothing to choose.
@@ -30,7 +31,7 @@ impl Joining<'_> {
         let most = most.unwrap_or(0).max(least);
         let mut best = self.split(&class, least, most);
         let (mut size, mut misses, mut closest) = (least, 0, None);
-        while misses < MISSES && best.speed.is_some() {
+        while misses < MISSES_MAX && best.speed.is_some() {
             size += (size / 4).max(1);
             if size > most {
                 break;
@@ -73,8 +74,8 @@ impl Joining<'_> {
         (islands, class)
     }
 
-    /// Tokens a second of an island of so many groups beside those of as many smaller ones as they
-    /// make.
+    /// Tokens a second of an island of `size` groups beside those of the islands of `least` groups
+    /// that they would make.
     fn grown(&mut self, class: &[Group], least: usize, size: usize) -> Option<Compared> {
         let together = self.of_size(class, size)?;
         let apart = self.of_size(class, least)? * (size / least) as f64;
@@ -110,7 +111,7 @@ impl Joining<'_> {
         Split { sizes, speed: speed.map(|speed| speed + rest) }
     }
 
-    /// Whether the first so many are an island.
+    /// Says whether the first so many are an island.
     fn is_one(&mut self, class: &[Group], size: usize) -> bool {
         let island = joined(class[..size].iter());
         self.stands(&island)

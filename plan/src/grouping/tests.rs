@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::cluster::{Curve, Links, Reached, Topology};
-use crate::planner::MOST_CARDS;
+use crate::planner::CARDS_MAX;
 
 const H100: &str = "NVIDIA-H100-80GB-HBM3";
 const RTX3090: &str = "NVIDIA-GeForce-RTX-3090";
@@ -70,7 +70,7 @@ impl Predict for Fake {
 
     fn tokens_per_second(&self, nodes: &[Node]) -> Option<f64> {
         let cards: usize = nodes.iter().map(|node| node.cards.len()).sum();
-        self.count(1, cards.min(MOST_CARDS));
+        self.count(1, cards.min(CARDS_MAX));
         let speed = (sum(nodes) / GIB) as f64 * self.factor.powi(nodes.len() as i32 - 1);
         (sum(nodes) >= self.model * GIB).then_some(speed)
     }

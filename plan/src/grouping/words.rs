@@ -7,7 +7,7 @@ use super::{Compared, Omitted, Reason, Why};
 use crate::words::{gib, named};
 
 /// Products that a sentence lists.
-const LISTED: usize = 3;
+const LISTED_MAX: usize = 3;
 
 /// Some nodes and where they are.
 pub(super) fn counted(domain: &Domain<'_>, nodes: usize) -> String {
@@ -62,7 +62,7 @@ impl fmt::Display for Omitted {
             Self::Unasked(products) => write!(
                 f,
                 "these are not the products asked for, {}: add them to be used",
-                named(products, LISTED)
+                named(products, LISTED_MAX)
             ),
             Self::NamedTwice(name) => {
                 write!(f, "several nodes are named {name}: give each a name of its own")

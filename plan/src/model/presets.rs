@@ -19,7 +19,7 @@ pub fn preset(name: &str) -> Option<LlamaConfig> {
     }
 }
 
-/// What most LLaMA models share; every preset sets the sizes.
+/// The settings that most LLaMA models share; every preset sets the sizes.
 fn base() -> LlamaConfig {
     LlamaConfig {
         hidden_size: 0,

@@ -100,7 +100,7 @@ proptest! {
             let nodes = site.nodes.iter().filter(|node| own.contains(&node.name));
             let cards: usize = nodes.map(|node| node.cards.len()).sum();
             let declared = counts.iter().map(|count| *count as usize).sum::<usize>();
-            prop_assert_eq!(cards, declared.min(MOST_CARDS + 1));
+            prop_assert_eq!(cards, declared.min(CARDS_MAX + 1));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What no round can be planned from.
+//! Requests from which no round can be planned.
 
 use std::ops::RangeInclusive;
 
-use super::{MOST_ISLANDS, OuterRequest, Participant};
+use super::{ISLANDS_MAX, OuterRequest, Participant};
 use crate::request::InnerSteps;
 
 /// Seconds that a step and a deadline may have.
@@ -16,9 +16,9 @@ pub enum OuterError {
     /// Nobody takes part.
     #[error("failed to plan rounds: the run has no island; add one")]
     NoIslands,
-    /// More than [`MOST_ISLANDS`].
+    /// More than [`ISLANDS_MAX`].
     #[error(
-        "failed to plan rounds of {0} islands: a run has at most {MOST_ISLANDS}; leave some out"
+        "failed to plan rounds of {0} islands: a run has at most {ISLANDS_MAX}; leave some out"
     )]
     TooManyIslands(usize),
     /// A step that takes no time, or no end of it.
@@ -29,7 +29,7 @@ pub enum OuterError {
     Step {
         /// The island.
         island: String,
-        /// What was given.
+        /// The figure that was given.
         seconds: f64,
     },
     /// A step that trains nothing.
@@ -48,7 +48,7 @@ pub enum OuterError {
     Uplink {
         /// The island.
         island: String,
-        /// What was given.
+        /// The figure that was given.
         bits: f64,
     },
     /// H of 0.
@@ -65,7 +65,7 @@ pub enum OuterError {
 pub(super) fn check(request: &OuterRequest) -> Result<(), OuterError> {
     match request.islands.len() {
         0 => return Err(OuterError::NoIslands),
-        count if count > MOST_ISLANDS => return Err(OuterError::TooManyIslands(count)),
+        count if count > ISLANDS_MAX => return Err(OuterError::TooManyIslands(count)),
         _ => {}
     }
     if request.inner_steps == InnerSteps::Fixed(0) {

@@ -1,6 +1,6 @@
 //! Seconds of a round by H, and the choice of H.
 
-use super::{AUTO_INNER_STEPS, IslandRound, MOST_INNER_STEPS, OuterRequest, Participant, Transfer};
+use super::{AUTO_INNER_STEPS, INNER_STEPS_MAX, IslandRound, OuterRequest, Participant, Transfer};
 use crate::request::InnerSteps;
 
 /// Utilisation that `Auto` raises H for.
@@ -10,7 +10,7 @@ pub(super) const OF_DEADLINE: f64 = 0.8;
 /// Keeps floor() from losing a step to rounding.
 const ROUNDING: f64 = 1e-12;
 
-/// What does not depend on H.
+/// The figures that do not depend on H.
 pub(super) struct Pace<'a> {
     pub(super) islands: &'a [&'a Participant],
     pub(super) fastest: &'a Participant,
@@ -105,7 +105,7 @@ pub(super) struct Choice {
     pub(super) why: Why,
 }
 
-/// Why it is that.
+/// The reason for this H.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     Asked,
@@ -136,7 +136,7 @@ pub(super) fn automatic(pace: &Pace<'_>, deadline: f64) -> Choice {
         let steps = (1..AUTO_INNER_STEPS).rev().find(|steps| in_time(&pace.round_of(*steps)));
         return Choice { steps: steps.unwrap_or(1), why: Why::Lowered };
     }
-    let rounds = (AUTO_INNER_STEPS..=MOST_INNER_STEPS).map(|steps| (steps, pace.round_of(steps)));
+    let rounds = (AUTO_INNER_STEPS..=INNER_STEPS_MAX).map(|steps| (steps, pace.round_of(steps)));
     let mut last = AUTO_INNER_STEPS;
     for (steps, round) in rounds.take_while(|(_, round)| in_time(round)) {
         if round.utilisation >= GOAL {

@@ -1,7 +1,7 @@
 //! Why the rounds are as they are, and what to change, in sentences.
 
 use super::pace::{self, Choice, OF_DEADLINE, Pace, Why};
-use super::{AUTO_INNER_STEPS, MOST_INNER_STEPS, OuterPlan, OuterRequest, Participant, Slowing};
+use super::{AUTO_INNER_STEPS, INNER_STEPS_MAX, OuterPlan, OuterRequest, Participant, Slowing};
 use crate::words::named;
 
 /// Utilisation below which something is said.
@@ -9,7 +9,7 @@ const LOW: f64 = 0.8;
 /// How much longer than the fastest island's steps one step may take before it is said.
 const PATIENCE: f64 = 1.1;
 /// Names that a sentence lists.
-const NAMES: usize = 3;
+const NAMES_MAX: usize = 3;
 
 /// The reasons for a plan: H, what was warned of, the exchange, and single islands.
 pub(super) fn reasons(
@@ -53,7 +53,7 @@ impl Said<'_> {
                 "H is raised from {AUTO_INNER_STEPS} to {steps} on {fastest}, the fastest island: \
                  the cards compute {now} of a round in place of {before}"
             ),
-            Why::RaisedInVain if steps == MOST_INNER_STEPS => format!(
+            Why::RaisedInVain if steps == INNER_STEPS_MAX => format!(
                 "H is raised from {AUTO_INNER_STEPS} to {steps} on {fastest}, the fastest island, \
                  the most that was tried with SparseLoCo: the cards compute {now} of a round in \
                  place of {before}"
@@ -113,7 +113,7 @@ impl Said<'_> {
         Some(format!("the cards compute only {utilisation} of a round: {remedy}"))
     }
 
-    /// What goes over the uplinks, and whose is the slowest.
+    /// A sentence on the bytes that go over the uplinks, and on whose is the slowest.
     fn exchange(&self) -> Option<String> {
         let others = self.plan.islands.len() - 1;
         if others == 0 {
@@ -146,7 +146,7 @@ impl Said<'_> {
             format!(
                 "the uplink of {} is not known, so its exchange counts as 0 s: set uplink or have \
                  it measured",
-                named(&unknown, NAMES)
+                named(&unknown, NAMES_MAX)
             )
         })
     }
@@ -178,7 +178,7 @@ impl Said<'_> {
             format!(
                 "one step of {} takes up to {}, all steps of the fastest island {}: raise \
                  sparseLoCo.innerSteps, or give fewer or faster cards",
-                named(&listed, NAMES),
+                named(&listed, NAMES_MAX),
                 seconds(longest),
                 seconds(reference)
             )

@@ -1,4 +1,4 @@
-//! What the planner says: the plan that it found with its reasons and what came near, or why there
+//! The planner's answer: the plan that it found with its reasons and what came near, or why there
 //! is none and what would do.
 
 pub(crate) mod describe;

@@ -1,4 +1,4 @@
-//! Which cards an island gets, and what is known of them.
+//! The cards that an island gets, and what is known of them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::request::{DeviceRequest, Execution, IslandRequest, Parallelism};
 use crate::spec::Precision;
 
 /// Cards of an island beyond which it is refused: what the search is bounded by.
-pub const MOST_CARDS: usize = 1024;
+pub const CARDS_MAX: usize = 1024;
 /// GB/s that are assumed of a card of which only memory and TFLOP/s are known.
 const UNKNOWN_BANDWIDTH: f64 = 500.0;
 /// GB/s between two such cards: PCIe 4.0 × 16.
@@ -24,11 +24,11 @@ pub(super) struct Chosen {
     pub facts: Facts,
     /// Its node, an index into the nodes of [`Pool`].
     pub node: usize,
-    /// Where it is on its node; absent computes on the CPU.
+    /// Its index on its node; absent computes on the CPU.
     pub cuda_index: Option<u32>,
 }
 
-/// What tells cards apart.
+/// The facts that tell cards apart.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Facts {
     pub product: String,
@@ -120,10 +120,10 @@ impl<'a> Pool<'a> {
     pub(super) fn choose(&mut self, island: &IslandRequest) -> Result<Vec<Chosen>, Refusal> {
         let mut chosen = Vec::new();
         for device in &island.devices {
-            let room = MOST_CARDS - chosen.len();
+            let room = CARDS_MAX - chosen.len();
             let cards = self.of_device(island, device, room + 1)?;
             if cards.len() > room {
-                return Err(refusal::too_many_cards(&island.name, MOST_CARDS));
+                return Err(refusal::too_many_cards(&island.name, CARDS_MAX));
             }
             if cards.len() < device.min as usize {
                 let cluster = matches!(self.execution, Execution::Cluster { .. });
@@ -214,9 +214,9 @@ impl<'a> Pool<'a> {
 }
 
 /// CPU threads that emulate a card at most: the small models that CPUs train gain nothing by more.
-const MOST_THREADS: u32 = 4;
+const THREADS_MAX: u32 = 4;
 
-/// What is known of a card: the user's word before a measurement, that before the catalogue.
+/// The facts about a card: the user's word before a measurement, that before the catalogue.
 fn facts(
     island: &str,
     device: &DeviceRequest,
@@ -266,8 +266,8 @@ fn facts(
     })
 }
 
-/// What a card of so much memory has of the speed of the whole one: sevenths of it by its slices,
-/// and where others take turns as much as it has of the memory.
+/// The share that a card of so much memory has in the speed of the whole one: sevenths of it by its
+/// slices, and where others take turns as much as it has of the memory.
 fn speed_share(product: &str, memory: u64, share: Share) -> f64 {
     let turns = (memory as f64 / share.memory as f64).min(1.0);
     if gpu::is_shared(product) { share.speed * turns } else { share.speed }
@@ -281,13 +281,13 @@ fn peer_gbps(card: &Card) -> f64 {
     if card.nvlink_gbps > 0.0 && !slot && !bridge { card.nvlink_gbps } else { card.pcie_gbps }
 }
 
-/// Slows emulated cards down to what they are beside the fastest of the run. Each has as few threads
-/// as have all of so many cores at work: slow cards rest most of the time.
+/// Slows emulated cards down to what they are beside the fastest of the run. Each has as few
+/// threads as keep all of so many cores at work: slow cards rest most of the time.
 pub(super) fn emulate(chosen: &mut [Vec<Chosen>], cores: u32) {
     let peaks = || chosen.iter().flatten().map(|card| card.facts.peak_tflops);
     let fastest = peaks().fold(0.0, f64::max);
     let at_work: f64 = peaks().map(|peak| peak / fastest).sum();
-    let threads = (f64::from(cores) / at_work).ceil().clamp(1.0, f64::from(MOST_THREADS)) as u32;
+    let threads = (f64::from(cores) / at_work).ceil().clamp(1.0, f64::from(THREADS_MAX)) as u32;
     for card in chosen.iter_mut().flatten() {
         let share = card.facts.peak_tflops / fastest;
         card.facts.share = share;

@@ -1,4 +1,4 @@
-//! What a layout costs in memory and time: the one model that search, plan and judge ask.
+//! The cost of a layout in memory and time: the one model that search, plan and judge ask.
 
 pub(crate) mod estimate;
 pub(crate) mod fabric;

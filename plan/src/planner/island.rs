@@ -10,7 +10,7 @@ use super::cost::estimate::Estimator;
 use super::cost::fabric::Fabric;
 use super::cost::wire;
 use super::search::arrange::{self, Seat};
-use super::search::{self, Found, MOST_TENSOR};
+use super::search::{self, Found, TENSOR_MAX};
 use crate::memory::{Load, Memory};
 use crate::part::{Part, Parts};
 use crate::pipeline;
@@ -18,7 +18,7 @@ use crate::request::{IslandRequest, RunRequest};
 use crate::shard::ShardError;
 use crate::spec::BatchSpec;
 
-/// What planning an island has to know of the run.
+/// The facts of the run that planning an island needs.
 pub(super) struct Planner<'a> {
     pub run: &'a RunRequest,
     pub islands: usize,
@@ -52,7 +52,7 @@ impl<'a> Planner<'a> {
         Ok(plan)
     }
 
-    /// Whether the island's cards hold the model in any way.
+    /// Says whether the island's cards hold the model in any way.
     pub(super) fn holds(&self, island: &IslandRequest, cards: &[Chosen], hosts: &[Host]) -> bool {
         self.estimator(island, cards, hosts)
             .is_ok_and(|mut estimator| shortfall::fits(&mut estimator, &island.parallelism))
@@ -116,7 +116,7 @@ impl<'a> Planner<'a> {
                 .map(|parts| vec![parts])
                 .map_err(|error| refusal::unshardable(&island.name, &error));
         }
-        let most = MOST_TENSOR.min(cards as u32);
+        let most = TENSOR_MAX.min(cards as u32);
         let cuts: Vec<Parts> =
             (1..=most).filter_map(|tensor| Parts::new(model, tensor).ok()).collect();
         match Parts::new(model, 1) {
@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
         refusal::too_large(name, &short, remedy)
     }
 
-    /// What a card needs for its part, in an island of so many ranks.
+    /// The memory that a card needs for its part, in an island of so many ranks.
     pub(super) fn memory(&self, card: &Facts, part: Part, ranks: u32, batch: BatchSpec) -> Memory {
         Memory::of(&self.load(card, part, ranks, batch))
     }
@@ -167,7 +167,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The kinds of card there are, and of which kind and where each is.
+/// The kinds of card there are, and the kind and node of each card.
 fn kinds(cards: &[Chosen]) -> (Vec<Facts>, Vec<Seat>) {
     let mut kinds: Vec<Facts> = Vec::new();
     let mut seats = Vec::with_capacity(cards.len());

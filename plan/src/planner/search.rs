@@ -29,12 +29,12 @@ use crate::request::{IslandRequest, Parallelism};
 use crate::spec::PipelineCompression;
 
 /// Tensor-parallel devices that are tried where they are not fixed.
-pub(crate) const MOST_TENSOR: u32 = 64;
+pub(crate) const TENSOR_MAX: u32 = 64;
 /// Other ways that are told of.
-const OTHERS: usize = 8;
+const OTHERS_MAX: usize = 8;
 /// Grids on which it takes no more work have single layers moved, where they are close to the best.
-const MOST_REFINED: u64 = 20_000;
-/// How close.
+const REFINED_MAX: u64 = 20_000;
+/// Relative distance from the best layout within which they count as close.
 const REFINED: f64 = 0.15;
 /// Work that a search may do: cells of grids and turns of micro-batches that were looked at.
 const BUDGET: u64 = 800_000;
@@ -48,7 +48,7 @@ const NEAR: f64 = 0.003;
 /// costs loss.
 const COMPRESSION_GAIN: f64 = 0.1;
 
-/// What a search found.
+/// The findings of a search.
 pub(crate) struct Found {
     pub best: Option<Candidate>,
     /// The best of every other number of stages and tensor-parallel size, best first.
@@ -57,14 +57,14 @@ pub(crate) struct Found {
     pub cut_short: bool,
 }
 
-/// What is searched, and what was found so far.
+/// The search: its space, and what was found so far.
 pub(crate) struct Search<'a, 'e> {
     pub estimator: &'e mut Estimator<'a>,
     pub parallelism: Parallelism,
     pub spent: u64,
     pub budget: u64,
     best: Option<Candidate>,
-    /// By stages and cut.
+    /// The best layouts, by stages and cut.
     pub ways: BTreeMap<(usize, usize), Candidate>,
 }
 
@@ -94,7 +94,7 @@ impl<'a, 'e> Search<'a, 'e> {
         let selections = self.selections();
         let choices = self.choices(&selections, compression);
         // Simple layouts and what is inside a node are often good, and the rest has to beat them.
-        // What is small enough to be looked at in every way comes last, for it takes most work.
+        // Choices small enough to be looked at in every way come last, for they take most work.
         let (simple, choices): (Vec<Choice>, Vec<Choice>) =
             choices.into_iter().partition(|choice| choice.simple);
         for choice in &simple {
@@ -107,7 +107,7 @@ impl<'a, 'e> Search<'a, 'e> {
         for choices in [inside, across] {
             cut_short |= !self.try_all(&choices, &selections, (compression, false));
         }
-        if self.cards() <= arrange::FEW_GROUPS {
+        if self.cards() <= arrange::FEW_GROUPS_MAX {
             let mut every: Vec<&Choice> = simple.iter().chain(&choices).collect();
             every.sort_by(|a, b| a.bound.total_cmp(&b.bound));
             self.budget += THOROUGH_BUDGET;
@@ -152,12 +152,13 @@ impl<'a, 'e> Search<'a, 'e> {
         let others = self.ways.into_iter().filter(|(way, _)| Some(*way) != best_way);
         let mut others: Vec<Candidate> = others.map(|(_, candidate)| candidate).collect();
         others.sort_by(|a, b| a.score.total_cmp(&b.score));
-        others.truncate(OTHERS);
+        others.truncate(OTHERS_MAX);
         let others = others.into_iter().map(|other| estimator.exact(other)).collect();
         Found { best: self.best.map(|best| estimator.exact(best)), others, cut_short }
     }
 
-    /// Where no choice that there was time for fits: as many stages as there can be.
+    /// Tries the deepest layouts, where no choice that there was time for fits: as many stages as
+    /// there can be.
     fn deepest(&mut self, compression: Option<PipelineCompression>) {
         for cut in 0..self.estimator.cuts.len() {
             for limit in shortfall::limits(self.estimator.groups[cut].len()) {
@@ -181,7 +182,7 @@ impl<'a, 'e> Search<'a, 'e> {
         let groups = &self.estimator.groups[cut];
         let grid = [replicas, stages];
         let ways = if thorough {
-            let every = arrange::every(&selection.groups, groups, grid, arrange::FEW_WAYS);
+            let every = arrange::every(&selection.groups, groups, grid, arrange::FEW_WAYS_MAX);
             every.unwrap_or_default()
         } else {
             arrange::arrangements(&selection.groups[..replicas * stages], groups, memory, grid)
@@ -214,7 +215,7 @@ impl<'a, 'e> Search<'a, 'e> {
         let Some(mut candidate) = self.estimator.best(shape, size) else { return };
         let close = |best: &Candidate| candidate.score < best.score * (1.0 + REFINED);
         let moves = stages * stages * (64 + cells + turns);
-        let small = shape.places.stages > 1 && moves <= MOST_REFINED;
+        let small = shape.places.stages > 1 && moves <= REFINED_MAX;
         if small && self.best.as_ref().is_none_or(close) {
             self.spent += 2 * moves;
             candidate = self.estimator.refine(&candidate);

@@ -105,7 +105,7 @@ fn sequences(island: &IslandPlan) -> Vec<u32> {
     island.spec.batches.iter().map(|batch| batch.micro_batches * batch.micro_batch_size).collect()
 }
 
-/// By position.
+/// The cards of an island, by position.
 fn devices(island: &IslandPlan) -> Vec<&CardSpec> {
     island.spec.ranks.iter().flat_map(|rank| &rank.devices).collect()
 }

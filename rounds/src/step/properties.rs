@@ -1,4 +1,5 @@
-//! What holds after any sequence of calls, however wrong, late, repeated or forged they are.
+//! Properties that hold after any sequence of calls, however wrong, late, repeated or forged they
+//! are.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ const LOOK_MS: u64 = 120;
 const LACK_MS: u64 = 3_000;
 
 impl World {
-    /// When a process that stands still goes on; nothing where it does not.
+    /// The time at which a process that stands still goes on; nothing where it does not.
     fn thaws(&self, island: usize) -> Option<u64> {
         let until = self.islands[island].frozen_until;
         (until > self.now).then_some(until)

@@ -1,4 +1,4 @@
-//! What goes wrong, done to the world.
+//! Mishaps: faults, done to the world.
 
 use super::{Happening, World};
 use crate::coordinator::Disk;
@@ -58,7 +58,8 @@ impl World {
         self.after(away, Happening::CoordinatorUp { term });
     }
 
-    /// What was shown before is not on the disk any more, and cannot be held against it.
+    /// Loses the coordinator's store. Views that were shown before are not on the disk any more,
+    /// and cannot be held against it.
     fn lose_store(&mut self, left: Disk, away: u64) {
         if self.islands.iter().any(|island| island.busy == Busy::Ended) {
             // Nobody is left to bring the run back, and nobody has to.

@@ -1,5 +1,5 @@
-//! Between islands and the coordinator: requests, answers and views, late, lost or doubled; and the
-//! coordinator's turns.
+//! The network between islands and the coordinator: requests, answers and views, late, lost or
+//! doubled; and the coordinator's turns.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use rounds::turn::{Shown, Turn};
 use rounds::types::{Digest, RankAddress};
 
 use super::{Happening, STEP_SAMPLES, STEPS, World};
-use crate::coordinator::{CALLS_QUEUED, Caller, Process};
+use crate::coordinator::{CALLS_QUEUED_MAX, Caller, Process};
 use crate::island::{Busy, Call, Island};
 use crate::judge::Fault;
 
@@ -27,7 +27,7 @@ impl World {
         self.rng.between(1, most)
     }
 
-    /// Whether a message gets through between an island and the coordinator.
+    /// Says whether a message gets through between an island and the coordinator.
     fn passes(&mut self, island: usize) -> bool {
         let cut = self.islands[island].cut_until > self.now;
         let noisy = self.now < self.plan.quiet_at;
@@ -124,7 +124,7 @@ impl World {
         if process.writing.is_none() {
             return self.take(event, Some(caller));
         }
-        if process.inbox.len() < CALLS_QUEUED {
+        if process.inbox.len() < CALLS_QUEUED_MAX {
             process.inbox.push_back((event, caller));
         }
         Ok(())
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// What a turn changed is on the disk.
+    /// Puts what a turn changed on the disk.
     pub(crate) fn written(&mut self) -> Result<(), Fault> {
         let writing = self.coordinator.as_ref().and_then(|process| process.writing.as_ref());
         if let Some((saved, entries)) = writing.and_then(|(turn, _)| turn.to_save()) {

@@ -48,12 +48,12 @@ fn sealed(at: PieceAt<'_>, id: &FrameId, planes: &[u8]) -> Vec<u8> {
 fn check(at: PieceAt<'_>, id: &FrameId, bytes: &[u8]) {
     let accepted = verify_piece(at, id, bytes).is_ok();
     let mut anchor = vec![0.0; at.layout.values()];
-    let mut error = anchor.clone();
+    let mut residual = anchor.clone();
     let outer = OuterParams { rule: Rule::Counted, alpha: 1.0 };
     let set = [5, 7].map(|weight| Weighted { weight, id: *id, bytes });
-    let state = PieceState { anchor: &mut anchor, error: &mut error };
+    let state = PieceState { anchor: &mut anchor, residual: &mut residual };
     let applied = apply_piece(at, &outer, &set, Some(1), state).is_ok();
     assert_eq!(applied, accepted);
     assert!(anchor.iter().all(|value| value.is_finite()));
-    assert_eq!(restore_piece(at, id, bytes, &mut error).is_ok(), applied);
+    assert_eq!(restore_piece(at, id, bytes, &mut residual).is_ok(), applied);
 }

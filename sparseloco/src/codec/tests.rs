@@ -12,7 +12,7 @@ use crate::testing::{
 struct Case {
     anchor: Vec<f32>,
     theta: Vec<f32>,
-    error: Vec<f32>,
+    residual: Vec<f32>,
     a: Vec<f32>,
 }
 
@@ -20,12 +20,12 @@ fn case(model: &Model, piece: u32) -> Case {
     let mut random = Random(model.seed);
     let span = model.layout.piece(piece).values;
     let mut new = |count| values(model.kind, count, &mut random);
-    let (theta, anchor, error) = (new(span.len()), new(span.len()), new(span.len()));
+    let (theta, anchor, residual) = (new(span.len()), new(span.len()), new(span.len()));
     let factor = model.params.error_decay() - model.params.retention();
     let a = (0..span.len())
-        .map(|index| factor * error[index] + (anchor[index] - theta[index]))
+        .map(|index| factor * residual[index] + (anchor[index] - theta[index]))
         .collect();
-    Case { anchor, theta, error, a }
+    Case { anchor, theta, residual, a }
 }
 
 /// For each chunk, the positions that have to be kept, by sorting.
@@ -49,13 +49,13 @@ proptest! {
         let case = case(&model, 0);
         let (at, id) = (model.at(0), model.id());
         let input = PieceInput { anchor: &case.anchor, theta: &case.theta };
-        let (mut error, mut frame) = (case.error.clone(), Vec::new());
-        let stats = compress_piece(at, &id, input, &mut error, &mut frame).unwrap();
+        let (mut residual, mut frame) = (case.residual.clone(), Vec::new());
+        let stats = compress_piece(at, &id, input, &mut residual, &mut frame).unwrap();
 
         let message = message(at, &frame);
         let expected: Vec<f32> = case.a.iter().zip(&message).map(|(a, m)| a - m).collect();
         // As numbers: a message does not tell the sign of a zero that rounding made.
-        prop_assert_eq!(&error, &expected);
+        prop_assert_eq!(&residual, &expected);
         let kept = kept(&model, &case.a);
         prop_assert_eq!(stats.values, kept.len());
         let unsent = (0..case.a.len()).filter(|index| kept.binary_search(index).is_err());
@@ -76,10 +76,11 @@ proptest! {
         let results: Vec<_> = InstructionSet::available()
             .into_iter()
             .map(|set| {
-                let (mut error, mut out) = (case.error.clone(), Vec::new());
-                let compress = Compress { at, id: &id, input, error: &mut error, out: &mut out };
+                let (mut residual, mut out) = (case.residual.clone(), Vec::new());
+                let compress =
+                    Compress { at, id: &id, input, residual: &mut residual, out: &mut out };
                 let stats = compress_with(set, compress).unwrap();
-                (stats, bits(&error), out)
+                (stats, bits(&residual), out)
             })
             .collect();
         for result in &results {
@@ -92,13 +93,13 @@ proptest! {
         let case = case(&model, 0);
         let (at, id) = (model.at(0), model.id());
         let input = PieceInput { anchor: &case.anchor, theta: &case.theta };
-        let (mut error, mut frame) = (case.error.clone(), Vec::new());
-        compress_piece(at, &id, input, &mut error, &mut frame).unwrap();
+        let (mut residual, mut frame) = (case.residual.clone(), Vec::new());
+        compress_piece(at, &id, input, &mut residual, &mut frame).unwrap();
         let message = message(at, &frame);
-        let expected: Vec<f32> = error.iter().zip(&message).map(|(e, m)| e + m).collect();
-        restore_piece(at, &id, &frame, &mut error).unwrap();
-        // Where nothing was sent, not even the sign of a zero may change.
-        for (index, (e, expected)) in error.iter().zip(&expected).enumerate() {
+        let expected: Vec<f32> = residual.iter().zip(&message).map(|(e, m)| e + m).collect();
+        restore_piece(at, &id, &frame, &mut residual).unwrap();
+        // Not even the sign of a zero may change where nothing was sent.
+        for (index, (e, expected)) in residual.iter().zip(&expected).enumerate() {
             prop_assert!(e == expected, "position {}: {} is not {}", index, e, expected);
         }
     }
@@ -134,8 +135,8 @@ fn a_value_that_is_not_finite_is_refused_and_nothing_is_written() {
             theta[position] = bad;
             let input = PieceInput { anchor: &anchor, theta: &theta };
             let refusal = Err(CompressError::NotFinite { piece: 0, chunk });
-            let (mut error, mut out) = (anchor.clone(), vec![1, 2, 3]);
-            let result = compress_piece(at, &id(&layout, &params), input, &mut error, &mut out);
+            let (mut residual, mut out) = (anchor.clone(), vec![1, 2, 3]);
+            let result = compress_piece(at, &id(&layout, &params), input, &mut residual, &mut out);
             assert_eq!(result.map(|_| ()), refusal, "{bad} at {position}");
             assert_eq!(out, [1, 2, 3]);
         }

@@ -1,6 +1,6 @@
 //! Reading frames: first every bit is checked, then chunks are decoded.
 
-use super::{HEADER_BYTES, LARGEST, check_header};
+use super::{HEADER_BYTES, MAGNITUDE_MAX, check_header};
 use crate::bits::{eight_fields, field, select, word};
 use crate::codec::{FrameId, PieceAt, WireError};
 use crate::layout::{CHUNK, PIECE_CHUNKS};
@@ -11,7 +11,7 @@ use crate::simd::{InstructionSet, Job, Simd};
 /// Values that are read at once.
 const LANES: usize = 16;
 
-/// What a chunk's head says: its magnitudes.
+/// The head of a chunk: its magnitudes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Head {
     low: f32,
@@ -96,7 +96,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Where reading stands in each plane, in bits from the start of the frame.
+/// The positions of reading in each plane, in bits from the start of the frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planes<'a> {
     bytes: &'a [u8],
@@ -156,7 +156,8 @@ impl<'a> Planes<'a> {
     #[inline(always)]
     fn check_chunk(&mut self, code: &ChunkCode, chunk: usize) -> Result<f64, WireError> {
         let head = self.head();
-        let ordered = head.low.is_sign_positive() && head.low <= head.high && head.high <= LARGEST;
+        let ordered =
+            head.low.is_sign_positive() && head.low <= head.high && head.high <= MAGNITUDE_MAX;
         if !ordered {
             return Err(WireError::Scale { chunk });
         }

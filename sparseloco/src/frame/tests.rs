@@ -120,17 +120,17 @@ fn check(at: PieceAt<'_>, bytes: &[u8]) -> bool {
     let id = id(at.layout, at.params);
     let verdict = verify_piece(at, &id, bytes).map(|_| ());
     let mut anchor = vec![0.0; at.layout.piece(at.piece).values.len()];
-    let mut error = anchor.clone();
+    let mut residual = anchor.clone();
     for rule in [Rule::Paper, Rule::Counted] {
         let set = [Weighted { weight: 5, id, bytes }, Weighted { weight: u64::MAX, id, bytes }];
         let outer = OuterParams { rule, alpha: 1.0 };
-        let state = PieceState { anchor: &mut anchor, error: &mut error };
+        let state = PieceState { anchor: &mut anchor, residual: &mut residual };
         let applied = apply_piece(at, &outer, &set, Some(1), state);
         let refused = |source| ApplyError::Frame { index: 0, source };
         assert_eq!(applied, verdict.map_err(refused));
     }
     assert!(anchor.iter().all(|value| value.is_finite()));
-    assert_eq!(restore_piece(at, &id, bytes, &mut error), verdict);
+    assert_eq!(restore_piece(at, &id, bytes, &mut residual), verdict);
     verdict.is_ok()
 }
 

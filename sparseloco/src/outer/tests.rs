@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ValueBits;
-use crate::aggregate::LEAST_SHARE;
+use crate::aggregate::SHARE_MIN;
 use crate::testing::{Model, Random, bits, frame, id, layout, message, model, params, values};
 
 const PAPER: OuterParams = OuterParams { rule: Rule::Paper, alpha: 0.7 };
@@ -42,7 +42,7 @@ fn naive_update(
                 }
             }
             let counted = rule == Rule::Counted && !vector;
-            if counted { sum / f32::max(senders, LEAST_SHARE) } else { sum }
+            if counted { sum / f32::max(senders, SHARE_MIN) } else { sum }
         })
         .collect()
 }
@@ -67,9 +67,9 @@ fn check_against_reference(outer: OuterParams, shape: &[u64], own: Option<usize>
     let set = set_of(&model, &weights, 0);
     let mut random = Random(99);
     let theta = random.normals(model.layout.values(), 1.0);
-    let residual = random.normals(model.layout.values(), 0.5);
-    let (mut anchor, mut error) = (theta.clone(), residual.clone());
-    let state = PieceState { anchor: &mut anchor, error: &mut error };
+    let before = random.normals(model.layout.values(), 0.5);
+    let (mut anchor, mut residual) = (theta.clone(), before.clone());
+    let state = PieceState { anchor: &mut anchor, residual: &mut residual };
     apply_piece(at, &outer, &weighted(at, &set), own, state).unwrap();
 
     let total: u64 = weights.iter().sum();
@@ -77,14 +77,14 @@ fn check_against_reference(outer: OuterParams, shape: &[u64], own: Option<usize>
     let messages = sent(at, &set);
     let update = naive_update(outer.rule, &shares, &messages, shape.len() == 1);
     for position in 0..theta.len() {
-        let (u, e) = (update[position], residual[position]);
+        let (u, e) = (update[position], before[position]);
         assert_eq!(anchor[position], theta[position] - outer.alpha * u, "θ at {position}");
         let mine = own.is_some_and(|own| messages[own][position].is_some());
         let expected = match outer.rule {
             Rule::Counted if !mine && u * e > 0.0 => e.signum() * (e.abs() - u.abs()).max(0.0),
             _ => e,
         };
-        assert_eq!(error[position], expected, "the residual at {position}");
+        assert_eq!(residual[position], expected, "the residual at {position}");
     }
 }
 
@@ -123,8 +123,8 @@ fn a_lone_sender_of_four_counts_fully_and_one_of_eight_by_half() {
             .iter()
             .map(|bytes| Weighted { weight: 9, id: id(&layout, &params), bytes })
             .collect();
-        let (mut anchor, mut error) = ([0.0; 4], [0.0; 4]);
-        let state = PieceState { anchor: &mut anchor, error: &mut error };
+        let (mut anchor, mut residual) = ([0.0; 4], [0.0; 4]);
+        let state = PieceState { anchor: &mut anchor, residual: &mut residual };
         apply_piece(at, &OuterParams { rule: Rule::Counted, alpha: 1.0 }, &set, None, state)
             .unwrap();
         assert!((anchor[3] + expected).abs() < 1e-6, "{islands} islands: {anchor:?}");
@@ -142,12 +142,12 @@ proptest! {
         let results: Vec<_> = InstructionSet::available()
             .into_iter()
             .map(|instructions| {
-                let (mut anchor, mut error) = start.clone();
-                let state = PieceState { anchor: &mut anchor, error: &mut error };
+                let (mut anchor, mut residual) = start.clone();
+                let state = PieceState { anchor: &mut anchor, residual: &mut residual };
                 let (set, own) = (weighted(model.at(0), &set), Some(1));
                 let apply = Apply { at: model.at(0), outer: &outer, set: &set, own, state };
                 apply_with(instructions, apply).unwrap();
-                (bits(&anchor), bits(&error))
+                (bits(&anchor), bits(&residual))
             })
             .collect();
         for result in &results {
@@ -167,12 +167,14 @@ fn pieces_are_independent_of_each_other() {
     let run = |order: &[u32]| {
         let mut random = Random(8);
         let mut anchor = random.normals(model.layout.values(), 1.0);
-        let mut error = random.normals(model.layout.values(), 1.0);
+        let mut residual = random.normals(model.layout.values(), 1.0);
         for &piece in order {
             let span = model.layout.piece(piece).values;
             let set = set_of(&model, &[1, 2, 3], piece);
-            let state =
-                PieceState { anchor: &mut anchor[span.clone()], error: &mut error[span.clone()] };
+            let state = PieceState {
+                anchor: &mut anchor[span.clone()],
+                residual: &mut residual[span.clone()],
+            };
             apply_piece(
                 model.at(piece),
                 &COUNTED,
@@ -182,7 +184,7 @@ fn pieces_are_independent_of_each_other() {
             )
             .unwrap();
         }
-        (bits(&anchor), bits(&error))
+        (bits(&anchor), bits(&residual))
     };
     assert_eq!(model.layout.pieces(), 2);
     assert_eq!(run(&[0, 1]), run(&[1, 0]));
@@ -200,17 +202,17 @@ fn a_set_with_a_bad_frame_changes_nothing_and_names_it() {
     let set = [one(1, &good), one(1, &bad)];
     let nothing = [one(0, &good)];
     let foreign = [one(1, &good), Weighted { id: id.for_island("b"), ..one(1, &good) }];
-    let (mut anchor, mut error) = (vec![1.0; 4096], vec![2.0; 4096]);
+    let (mut anchor, mut residual) = (vec![1.0; 4096], vec![2.0; 4096]);
     for (set, own, result) in [
         (&set[..], Some(0), Err(ApplyError::Frame { index: 1, source: WireError::Checksum })),
         (&foreign[..], None, Err(ApplyError::Frame { index: 1, source: WireError::Island })),
         (&nothing[..], None, Err(ApplyError::NoWeight)),
         (&[], None, Ok(())),
     ] {
-        let state = PieceState { anchor: &mut anchor, error: &mut error };
+        let state = PieceState { anchor: &mut anchor, residual: &mut residual };
         assert_eq!(apply_piece(at, &COUNTED, set, own, state), result);
     }
-    assert!(anchor.iter().all(|&value| value == 1.0) && error.iter().all(|&value| value == 2.0));
+    assert!(anchor.iter().all(|&value| value == 1.0) && residual.iter().all(|&value| value == 2.0));
 }
 
 #[test]
@@ -249,8 +251,8 @@ fn an_absurd_contribution_moves_no_chunk_further_than_the_bound() {
     let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     let usual = norm(&message(at, &set[0].1)[..4096]);
     set.push((100, frame(at, &random.normals(8192, 1e20))));
-    let (mut anchor, mut error) = (vec![0.0; 8192], vec![0.0; 8192]);
-    let state = PieceState { anchor: &mut anchor, error: &mut error };
+    let (mut anchor, mut residual) = (vec![0.0; 8192], vec![0.0; 8192]);
+    let state = PieceState { anchor: &mut anchor, residual: &mut residual };
     apply_piece(
         at,
         &OuterParams { rule: Rule::Paper, alpha: 1.0 },

@@ -1,7 +1,7 @@
 //! Tests of the magnitudes where rounding could put them in the wrong order or out of range.
 
 use super::*;
-use crate::frame::{LARGEST, LARGEST_BITS};
+use crate::frame::{MAGNITUDE_MAX, MAGNITUDE_MAX_BITS};
 use crate::layout::CHUNK;
 use crate::testing::{Random, near_a_tie};
 
@@ -11,7 +11,7 @@ fn check(mut magnitudes: Vec<f32>) {
     magnitudes.resize(count.next_multiple_of(LANES), 0.0);
     for levels in [one(&magnitudes, count), two(&magnitudes, count)] {
         let (low, high) = (widen(levels.low), widen(levels.high));
-        let ordered = low.is_sign_positive() && low <= high && high <= LARGEST;
+        let ordered = low.is_sign_positive() && low <= high && high <= MAGNITUDE_MAX;
         assert!(ordered, "{low:e} and {high:e} of {count} values from {:e}", magnitudes[0]);
     }
 }
@@ -34,10 +34,10 @@ fn magnitudes_of_the_largest_values_stay_within_what_a_frame_may_hold() {
     for count in 1..=CHUNK {
         let below = |random: &mut Random| {
             let less = (random.next() as u32 | 1) >> (random.next() % 32);
-            f32::from_bits(LARGEST_BITS - less.clamp(1, LARGEST_BITS))
+            f32::from_bits(MAGNITUDE_MAX_BITS - less.clamp(1, MAGNITUDE_MAX_BITS))
         };
         let few = 1 + random.next() as usize % 3;
-        let mut magnitudes = vec![f32::from_bits(LARGEST_BITS - 1); count];
+        let mut magnitudes = vec![f32::from_bits(MAGNITUDE_MAX_BITS - 1); count];
         magnitudes.iter_mut().take(few).for_each(|value| *value = below(&mut random));
         check(magnitudes);
     }

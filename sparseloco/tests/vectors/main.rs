@@ -98,7 +98,7 @@ impl Crate {
             .collect();
         let rule = if step.counted { Rule::Counted } else { Rule::Paper };
         let outer = OuterParams { rule, alpha: step.alpha };
-        let state = PieceState { anchor: &mut theta, error: &mut residual };
+        let state = PieceState { anchor: &mut theta, residual: &mut residual };
         apply_piece(self.at(piece), &outer, &set, step.own, state).unwrap();
         (theta, residual)
     }

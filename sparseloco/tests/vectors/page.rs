@@ -1,7 +1,7 @@
 //! `docs/wire-format.md` once more, written from that page alone and without the crate: slow, and
 //! in the page's order. What it and the crate make of the same is the same, bit for bit.
 
-/// What a run fixes.
+/// The settings that a run fixes.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) tensors: Vec<(String, Vec<usize>)>,
@@ -9,7 +9,7 @@ pub(crate) struct Model {
     pub(crate) bits: usize,
 }
 
-/// What a frame belongs to.
+/// The identity of a frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     pub(crate) run: String,
@@ -24,7 +24,7 @@ pub(crate) struct Chunk {
     matrix: bool,
 }
 
-/// What is said of a chunk: magnitudes, and position, sign and choice of each value.
+/// The message of a chunk: magnitudes, and position, sign and choice of each value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Said {
     low: u16,
@@ -69,7 +69,7 @@ impl Model {
         self.all_chunks().into_iter().skip(64 * index).take(64).collect()
     }
 
-    /// Where the values of a piece lie in the canonical order.
+    /// The place of a piece's values in the canonical order.
     pub(crate) fn range(&self, piece: usize) -> std::ops::Range<usize> {
         let chunks = self.all_chunks();
         let sum = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.len).sum::<usize>();
@@ -284,7 +284,7 @@ pub(crate) fn message(model: &Model, piece: usize, said: &[Said]) -> Vec<f32> {
 
 // ---- 4. What an encoder does
 
-/// What an encoder starts from: e, θ₀ and θ of a piece, β and λ.
+/// The input of an encoder: e, θ₀ and θ of a piece, β and λ.
 pub(crate) struct Input<'a> {
     pub(crate) residual: &'a [f32],
     pub(crate) anchor: &'a [f32],
@@ -335,7 +335,7 @@ fn magnitudes(x: &[f32], bits: usize) -> (u16, u16, f32) {
     (bfloat16(low).min(bfloat16(high)), bfloat16(high), split)
 }
 
-/// What is said of a piece, and the residual that is left.
+/// The messages of a piece, and the residual that is left.
 pub(crate) fn encode(model: &Model, piece: usize, input: &Input<'_>) -> (Vec<Said>, Vec<f32>) {
     let factor = input.decay - input.retention;
     let a: Vec<f32> = (0..input.anchor.len())
@@ -360,7 +360,7 @@ pub(crate) fn encode(model: &Model, piece: usize, input: &Input<'_>) -> (Vec<Sai
 
 // ---- 5. Digests
 
-/// Of the digests of parts, in order.
+/// The root over the digests of parts, in order.
 pub(crate) fn root(parts: &[Vec<u8>]) -> blake3::Hash {
     let manifest: Vec<u8> = parts.iter().flat_map(|part| *blake3::hash(part).as_bytes()).collect();
     blake3::hash(&manifest)

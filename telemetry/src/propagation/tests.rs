@@ -112,7 +112,7 @@ fn a_round_is_one_trace_across_islands_and_calls() {
     process(address, "worker", "lab-b", || {
         let span = tracing::info_span!("pull");
         set_parent_from(&span, &call);
-        span.in_scope(|| tracing::info!("served"));
+        span.in_scope(|| tracing::info!("A piece was served."));
     });
     let (root, train, pull) = (
         collector.span("coordinator", "round"),

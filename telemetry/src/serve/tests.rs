@@ -69,7 +69,7 @@ async fn a_shutdown_ends_the_server_and_frees_the_port() {
 async fn silent_connections_do_not_keep_others_out_for_ever() {
     let fixture = Fixture::start().await;
     let mut silent = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..CONNECTIONS_MAX {
         silent.push(TcpStream::connect(fixture.address).await.unwrap());
     }
     let health = fixture.ask("GET /healthz").await;

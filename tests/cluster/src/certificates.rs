@@ -49,7 +49,8 @@ impl Authority {
         self.folder.join("ca.crt")
     }
 
-    /// Who says to be `user` in `group`: Kubernetes reads the common name and the organisation.
+    /// The identity of a client that is `user` in `group`: Kubernetes reads the common name and the
+    /// organisation.
     pub(crate) fn client(&self, user: &str, group: Option<&str>) -> Result<Identity, ClusterError> {
         let failed = |source| ClusterError::Certificate { subject: user.to_owned(), source };
         let mut params = params(user, group, Vec::new()).map_err(failed)?;

@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 use crate::ClusterError;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// What kubelet looks for in a hierarchy of version 2.
+/// Controllers that kubelet looks for in a hierarchy of version 2.
 const CONTROLLERS: &str = "+cpuset +cpu +memory +pids";
 
 /// A cgroup with everything below it, in every hierarchy; dropping it removes it.

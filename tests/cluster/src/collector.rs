@@ -22,7 +22,7 @@ pub struct Collector {
     traces: Traces,
 }
 
-/// By trace: who did what.
+/// Who did what, by trace.
 type Traces = Arc<Mutex<BTreeMap<Vec<u8>, BTreeSet<String>>>>;
 
 impl Collector {

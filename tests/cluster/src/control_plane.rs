@@ -11,18 +11,18 @@ use std::time::Duration;
 use crate::ClusterError;
 use crate::certificates::{Authority, Identity};
 use crate::kubeconfig::{self, Server};
-use crate::network::{Hub, MOST_NODES};
+use crate::network::{Hub, NODES_MAX};
 use crate::place::{Folder, Place};
 use crate::process::{Process, Wait, mortal, run, until};
 use crate::tools::{Tool, ensure};
 
 /// How long the API server may take until it is ready, on a busy machine.
-pub(crate) const READY: Duration = Duration::from_secs(180);
+pub(crate) const READY_WAIT: Duration = Duration::from_secs(180);
 /// How long a `kubectl` or `helm` may take; what they wait for has bounds of their own.
-const CLIENT: Duration = Duration::from_secs(900);
+const CLIENT_WAIT: Duration = Duration::from_secs(900);
 /// How long a node may be silent: the controller manager's own default.
-const SILENCE: Duration = Duration::from_secs(50);
-/// Who can reach the API server.
+const SILENCE_MAX: Duration = Duration::from_secs(50);
+/// The network from which the API server can be reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Network {
     /// Processes of this machine. Needs no root; only fake nodes can join.
@@ -37,7 +37,7 @@ pub enum Network {
 pub struct Options {
     /// The folder of its data, logs and kubeconfig; a temporary one if there is none.
     pub dir: Option<PathBuf>,
-    /// Who can reach it.
+    /// The network from which it can be reached.
     pub network: Network,
     /// How long a node may be silent until it counts as lost, 50 s where absent. Thousands of fake
     /// nodes that say that they live are most of the API server's work.
@@ -82,7 +82,7 @@ impl ControlPlane {
             place,
             authority,
             folder: Arc::new(folder),
-            silence: options.silence.unwrap_or(SILENCE),
+            silence: options.silence.unwrap_or(SILENCE_MAX),
         };
         plane.write_files()?;
         plane.start_etcd()?;
@@ -128,7 +128,7 @@ impl ControlPlane {
     /// # Errors
     /// Those of [`Self::kubectl`].
     pub async fn kubectl_with(&self, args: &[&str], input: &[u8]) -> Result<String, ClusterError> {
-        run(self.client(Tool::Kubectl, args), input, CLIENT).await
+        run(self.client(Tool::Kubectl, args), input, CLIENT_WAIT).await
     }
 
     /// Runs `helm` as administrator and returns what it prints. Builds it the first time.
@@ -137,7 +137,7 @@ impl ControlPlane {
     /// When it ends with an error, which is in the error, or takes longer than 15 minutes.
     pub async fn helm(&self, args: &[&str]) -> Result<String, ClusterError> {
         ensure(&[Tool::Helm]).await?;
-        run(self.client(Tool::Helm, args), b"", CLIENT).await
+        run(self.client(Tool::Helm, args), b"", CLIENT_WAIT).await
     }
 
     /// Kills the API server: clients find its port closed until [`Self::start_api_server`].
@@ -157,12 +157,12 @@ impl ControlPlane {
             let log = self.path("kube-apiserver.log");
             self.api_server = Some(Process::start("kube-apiserver", command, &log)?);
         }
-        let ready = until("a ready API server", READY, async || {
+        let ready = until("a ready API server", READY_WAIT, async || {
             for process in self.api_server.iter_mut().chain(&mut self.others) {
                 process.check()?;
             }
             let probe = client(Tool::Kubectl, self.folder.path(), &["get", "--raw", "/readyz"]);
-            run(probe, b"", READY).await.map_err(|error| Wait::Again(error.to_string()))
+            run(probe, b"", READY_WAIT).await.map_err(|error| Wait::Again(error.to_string()))
         });
         ready.await.map(drop).map_err(|error| self.with_logs(error))
     }
@@ -175,7 +175,7 @@ impl ControlPlane {
     /// Numbers nodes from 1; the number is part of their addresses.
     pub(crate) fn next_node(&self) -> u8 {
         let nth = self.nodes.fetch_add(1, Ordering::Relaxed);
-        nth % MOST_NODES + 1
+        nth % NODES_MAX + 1
     }
 
     /// Keeps the folder as long as somebody holds it.
@@ -270,13 +270,13 @@ impl ControlPlane {
     }
 
     async fn wait_for_controllers(&mut self) -> Result<(), ClusterError> {
-        let made = until("the default service account", READY, async || {
+        let made = until("the default service account", READY_WAIT, async || {
             for process in &mut self.others {
                 process.check()?;
             }
             let probe = ["get", "serviceaccount", "default", "--output=name"];
             let probe = client(Tool::Kubectl, self.folder.path(), &probe);
-            run(probe, b"", READY).await.map_err(|error| Wait::Again(error.to_string()))
+            run(probe, b"", READY_WAIT).await.map_err(|error| Wait::Again(error.to_string()))
         });
         made.await.map(drop).map_err(|error| self.with_logs(error))
     }

@@ -1,4 +1,4 @@
-//! What can go wrong while a cluster starts or is used; each error names its step and what to do.
+//! Errors while a cluster starts or is used; each names its step and what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ pub enum ClusterError {
     /// A file, folder or program could not be used.
     #[error("failed to {step}")]
     Io {
-        /// What was tried, as the end of a sentence that begins with "failed to".
+        /// The step that failed, as the end of a sentence that begins with "failed to".
         step: String,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
     /// A certificate could not be made.
@@ -20,7 +20,7 @@ pub enum ClusterError {
     Certificate {
         /// The certificate's common name.
         subject: String,
-        /// What the library answered.
+        /// The library's error.
         source: rcgen::Error,
     },
     /// A command ended with an error.
@@ -36,7 +36,7 @@ pub enum ClusterError {
     /// Something was not there when its time was over.
     #[error("failed to see {what} within {bound:?}; last seen: {seen}\n{logs}")]
     NotReady {
-        /// What was waited for.
+        /// The state that was waited for.
         what: String,
         /// How long it was waited for.
         bound: Duration,
@@ -48,11 +48,11 @@ pub enum ClusterError {
     /// A component ended by itself.
     #[error("failed to keep {component} running ({status}); its log {log} ends:\n{tail}")]
     Ended {
-        /// Which one.
+        /// The component.
         component: String,
         /// How it ended.
         status: String,
-        /// Where its log is.
+        /// The path of its log.
         log: PathBuf,
         /// The end of the log.
         tail: String,
@@ -60,7 +60,7 @@ pub enum ClusterError {
     /// Namespaces, mounts and cgroups need root.
     #[error("failed to {step}: only root can; run as root, or test with a control plane alone")]
     NotRoot {
-        /// What was tried.
+        /// The step that failed.
         step: String,
     },
     /// Programs of the system are missing and cannot be installed.
@@ -68,7 +68,7 @@ pub enum ClusterError {
     Packages {
         /// The missing programs.
         programs: String,
-        /// What brings them.
+        /// The packages that bring them.
         packages: String,
         /// Why they could not be installed, where that was tried.
         source: Option<Box<ClusterError>>,

@@ -10,7 +10,7 @@ use crate::tools::{Tool, cache, ensure, lock};
 use crate::{ClusterError, packages};
 
 /// How long a build may take; those of Rust programs are long.
-const BUILD: Duration = Duration::from_secs(3600);
+const BUILD_WAIT: Duration = Duration::from_secs(3600);
 /// The base that Dockerfiles name; here it is made of Debian packages.
 const BASE: &str = "docker.io/library/debian:bookworm-slim";
 
@@ -23,7 +23,7 @@ pub struct Image {
     pub archive: PathBuf,
 }
 
-/// What an image is built of.
+/// The recipe of an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe<'a> {
     /// The Dockerfile.
@@ -89,7 +89,8 @@ async fn prepare() -> Result<fs::File, ClusterError> {
 /// Makes the base image unless it is there.
 async fn base() -> Result<(), ClusterError> {
     let name = format!("reference={BASE}");
-    let there = run(buildah(&["images", "--noheading", "--filter", &name]), b"", BUILD).await?;
+    let there =
+        run(buildah(&["images", "--noheading", "--filter", &name]), b"", BUILD_WAIT).await?;
     if !there.is_empty() {
         return Ok(());
     }
@@ -98,7 +99,7 @@ async fn base() -> Result<(), ClusterError> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=minbase", "--include=ca-certificates", "bookworm"]);
     command.arg(context.join("base.tar"));
-    run(command, b"", BUILD).await?;
+    run(command, b"", BUILD_WAIT).await?;
     let dockerfile = images().join("base.Dockerfile");
     let text = "FROM scratch\nADD base.tar /\nCMD [\"bash\"]\n";
     fs::write(&dockerfile, text).map_err(ClusterError::io("write the base image's Dockerfile"))?;
@@ -118,7 +119,7 @@ async fn build(recipe: Recipe<'_>, tag: &str) -> Result<Image, ClusterError> {
         command.arg("--build-context").arg(format!("{name}={}", folder.display()));
     }
     command.arg(recipe.context);
-    run(command, b"", BUILD).await?;
+    run(command, b"", BUILD_WAIT).await?;
     let id = fs::read_to_string(&id_file).map_err(ClusterError::io("read an image's id"))?;
     let id = id.trim().trim_start_matches("sha256:");
     // The archive holds the name as well: two names of one image are two archives.
@@ -128,7 +129,7 @@ async fn build(recipe: Recipe<'_>, tag: &str) -> Result<Image, ClusterError> {
         forget_archives(&hash[..8])?;
         let unfinished = archive.with_extension("new");
         let to = format!("docker-archive:{}:{tag}", unfinished.display());
-        run(buildah(&["push", id, &to]), b"", BUILD).await?;
+        run(buildah(&["push", id, &to]), b"", BUILD_WAIT).await?;
         fs::rename(&unfinished, &archive).map_err(ClusterError::io("keep an image's archive"))?;
     }
     Ok(Image { tag: tag.to_owned(), archive })

@@ -1,4 +1,4 @@
-//! What a client needs to reach the API server as somebody.
+//! The configuration by which a client reaches the API server as somebody.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::ClusterError;
 use crate::certificates::Identity;
 
-/// Where the API server is and who vouches for it.
+/// The address of the API server and who vouches for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) url: String,

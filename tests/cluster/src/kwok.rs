@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::control_plane::READY;
+use crate::control_plane::READY_WAIT;
 use crate::process::{Process, Wait, until};
 use crate::tools::{Tool, ensure};
 use crate::{ClusterError, ControlPlane, NodeOptions};
@@ -14,8 +14,8 @@ use crate::{ClusterError, ControlPlane, NodeOptions};
 const FAKE: &str = "kwok.x-k8s.io/node";
 /// The label of these nodes.
 const LABEL: &str = "type=kwok";
-/// What the API server may take for each node of many, on a busy machine.
-const NODE: Duration = Duration::from_millis(50);
+/// The time that the API server may take for each node of many, on a busy machine.
+const NODE_WAIT: Duration = Duration::from_millis(50);
 /// kwok renews a lease four times in its time. So long are leases, in times for which a node may be
 /// silent: the most that leaves room, because ten thousand nodes renew a lot.
 const LEASE: f64 = 2.4;
@@ -61,7 +61,7 @@ impl Kwok {
         let items: Vec<_> = nodes.iter().map(object).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         plane.kubectl_with(&["create", "--filename=-"], list.as_bytes()).await?;
-        let bound = READY + NODE * u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let bound = READY_WAIT + NODE_WAIT * u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let added = until("fake nodes without taints", bound, async || {
             self.process.check()?;
             let taints = "--output=jsonpath={.items[*].spec.taints[*].key}";

@@ -10,7 +10,7 @@ use test_cluster::{Cluster, ClusterError};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long `down` waits for the end of the process that holds the cluster.
-const END: Duration = Duration::from_secs(60);
+const END_WAIT: Duration = Duration::from_secs(60);
 
 /// A Kubernetes with GPU nodes on this machine.
 #[derive(Parser)]
@@ -39,7 +39,7 @@ struct Place {
     dir: PathBuf,
 }
 
-/// What is printed has to be true in every folder.
+/// Makes a path absolute: it is printed, and has to be true in every folder.
 fn absolute(path: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
 }
@@ -102,7 +102,7 @@ async fn start(place: &Place) -> Result<(), ClusterError> {
     let mut child = command.stdout(Stdio::null()).spawn().map_err(io("start setsid"))?;
     eprintln!("starting; the first time builds Kubernetes, which takes a quarter of an hour");
     while !place.dir.join("ready").exists() {
-        // What is waited for has bounds in the child, which ends when one is reached.
+        // The child bounds its own waits, and ends when one is reached.
         if let Some(status) = child.try_wait().map_err(io("look after the cluster"))? {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let source = std::io::Error::other(format!("{status}\n{text}"));
@@ -146,8 +146,8 @@ async fn down(dir: &Path) -> Result<(), ClusterError> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let late = |_| failed(std::io::Error::other(format!("it still runs after {END:?}")));
-    tokio::time::timeout(END, ended).await.map_err(late)
+    let late = |_| failed(std::io::Error::other(format!("it still runs after {END_WAIT:?}")));
+    tokio::time::timeout(END_WAIT, ended).await.map_err(late)
 }
 
 /// The process that holds the folder's cluster, if it runs.

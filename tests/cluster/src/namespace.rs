@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{ClusterError, ControlPlane};
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A namespace, there or not.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl Namespace<'_> {
             if begun.elapsed() >= patience {
                 return Err(object);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -21,11 +21,11 @@ use crate::ClusterError;
 use crate::process::{Process, Wait, mortal, run, until};
 
 /// How long a step of setting up may take.
-const SETUP: Duration = Duration::from_secs(30);
+const SETUP_WAIT: Duration = Duration::from_secs(30);
 /// The second bytes of a cluster's addresses that are tried.
 const NETWORKS: std::ops::RangeInclusive<u8> = 128..=223;
 /// The most nodes of one cluster; each takes a third byte.
-pub(crate) const MOST_NODES: u8 = 200;
+pub(crate) const NODES_MAX: u8 = 200;
 
 /// Fails with the reason unless this process may do everything.
 pub(crate) fn need_root(step: &str) -> Result<(), ClusterError> {
@@ -51,7 +51,7 @@ impl Namespaces {
         let mut namespaces = Self { holder, mounts: false };
         let path = |id: &str| format!("/proc/{id}/ns/net");
         let own = fs::read_link(path("self")).map_err(ClusterError::io("read a namespace"))?;
-        until("a network namespace", SETUP, async || {
+        until("a network namespace", SETUP_WAIT, async || {
             namespaces.holder.check()?;
             let theirs = fs::read_link(path(&namespaces.holder.id().to_string()));
             let other = theirs.as_ref().is_ok_and(|theirs| *theirs != own);
@@ -73,7 +73,7 @@ impl Namespaces {
         command.args(["--", "sh", "-c", &script]);
         let holder = Process::start("namespaces", command, &dir.join("namespaces.log"))?;
         let mut namespaces = Self { holder, mounts: true };
-        until("a node's namespaces", SETUP, async || {
+        until("a node's namespaces", SETUP_WAIT, async || {
             namespaces.holder.check()?;
             if ready.exists() { Ok(()) } else { Err(Wait::Again("no mounts".to_owned())) }
         })
@@ -101,20 +101,20 @@ impl Namespaces {
     async fn ip(&self, lines: &str) -> Result<(), ClusterError> {
         let mut command = self.command("ip");
         command.args(["-batch", "-"]);
-        run(command, lines.as_bytes(), SETUP).await.map(drop)
+        run(command, lines.as_bytes(), SETUP_WAIT).await.map(drop)
     }
 
     /// Lets it pass packets on.
     async fn forward(&self) -> Result<(), ClusterError> {
         let mut command = self.command("sh");
         command.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
-        run(command, b"", SETUP).await.map(drop)
+        run(command, b"", SETUP_WAIT).await.map(drop)
     }
 }
 
 impl Drop for Namespaces {
-    /// Kills the first process of the namespaces before its parent, which ends only after it, and
-    /// that only after all others: then nothing of them runs any more.
+    /// Kills the first process of the namespaces before its parent. The parent ends only after it,
+    /// and it ends only after all others: then nothing of them runs any more.
     fn drop(&mut self) {
         let id = self.holder.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
@@ -187,7 +187,7 @@ impl Hub {
         }))
     }
 
-    /// Where the API server listens.
+    /// The address on which the API server listens.
     pub(crate) fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, self.network, 0, 1)
     }
@@ -227,5 +227,5 @@ impl Hub {
 async fn ip(args: &[&str], lines: &str) -> Result<String, ClusterError> {
     let mut command = Command::new("ip");
     command.args(args);
-    run(command, lines.as_bytes(), SETUP).await
+    run(command, lines.as_bytes(), SETUP_WAIT).await
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cgroups::Cgroup;
-use crate::control_plane::READY;
+use crate::control_plane::READY_WAIT;
 use crate::image::{self, Image};
 use crate::kubeconfig;
 use crate::network::Namespaces;
@@ -22,8 +22,8 @@ use crate::tools::{Tool, ensure};
 use crate::{ClusterError, ControlPlane, packages};
 
 /// How long an image may take to be unpacked.
-const LOAD: Duration = Duration::from_secs(600);
-/// Where the pods' bridge takes its programs from.
+const LOAD_WAIT: Duration = Duration::from_secs(600);
+/// The folder that the pods' bridge takes its programs from.
 const CNI: &str = "/usr/lib/cni";
 /// The image that holds a pod's namespaces.
 const PAUSE: &str = "heteroloco.test/pause:1";
@@ -53,7 +53,7 @@ impl Gpus {
     }
 }
 
-/// What a node is called and has.
+/// The name of a node, and its equipment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeOptions {
     /// Its name in the cluster.
@@ -85,7 +85,7 @@ impl NodeOptions {
         labels
     }
 
-    /// What it counts of GPUs, as a resource list.
+    /// Its count of GPUs, as a resource list.
     pub(crate) fn resources(&self) -> Value {
         let count = self.gpus.as_ref().map(|gpus| gpus.count.to_string());
         count.map_or_else(|| json!({}), |count| json!({"nvidia.com/gpu": count}))
@@ -171,7 +171,7 @@ impl Node {
     pub async fn load_image(&self, image: &Image) -> Result<(), ClusterError> {
         let mut command = self.namespaces.command("ctr");
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(&image.archive);
-        run(command, b"", LOAD).await.map(drop)
+        run(command, b"", LOAD_WAIT).await.map(drop)
     }
 
     /// Kills kubelet. Pods go on running, but nobody says so: the node becomes `Unknown`.
@@ -225,18 +225,18 @@ impl Node {
         proxy.arg("--config").arg(config::proxy(&self.options.name, &self.dir)?);
         let log = self.dir.join("kube-proxy.log");
         self.services.insert(0, Process::start("kube-proxy", proxy, &log)?);
-        let answers = until("an answer of containerd", READY, async || {
+        let answers = until("an answer of containerd", READY_WAIT, async || {
             self.services.iter_mut().try_for_each(Process::check)?;
             let mut probe = self.namespaces.command("ctr");
             probe.arg("version");
-            run(probe, b"", READY).await.map_err(|error| Wait::Again(error.to_string()))
+            run(probe, b"", READY_WAIT).await.map_err(|error| Wait::Again(error.to_string()))
         });
         answers.await.map(drop).map_err(|error| self.with_logs(error))
     }
 
     async fn wait_until_ready(&mut self, before: &str) -> Result<(), ClusterError> {
         let what = format!("node {} ready", self.options.name);
-        until(&what, READY, async || {
+        until(&what, READY_WAIT, async || {
             self.services.iter_mut().chain(&mut self.kubelet).try_for_each(Process::check)?;
             match self.heartbeat().await {
                 Ok(seen) if seen.starts_with("True ") && seen != before => Ok(()),
@@ -247,7 +247,7 @@ impl Node {
         .await
     }
 
-    /// Whether the node is ready, and when it last said so.
+    /// The node's readiness, and when it last said so.
     async fn heartbeat(&self) -> Result<String, ClusterError> {
         let ready = r#"{range .status.conditions[?(@.type=="Ready")]}"#;
         let path = format!("--output=jsonpath={ready}{{.status}} {{.lastHeartbeatTime}}{{end}}");
@@ -266,7 +266,7 @@ impl Node {
     async fn kubectl(&self, args: &[&str]) -> Result<String, ClusterError> {
         let mut command = std::process::Command::new(Tool::Kubectl.path());
         command.args(args).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.dir);
-        run(command, b"", READY).await
+        run(command, b"", READY_WAIT).await
     }
 
     fn with_logs(&self, mut error: ClusterError) -> ClusterError {

@@ -8,9 +8,9 @@ use crate::ClusterError;
 use crate::process::run;
 use crate::tools::{cache, lock};
 
-const INSTALL: Duration = Duration::from_secs(900);
+const INSTALL_WAIT: Duration = Duration::from_secs(900);
 
-/// What a node needs: a file that shows that a package is there, and the package.
+/// Packages that a node needs: a file that shows that a package is there, and the package.
 pub(crate) const NODE: [(&str, &str); 7] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -21,7 +21,7 @@ pub(crate) const NODE: [(&str, &str); 7] = [
     ("ip", "iproute2"),
 ];
 
-/// What building an image needs.
+/// Packages that building an image needs.
 pub(crate) const IMAGES: [(&str, &str); 2] = [("buildah", "buildah"), ("mmdebstrap", "mmdebstrap")];
 
 /// Installs those of `wanted` that are missing, if this is root's process on a Debian.
@@ -57,16 +57,16 @@ async fn install(wanted: &[(&str, &str)]) -> Result<(), ClusterError> {
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    run(apt(&["update"]), b"", INSTALL).await?;
+    run(apt(&["update"]), b"", INSTALL_WAIT).await?;
     let quiet = ["install", "--yes", "--no-install-recommends"];
-    run(apt(&[&quiet[..], &packages].concat()), b"", INSTALL).await.map(drop)
+    run(apt(&[&quiet[..], &packages].concat()), b"", INSTALL_WAIT).await.map(drop)
 }
 
 fn missing<'a>(wanted: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     wanted.iter().filter(|(program, _)| !is_there(program)).copied().collect()
 }
 
-/// Whether a path exists or a program is in one of `PATH`'s folders, or in those of root.
+/// Says whether a path exists or a program is in one of `PATH`'s folders, or in those of root.
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);

@@ -1,4 +1,4 @@
-//! Where a cluster keeps its files and where its control plane listens.
+//! The place of a cluster: its files, and the addresses that its control plane listens on.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
@@ -75,12 +75,12 @@ impl Folder {
     }
 }
 
-/// Where the control plane listens.
+/// The addresses that the control plane listens on.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
-    /// Where etcd listens, which asks nobody who he is.
+    /// The address of etcd, which asks nobody who he is.
     etcd: Ipv4Addr,
 }
 

@@ -14,9 +14,9 @@ use tokio::io::AsyncWriteExt as _;
 use crate::ClusterError;
 
 /// How much of a log or an output goes into an error, in bytes.
-const TAIL: usize = 4_000;
+const TAIL_MAX: usize = 4_000;
 /// The pause between two looks at a state.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 type Request = (Command, SyncSender<io::Result<Child>>);
 
@@ -116,7 +116,7 @@ fn log_tail(log: &Path) -> String {
 
 /// The last bytes as text.
 fn end(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).trim().to_owned()
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_MAX)..]).trim().to_owned()
 }
 
 /// Runs `command` to its end with `input` as its stdin, and returns its stdout.
@@ -199,6 +199,6 @@ pub(crate) async fn until<T>(
             let what = what.to_owned();
             return Err(ClusterError::NotReady { what, bound, seen, logs: String::new() });
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

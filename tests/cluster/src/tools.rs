@@ -19,7 +19,7 @@ pub const HELM: &str = "v4.3.1";
 pub const KWOK: &str = "v0.8.0";
 
 /// A cold build of the API server takes five minutes on two idle cores.
-const BUILD: Duration = Duration::from_secs(3600);
+const BUILD_WAIT: Duration = Duration::from_secs(3600);
 
 /// A program that the harness builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// What a control plane and its clients need.
+    /// Tools of a control plane and its clients.
     pub const CONTROL_PLANE: [Self; 5] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -47,7 +47,7 @@ impl Tool {
         Self::KubeControllerManager,
         Self::KubeScheduler,
     ];
-    /// What a node needs beside the system's packages.
+    /// Tools of a node beside the system's packages.
     pub const NODE: [Self; 3] = [Self::Kubelet, Self::KubeProxy, Self::Pause];
 
     fn name(self) -> &'static str {
@@ -97,7 +97,7 @@ impl Tool {
         }
     }
 
-    /// Where it is, once [`ensure`] has built it.
+    /// The path of the program, once [`ensure`] has built it.
     #[must_use]
     pub fn path(self) -> PathBuf {
         folder().join(self.name())
@@ -139,7 +139,7 @@ async fn build(tool: Tool) -> Result<(), ClusterError> {
     command.arg("build").arg("-C").arg(module).args(["-buildvcs=false", "-ldflags"]);
     command.arg(format!("-s -w {}", tool.version_flags()));
     command.arg("-o").arg(&unfinished).arg(tool.package()).env("CGO_ENABLED", "0");
-    run(command, b"", BUILD).await.map_err(|error| match error {
+    run(command, b"", BUILD_WAIT).await.map_err(|error| match error {
         ClusterError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             let step =
                 format!("start go; install Go 1.26 or newer, {} is built by it", tool.name());

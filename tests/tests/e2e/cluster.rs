@@ -8,7 +8,7 @@ use test_cluster::condition;
 
 use stage::Stage;
 
-/// So many rounds that the run goes on while things happen to it.
+/// Tokens of a run that goes on for as many rounds as it takes while things happen to it.
 const TOKENS: u64 = 900_000;
 
 fn island(name: &str, product: &str, most: u32, idle: Value) -> Value {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use e2e::program;
 
-/// What the loader would load: lines of `NAME => PATH (ADDRESS)`.
+/// The libraries that the loader would load: lines of `NAME => PATH (ADDRESS)`.
 fn loaded(library_path: &str) -> String {
     let mut command = Command::new(program("heteroloco-worker"));
     command.env("LD_TRACE_LOADED_OBJECTS", "1").env("LD_LIBRARY_PATH", library_path);

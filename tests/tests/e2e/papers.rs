@@ -1,4 +1,4 @@
-//! What the repository's papers claim and a machine can check.
+//! Claims of the repository's papers that a machine can check.
 
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Repeats of one figure go on for about so long.
-pub(super) const BUDGET: Duration = Duration::from_millis(300);
+pub(super) const BUDGET_MAX: Duration = Duration::from_millis(300);
 /// A size that would take longer than this, once, is left out.
 pub(super) const LONGEST_SECONDS: f64 = 1.0;
 

@@ -8,7 +8,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ProbeError;
 use super::device::settle;
-use super::extent::BUDGET;
+use super::extent::BUDGET_MAX;
 use super::pair::{self, FOLLOWER, LEADER, Leader, Work};
 use super::timing::{curve, median_seconds};
 
@@ -32,7 +32,7 @@ fn copy_seconds(bytes: u64) -> Result<f64, TchError> {
     let ones = |index| Tensor::f_ones(values, (Kind::Float, Device::Cuda(index)));
     let (source, mut copy) = (ones(0)?, ones(1)?);
     settle(&source)?;
-    median_seconds(BUDGET, || {
+    median_seconds(BUDGET_MAX, || {
         copy.f_copy_(&source)?;
         settle(&copy)
     })

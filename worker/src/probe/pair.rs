@@ -8,7 +8,7 @@ use plan::cluster::Point;
 use serde::{Deserialize, Serialize};
 
 use super::ProbeError;
-use super::extent::{BUDGET, LONGEST_SECONDS};
+use super::extent::{BUDGET_MAX, LONGEST_SECONDS};
 use super::timing::{REPEATS_MAX, REPEATS_MIN, median};
 
 /// The rank that leads.
@@ -19,7 +19,7 @@ pub(super) const FOLLOWER: u32 = 1;
 /// Longest wait for the other rank.
 const WAIT: Duration = Duration::from_secs(30);
 /// Longest that a rank follows or repeats.
-const ALL: Duration = Duration::from_secs(120);
+const PAIR_MAX: Duration = Duration::from_secs(120);
 /// A follower holds no larger message.
 const BYTES_MAX: u64 = 64 << 20;
 /// By this much messages grow from one to the next, at most.
@@ -68,7 +68,7 @@ impl Leader {
         let mut points = Vec::new();
         for bytes in messages.iter().copied() {
             let once = self.seconds(work(bytes), 1)?;
-            let repeats = (BUDGET.as_secs_f64() / once) as usize;
+            let repeats = (BUDGET_MAX.as_secs_f64() / once) as usize;
             let repeats = repeats.clamp(REPEATS_MIN, REPEATS_MAX) as u32;
             let seconds = self.seconds(work(bytes), repeats)?;
             points.push(Point { bytes, seconds });
@@ -83,7 +83,7 @@ impl Leader {
         let times = NonZero::new(times).unwrap_or(NonZero::<u32>::MIN);
         let order = Order { work, times };
         self.tell(Some(&order))?;
-        let end = Instant::now() + ALL;
+        let end = Instant::now() + PAIR_MAX;
         Ok(median(carry_out(&mut self.0, &order, end)?))
     }
 
@@ -103,7 +103,7 @@ impl Leader {
 
 /// Does what the leader says, until it says that it is done.
 pub(super) fn follow(group: &mut Group) -> Result<(), ProbeError> {
-    let end = Instant::now() + ALL;
+    let end = Instant::now() + PAIR_MAX;
     loop {
         let mut bytes = Vec::new();
         let told = group.broadcast_bytes(&mut bytes, LEADER);
@@ -149,7 +149,7 @@ fn carry_out(group: &mut Group, order: &Order, end: Instant) -> Result<Vec<f64>,
         done.map_err(ProbeError::group("exchange messages with"))?;
         seconds.push(started.elapsed().as_secs_f64());
         if Instant::now() > end {
-            return Err(ProbeError::Slow { seconds: ALL.as_secs() });
+            return Err(ProbeError::Slow { seconds: PAIR_MAX.as_secs() });
         }
     }
     Ok(seconds)

@@ -20,7 +20,7 @@ use coordinator::store::Store;
 use rounds::record::{Deed, Entry};
 
 use crate::mishap::{Act, Victim};
-use crate::run::{GRACE, Place, Running};
+use crate::run::{GRACE_WAIT, Place, Running};
 
 /// Breaks a run for minutes and counts what it loses.
 #[derive(Parser)]
@@ -89,7 +89,7 @@ fn freeze_for_good(place: &Place, round: f64) -> Result<()> {
         mishap::thaw(frozen);
         run.stop()?;
     }
-    println!("grace is {} s", GRACE.as_secs());
+    println!("grace is {} s", GRACE_WAIT.as_secs());
     println!("figure exchange.slow_peer_stall_s {worst:.1} s");
     Ok(())
 }

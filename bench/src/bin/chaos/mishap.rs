@@ -1,17 +1,17 @@
-//! What is done to which process.
+//! Mishaps: an act, and the process that it is done to.
 
 use std::fmt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What happens to a process.
+/// An act on a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// It dies at once.
     Kill,
     /// Its threads stand still for a while.
     Freeze,
-    /// What it sends and what is sent to it vanishes for a while; no connection ends.
+    /// Traffic from it and to it vanishes for a while; no connection ends.
     CutOff,
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 const INSIDE: &str = "HETEROLOCO_CHAOS_NAMESPACE";
 /// How often the connections of a process that is cut off are looked at: new ones are cut, too.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Starts this program again in a namespace, and waits for it; its exit code. Nothing inside.
 pub(crate) fn enter() -> Result<Option<ExitCode>> {
@@ -40,7 +40,7 @@ pub(crate) fn cut_off(process: Pid, time: Duration) -> Result<()> {
             }
             cut.insert(*port);
         }
-        sleep(LOOK);
+        sleep(LOOK_EVERY);
     }
     run("iptables", &["-w", "-F", "INPUT"])
 }

@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use crate::mishap::Victim;
 
 /// How long a round waits for an island after a quorum is there.
-pub(crate) const GRACE: Duration = Duration::from_secs(3);
+pub(crate) const GRACE_WAIT: Duration = Duration::from_secs(3);
 /// Longest wait for a round; only a defect reaches it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const ROUND_WAIT: Duration = Duration::from_secs(180);
 /// Records that wait to be looked at.
 const RECORDS_MAX: usize = 100_000;
 const TEXT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plan/src");
@@ -64,7 +64,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(programs: &Path) -> Result<Place> {
         let place = Place { folder: tempfile::tempdir()?, heteroloco: programs.join("heteroloco") };
-        let mut manifests = RUN.replace("GRACE", &GRACE.as_secs().to_string());
+        let mut manifests = RUN.replace("GRACE", &GRACE_WAIT.as_secs().to_string());
         for (name, cards) in ISLANDS {
             write!(
                 manifests,
@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-/// When each committed round was first applied by somebody.
+/// The time at which each committed round was first applied by somebody.
 type Rounds = Arc<Mutex<Vec<(u64, Instant)>>>;
 
 fn listen(output: ChildStdout, rounds: Rounds) -> Receiver<Value> {
@@ -162,9 +162,12 @@ impl Running {
     fn wait_for(&mut self, what: &str, is: impl Fn(&Running, &Value) -> bool) -> Result<()> {
         let (mut since, mut rounds) = (Instant::now(), self.rounds());
         loop {
-            let left = PATIENCE.saturating_sub(since.elapsed());
+            let left = ROUND_WAIT.saturating_sub(since.elapsed());
             let Ok(record) = self.records.recv_timeout(left) else {
-                bail!("no round in {} s: waited for {what}, at round {rounds}", PATIENCE.as_secs());
+                bail!(
+                    "no round in {} s: waited for {what}, at round {rounds}",
+                    ROUND_WAIT.as_secs()
+                );
             };
             if self.rounds() > rounds {
                 (since, rounds) = (Instant::now(), self.rounds());
@@ -196,7 +199,7 @@ impl Running {
     pub(crate) fn stop(mut self) -> Result<PathBuf> {
         let process = Pid::from_child(&self.process);
         kill_process(process, Signal::INT)?;
-        while self.records.recv_timeout(PATIENCE).is_ok() {}
+        while self.records.recv_timeout(ROUND_WAIT).is_ok() {}
         self.process.wait()?;
         Ok(self.folder.join("coordinator.redb"))
     }

@@ -77,7 +77,7 @@ pub(crate) fn case(seed: u64) -> Case {
     };
     let (cards, kinds) = (2 + random.below(7), 1 + random.below(3));
     let state = model.parameters() * 18;
-    // What the context takes, and a share of the states from a fraction to all of them.
+    // The context, and a share of the states from a fraction to all of them.
     let mut memory = || {
         let share = (0.7 + 2.0 * random.share()) / cards as f64;
         ((2_u64 << 30) as f64 + share * state as f64) as u64

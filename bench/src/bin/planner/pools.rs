@@ -36,7 +36,7 @@ const POOLS: [(&[(&str, u32)], f64); 10] = [
 
 /// Bytes a second between nodes: 10 Gb/s Ethernet.
 const LAN: f64 = 1.25e9;
-/// What gRPC makes of 100 Gb/s and more.
+/// The bandwidth that gRPC reaches over 100 Gb/s and more, bytes a second.
 const FABRIC: f64 = 2.5e9;
 
 /// Prints the table.
@@ -112,7 +112,7 @@ fn equal_split(run: &RunRequest, cards: &[(&str, u32)], network: f64) -> Option<
         }
         plan(run, &pool).ok().map(|plan| plan.spec.tokens_per_second)
     };
-    // Which card is slowest depends on the model: of some bandwidth is what they lack.
+    // The slowest card depends on the model: some lack bandwidth.
     let speeds = cards.iter().filter_map(|(product, _)| as_if_all_were(*product));
     speeds.min_by(f64::total_cmp)
 }

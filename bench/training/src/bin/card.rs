@@ -93,7 +93,7 @@ impl Arguments {
         anyhow::bail!("not even one layer of {} has room in {bytes} bytes", self.model)
     }
 
-    /// What the plan expects of one device that trains the whole model.
+    /// The memory that the plan expects of one device that trains the whole model.
     fn memory(&self, model: &Llama, card_bytes: u64) -> Result<Memory> {
         let sharding = Sharding::whole(model.config().num_hidden_layers);
         Ok(Memory::of(&Load {

@@ -23,7 +23,7 @@ struct Arguments {
     /// A corpus made by `heteroloco data prepare`.
     #[arg(long)]
     data: PathBuf,
-    /// Where finished trials are kept.
+    /// File in which finished trials are kept.
     #[arg(long)]
     results: PathBuf,
     #[arg(long, default_value_t = 150)]

@@ -59,7 +59,7 @@ struct Shape {
     length: u32,
 }
 
-/// Which model.
+/// The model.
 #[derive(Clone, Copy)]
 enum Size {
     Small,
@@ -92,7 +92,7 @@ const CARD: Shape = Shape {
     ..LARGE
 };
 
-/// What one card can be asked.
+/// Shapes that one card can be asked.
 fn card_shapes() -> Vec<Shape> {
     vec![
         CARD,
@@ -274,7 +274,7 @@ impl Shape {
         })
     }
 
-    /// What the plan says of a rank.
+    /// The memory that the plan expects of a rank.
     fn plan(&self, model: &Llama, island: &IslandSpec, rank: u32) -> Result<Memory> {
         let at = Grid::of(island).position(rank);
         let part = Parts::new(model, self.tensor)?.part(&island.sharding, at.stage, at.tensor);
@@ -362,7 +362,7 @@ fn train(programs: &Path, folder: &Path, run: &RunSpec, island: &IslandSpec) -> 
     ranks.iter_mut().map(peak).collect()
 }
 
-/// What a rank says of its peak before it ends.
+/// The peak that a rank reports before it ends.
 fn peak(rank: &mut Process) -> Result<u64> {
     let mut peak = None;
     for line in (&mut rank.lines).lines() {

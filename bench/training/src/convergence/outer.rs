@@ -40,7 +40,7 @@ pub struct Outer {
     layout: Layout,
     codec: CodecParams,
     anchor: Vec<f32>,
-    errors: Vec<Vec<f32>>,
+    residuals: Vec<Vec<f32>>,
     frames: Vec<Vec<Vec<u8>>>,
     delta_sum: Vec<f32>,
     velocity: Vec<f32>,
@@ -59,7 +59,7 @@ impl Outer {
             arm: arm.clone(),
             codec,
             anchor: vec![0.0; values],
-            errors: vec![vec![0.0; values]; islands],
+            residuals: vec![vec![0.0; values]; islands],
             frames: vec![Vec::new(); islands],
             delta_sum: vec![0.0; values],
             velocity: vec![0.0; values],
@@ -81,7 +81,7 @@ impl Outer {
     pub fn start_into(&self, island: usize, flat: &mut [f32]) {
         let mut start = self.anchor.clone();
         if matches!(self.arm, Arm::Sparse { .. }) {
-            local_start(&self.codec, &self.anchor, &self.errors[island], &mut start);
+            local_start(&self.codec, &self.anchor, &self.residuals[island], &mut start);
         }
         self.layout.scatter(0..self.layout.pieces(), &start, flat);
     }
@@ -104,7 +104,7 @@ impl Outer {
             let at = PieceAt { layout: &self.layout, params: &self.codec, piece };
             let input =
                 PieceInput { anchor: &self.anchor[values.clone()], theta: &after[values.clone()] };
-            compress_piece(at, &id, input, &mut self.errors[island][values], &mut frame)
+            compress_piece(at, &id, input, &mut self.residuals[island][values], &mut frame)
                 .context("training diverged")?;
             self.frames[island].push(frame);
         }
@@ -113,7 +113,7 @@ impl Outer {
 
     /// The outer step; every island trained on `tokens`.
     pub fn step(&mut self, tokens: u64) -> anyhow::Result<()> {
-        let scale = 1.0 / self.errors.len() as f32;
+        let scale = 1.0 / self.residuals.len() as f32;
         match self.arm {
             Arm::DataParallel => {}
             Arm::DenseSgd { alpha } => {
@@ -146,7 +146,7 @@ impl Outer {
         for piece in 0..self.layout.pieces() {
             let values = self.layout.piece(piece).values;
             let before = self.anchor[values.clone()].to_vec();
-            for (island, error) in self.errors.iter_mut().enumerate() {
+            for (island, residual) in self.residuals.iter_mut().enumerate() {
                 let set: Vec<Weighted<'_>> = self
                     .frames
                     .iter()
@@ -156,7 +156,7 @@ impl Outer {
                 // Every island makes the same outer step; each clips its own residual.
                 let anchor = &mut self.anchor[values.clone()];
                 anchor.copy_from_slice(&before);
-                let state = PieceState { anchor, error: &mut error[values.clone()] };
+                let state = PieceState { anchor, residual: &mut residual[values.clone()] };
                 apply_piece(at, &outer, &set, Some(island), state)?;
             }
         }

@@ -1,5 +1,5 @@
-//! What a child says on its standard error, copied into its log: a disk that is full neither stops
-//! the child nor loses the end of what it said.
+//! The standard error of a child, copied into its log: a disk that is full neither stops the child
+//! nor loses the end of what it said.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +10,15 @@ use tokio::process::ChildStderr;
 use tokio::time::Instant;
 
 use super::super::journal::Journal;
-use super::LINE_BYTES;
+use super::LINE_BYTES_MAX;
 
-/// What waits for room, of one child.
-const WAITING_BYTES: usize = 256 * 1024;
+/// Bytes of one child that wait for room.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// How often a log that takes nothing is tried again, and how long after the child's end.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 const RETRY_WAIT: Duration = Duration::from_secs(600);
 /// Longest piece of a line that is kept for messages.
-const SHOWN: usize = 300;
+const SHOWN_MAX: usize = 300;
 
 /// The last line that is not blank, shortened.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl LastLine {
         let line = String::from_utf8_lossy(line);
         let line = line.trim();
         if !line.is_empty() {
-            let shown = line.chars().take(SHOWN).collect();
+            let shown = line.chars().take(SHOWN_MAX).collect();
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         }
     }
@@ -42,10 +42,10 @@ impl LastLine {
 /// Copies what a child says into the file `log` until it says no more.
 pub(super) async fn copy(output: ChildStderr, log: PathBuf, last: LastLine) {
     let mut output = BufReader::new(output);
-    let mut log = Log { journal: Journal::new(log, false, WAITING_BYTES), retry: None };
+    let mut log = Log { journal: Journal::new(log, false, WAITING_BYTES_MAX), retry: None };
     loop {
         let mut line = Vec::new();
-        let read = async { (&mut output).take(LINE_BYTES).read_until(b'\n', &mut line).await };
+        let read = async { (&mut output).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await };
         let read = read_with_retries(read, &mut log).await;
         if !matches!(read, Ok(1..)) {
             break;

@@ -1,4 +1,4 @@
-//! What a resumed session begins with: the coordinator's store and the checkpoints say different
+//! The beginning of a resumed session: the coordinator's store and the checkpoints say different
 //! things where one of them was lost. A decision over what was found, with its reason.
 
 use contract::coordinator::Standing;
@@ -7,10 +7,10 @@ use rounds::whereabouts::Adopted;
 
 use super::whole::Kept;
 
-/// What was found.
+/// The findings that decide on it.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
-    /// What the coordinator says of its store.
+    /// The coordinator's account of its store.
     pub(super) store: &'a Standing,
     /// The newest checkpoint; where it is to be adopted, the newest whole one.
     pub(super) newest: Option<&'a Kept>,
@@ -23,10 +23,10 @@ pub(super) struct Found<'a> {
     pub(super) theta_hash: Option<Digest>,
 }
 
-/// Where a session begins.
+/// The point at which a session begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// Where the store says.
+    /// At the round that the store says.
     GoOn,
     /// At round 0, with an empty store: no checkpoint was made yet.
     Again {
@@ -40,7 +40,7 @@ pub(super) enum Beginning {
 }
 
 impl Beginning {
-    /// Tokens of the run when the session begins, of which so many are on record.
+    /// Tokens of the run when the session begins; `recorded` are on record.
     pub(super) fn tokens(&self, recorded: u64) -> u64 {
         match self {
             Self::GoOn => recorded,
@@ -60,13 +60,13 @@ pub enum NoBeginning {
          the old store is kept beside the new one"
     )]
     StoreLost {
-        /// What is wrong with the store.
+        /// The problem of the store.
         store: String,
         /// The round that the newest checkpoint resumes at.
         round: u64,
         /// Its folder.
         folder: String,
-        /// What adopting it costs.
+        /// The cost of adopting it.
         lost: String,
     },
     /// The run would train all of its rounds again.
@@ -152,7 +152,7 @@ fn what_is_wrong(store: &Standing) -> String {
     }
 }
 
-/// What going on from the start of `round` costs a run of so many rounds.
+/// The cost, for a run of so many rounds, of going on from the start of `round`.
 pub(super) fn cost(rounds: u64, round: u64) -> String {
     match rounds.saturating_sub(round) {
         0 => "no round on record is lost".to_owned(),

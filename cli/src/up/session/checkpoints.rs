@@ -1,4 +1,4 @@
-//! Where a run's checkpoints lie, and whether a session may begin with what is there: a new run
+//! The folder of a run's checkpoints, and whether a session may begin with what is there: a new run
 //! must not meet another's, one that goes on must find its own, and either must be able to write
 //! there.
 
@@ -44,16 +44,16 @@ pub enum CheckpointsError {
          path is taken from the current folder)", was.display(), is.display()
     )]
     Elsewhere {
-        /// What it was.
+        /// The old folder.
         was: PathBuf,
-        /// What it would be.
+        /// The new folder.
         is: PathBuf,
     },
 }
 
 impl CheckpointsError {
-    /// Whether what the user asked for has to change before it can work; a full disk may have room
-    /// again.
+    /// Says whether what the user asked for has to change before it can work; a full disk may have
+    /// room again.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Occupied { .. } | Self::Elsewhere { .. } => true,
@@ -75,7 +75,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Where the plan says, or in the run's own folder.
+    /// The checkpoints in the folder that the plan names, or in the run's own.
     pub(super) fn new(dir: &RunDir, plan: &RunPlan) -> Self {
         let folder = plan.checkpoint.clone().unwrap_or_else(|| dir.checkpoints());
         Self {
@@ -90,8 +90,8 @@ impl Checkpoints {
         self.folder.join(island)
     }
 
-    /// What a later session compares with: relative where it lies in the run's folder, so that this
-    /// one can be moved.
+    /// The folder as a later session compares it: relative where it lies in the run's folder, so
+    /// that this one can be moved.
     pub(super) fn saved(&self) -> PathBuf {
         self.folder.strip_prefix(&self.run_dir).unwrap_or(&self.folder).to_owned()
     }
@@ -159,7 +159,7 @@ impl Checkpoints {
     fn tidy_up(&self) {
         if self.folder.starts_with(&self.run_dir) {
             for folder in self.islands.iter().map(|island| self.of(island)) {
-                // What holds something stays.
+                // A folder that is not empty stays.
                 let _ = fs::remove_dir(folder);
             }
             let _ = fs::remove_dir(&self.folder);

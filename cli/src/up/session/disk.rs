@@ -11,7 +11,7 @@ use crate::up::event::{Body, Record, UpEvent};
 use crate::up::summary::Summary;
 
 /// Events that wait for room; some hours of a run, and the oldest are dropped beyond.
-pub(super) const EVENTS_BYTES: usize = 16 << 20;
+pub(super) const EVENTS_BYTES_MAX: usize = 16 << 20;
 /// How often it is tried again.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -19,7 +19,7 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     began: Instant,
-    /// When it is tried again.
+    /// The time at which it is tried again.
     pub(super) retry: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Session {
         }
     }
 
-    /// Takes note of what became of a write.
+    /// Takes note of the result of a write.
     pub(super) fn note_written(&mut self, written: Result<(), &(dyn Error + 'static)>) {
         let Err(error) = written else { return };
         let now = Instant::now();

@@ -4,19 +4,19 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
-use super::disk::EVENTS_BYTES;
+use super::disk::EVENTS_BYTES_MAX;
 use crate::up::event::Record;
 use crate::up::journal::Journal;
 use crate::up::state::RunState;
 
-/// What is on record, and where to append to it. A line that a crash cut off tells nothing, and
-/// never runs into the next one.
+/// The state that is on record, and the journal to append to it. A line that a crash cut off tells
+/// nothing, and never runs into the next one.
 ///
 /// # Errors
 /// When the file is there and cannot be read.
 pub(super) fn open(path: &Path) -> io::Result<(RunState, Journal)> {
     let mut state = RunState::default();
-    let journal = |is_cut| Journal::new(path.to_owned(), is_cut, EVENTS_BYTES);
+    let journal = |is_cut| Journal::new(path.to_owned(), is_cut, EVENTS_BYTES_MAX);
     let mut reader = match File::open(path) {
         Ok(file) => BufReader::new(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

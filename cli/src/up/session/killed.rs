@@ -11,7 +11,7 @@ const LIKELY: &str = "the kernel's out-of-memory killer is the likely cause (dme
                       it is, set a smaller model, sequenceLength or batch, or fewer cards, or \
                       end what else runs here";
 
-/// What the kernel's killer did to this run so far.
+/// Kills of this run's processes by the kernel for want of memory, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Killer {
     kernel: Kernel,

@@ -16,9 +16,9 @@ use crate::up::run_dir::RunDirError;
 /// A start that waits for the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Of the coordinator.
+    /// The start of the coordinator.
     Coordinator,
-    /// Of all ranks of an island.
+    /// The start of all ranks of an island.
     Island {
         /// Its name.
         name: String,

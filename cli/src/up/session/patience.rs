@@ -14,13 +14,13 @@ const KINDS: f64 = 4.0;
 /// An estimate may be wrong by so much.
 const MARGIN: f64 = 3.0;
 /// No plan makes anybody wait longer.
-const LONGEST: Duration = Duration::from_secs(6 * 3600);
+const WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// The bounds on restarts and waits for the run of `plan`.
 pub(super) fn policy(plan: &RunPlan) -> Policy {
     let policy = Policy::default();
-    let more = Duration::try_from_secs_f64(MARGIN * last_seconds(plan)).unwrap_or(LONGEST);
-    let more = more.min(LONGEST);
+    let more = Duration::try_from_secs_f64(MARGIN * last_seconds(plan)).unwrap_or(WAIT_MAX);
+    let more = more.min(WAIT_MAX);
     Policy {
         stop_grace: policy.stop_grace + more,
         finish_grace: policy.finish_grace + more,
@@ -57,6 +57,6 @@ mod tests {
         assert!(large.finish_grace > least.finish_grace + Duration::from_secs(2560), "{large:?}");
         assert!(large.stop_grace > least.stop_grace + Duration::from_secs(2560), "{large:?}");
         plan.outer.exchange_seconds = f64::INFINITY;
-        assert_eq!(policy(&plan).stop_grace, least.stop_grace + LONGEST);
+        assert_eq!(policy(&plan).stop_grace, least.stop_grace + WAIT_MAX);
     }
 }

@@ -1,5 +1,4 @@
-//! Whether the coordinator answers: one that hangs does not end, and would be waited for without
-//! end.
+//! The pulse of the coordinator: one that hangs does not end, and would be waited for without end.
 
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ const MISSES_AT_START_MAX: u32 = 60;
 /// protocol answers with its own settings.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// What is known of the coordinator's answers.
+/// The state of the coordinator's answers: whether it served, and how often it did not answer
+/// since.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     serves: bool,

@@ -19,13 +19,13 @@ use crate::up::event::{Body, UpEvent};
 use crate::up::run_dir::RunDirError;
 
 /// Longest time for a look at the coordinator's store, which may have to be repaired.
-const LOOK: Duration = Duration::from_secs(120);
+const LOOK_WAIT: Duration = Duration::from_secs(120);
 /// The coordinator of a session that was just killed has let go of its store within this time.
-const RELEASE: Duration = Duration::from_secs(15);
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const RELEASE_WAIT: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Session {
-    /// Where the session begins.
+    /// Finds out where the session begins.
     ///
     /// # Errors
     /// When what is there does not go together, or cannot be read.
@@ -93,18 +93,18 @@ impl Session {
         }
     }
 
-    /// What the coordinator says of its store.
+    /// Asks the coordinator's program for the standing of its store.
     async fn look_at_store(&self) -> Result<Standing, SessionError> {
         let (plan, folder) = (&self.setting.plan, self.setting.dir.path());
         let spec = coordinator::spec((plan, self.expected), folder, ANY_PORT, None);
         let spec = self.setting.dir.write_json("coordinator.json", &spec)?;
         let mut command = Command::new(&self.setting.programs.coordinator);
         command.arg("--spec").arg(spec).arg("--standing").stdin(Stdio::null()).kill_on_drop(true);
-        let give_up = Instant::now() + RELEASE;
+        let give_up = Instant::now() + RELEASE_WAIT;
         loop {
-            let output = tokio::time::timeout(LOOK, command.output()).await;
+            let output = tokio::time::timeout(LOOK_WAIT, command.output()).await;
             let output = output.map_err(|_| {
-                SessionError::Store(format!("it was not read within {} s", LOOK.as_secs()))
+                SessionError::Store(format!("it was not read within {} s", LOOK_WAIT.as_secs()))
             })?;
             let output = output.map_err(|error| SessionError::Store(error.to_string()))?;
             if output.status.success() {
@@ -115,7 +115,7 @@ impl Session {
                 let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                 return Err(SessionError::Store(said));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

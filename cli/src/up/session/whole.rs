@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// What a complete checkpoint has: the worker writes it last.
+/// The file that only a complete checkpoint has: the worker writes it last.
 pub(super) const MANIFEST: &str = "manifest.json";
 /// More than any manifest has.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
-/// What a checkpoint says of itself, in part.
+/// The parts of a checkpoint's manifest that are needed here.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     run: String,
@@ -44,7 +44,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Whether every file has the content that the manifest says; they are read once.
+    /// Says whether every file has the content that the manifest says; they are read once.
     pub(super) fn is_whole(&self) -> bool {
         let has_content = |part: &PartEntry| {
             let mut hasher = blake3::Hasher::new();
@@ -56,8 +56,8 @@ impl Kept {
     }
 }
 
-/// The checkpoints of the run `run` in an island's folder; a missing folder holds none, and what is
-/// cut off is none.
+/// The checkpoints of the run `run` in an island's folder; a missing folder holds none, and a
+/// checkpoint that is cut off does not count.
 ///
 /// # Errors
 /// When the folder cannot be read.

@@ -1,4 +1,4 @@
-//! What records add up to.
+//! Tests of the sums over records.
 
 use contract::event::{Ending, IslandState, WorkerEvent};
 
@@ -48,7 +48,7 @@ fn started(island: &str, epoch: u64) -> Record {
     up(2.0, UpEvent::IslandStarted { island: island.to_owned(), epoch })
 }
 
-/// What is told of the records, and what they add up to.
+/// The lines told of the records, and the state that they add up to.
 fn told(records: &[Record]) -> (Vec<String>, RunState) {
     let (mut teller, mut state, mut told) = (Teller::default(), RunState::default(), Vec::new());
     for record in records {
@@ -251,8 +251,8 @@ fn training_of(round: u64) -> WorkerEvent {
     WorkerEvent::State { state: IslandState::Training, round, reason: String::new() }
 }
 
-/// What an island fetches to come back, and a round of which one island could not tell any more,
-/// say nothing of the size of a value.
+/// Bytes that an island fetches to come back, and a round of which one island could not tell any
+/// more, say nothing of the size of a value.
 #[test]
 fn bits_of_a_value_are_those_of_contributions_whatever_else_a_resumed_run_moves() {
     let mut fetched = round(2, "h2");

@@ -18,13 +18,13 @@ pub(super) struct Island {
     pub(super) epoch: u64,
     pub(super) state: State,
     pub(super) restarts: Restarts,
-    /// What its leader said at its end, in this epoch.
+    /// The ending that its leader told of, in this epoch.
     pub(super) ending: Option<Ending>,
     /// Ranks that ended by themselves in this epoch.
     pub(super) ends: Vec<End>,
 }
 
-/// Where its processes stand.
+/// The state of its processes.
 #[derive(Debug)]
 pub(super) enum State {
     /// Ranks that run, and when they have to be gone, where they have to. Where one of them broke
@@ -41,14 +41,14 @@ pub(super) enum State {
     GivenUp(Cause),
 }
 
-/// When the ranks of an island have to be gone, and why.
+/// The time by which the ranks of an island have to be gone, and why.
 #[derive(Debug)]
 pub(super) struct Leave {
     pub(super) by: Duration,
     pub(super) why: &'static str,
 }
 
-/// When restarts were made, within the policy's window.
+/// The times of restarts within the policy's window.
 #[derive(Debug, Default)]
 pub(super) struct Restarts(VecDeque<Duration>);
 
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-/// Where the whole run stands when something happens to an island.
+/// The state of the whole run when something happens to an island.
 #[derive(Clone, Copy)]
 pub(super) struct Going<'a> {
     pub(super) policy: &'a Policy,
@@ -99,7 +99,7 @@ pub(super) struct Going<'a> {
 }
 
 impl Island {
-    /// What becomes of it, as far as its ranks have ended.
+    /// The fate of the island, as far as its ranks have ended.
     fn fate(&self) -> Fate {
         fate(&Epoch { world: self.world, leader: self.ending, ends: &self.ends })
     }

@@ -142,7 +142,7 @@ fn a_rank_that_lost_another_waits_for_the_others_word_which_says_why() {
     assert_eq!(run.wake_at(), Some(at(6)));
     let actions = run.on(exited("a", 1, 1, Exit::Code(1)), at(2));
     assert_eq!(restarting(&actions), ("rank 1 ended with code 1", 2));
-    // Where all have only lost each other, the first one's word stands.
+    // The first one's word stands where all have only lost each other.
     run.on(Event::Tick, at(3));
     run.on(exited("a", 2, 1, Exit::Code(EXIT_LOST)), at(4));
     let actions = run.on(exited("a", 2, 0, Exit::Code(EXIT_LOST)), at(5));
@@ -162,7 +162,7 @@ fn a_lost_rank_that_says_nothing_is_killed_with_its_island() {
 #[test]
 fn an_island_without_room_for_its_plan_is_given_up_at_once_and_the_run_goes_on() {
     let table = [
-        // What ends first, and whether that leaves the island to be killed.
+        // The ends in their order, and whether each leaves the island to be killed.
         (&[(1, Exit::Code(EXIT_MEMORY), true), (0, KILLED, false)][..]),
         &[(0, Exit::Code(EXIT_LOST), false), (1, Exit::Code(EXIT_MEMORY), false)],
         &[(0, Exit::Code(EXIT_FAILED), false), (1, Exit::Code(EXIT_MEMORY), false)],
@@ -233,7 +233,7 @@ fn a_run_is_refused_where_every_island_is_and_each_reason_is_said_once() {
         let refused = Outcome::Refused(expected.to_owned());
         assert_eq!(run.on(lost(OK), at(2)), [Action::End(refused)]);
     }
-    // Where another reason is among them, changing what is asked for may not be what helps.
+    // With another reason among them, a change of the request may not be what helps.
     let mut run = two_islands();
     run.on(refused("a", 0, "no data"), at(1));
     run.on(exited("a", 1, 1, KILLED), at(1));
@@ -352,7 +352,7 @@ fn an_island_that_somebody_else_asked_to_stop_comes_back() {
     let actions = run.on(exited("a", 1, 1, OK), at(2));
     assert_eq!(restarting(&actions), ("it was asked to stop, but not by whoever started it", 2));
     assert_eq!(run.on(Event::Tick, at(3)), [start("a", 2)]);
-    // What it said in its first life does not count for the second.
+    // Its words in its first life do not count for the second.
     run.on(exited("a", 2, 0, OK), at(4));
     let actions = run.on(exited("a", 2, 1, OK), at(4));
     assert_eq!(restarting(&actions), ("it ended without saying why", 3));

@@ -5,7 +5,7 @@ use std::fs;
 use super::super::{Tokenizer, TokenizerChoice};
 use super::*;
 
-/// Of words, `</s>` among them, and special tokens of these names with ids from 10 on.
+/// A tokenizer of words, `</s>` among them, and special tokens of these names with ids from 10 on.
 fn tokenizer(special: &[&str]) -> String {
     let added: Vec<_> = (10..)
         .zip(special)

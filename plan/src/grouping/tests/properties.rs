@@ -1,4 +1,4 @@
-//! What holds for islands of any cluster.
+//! Properties of the islands of any cluster.
 
 use std::collections::BTreeSet;
 

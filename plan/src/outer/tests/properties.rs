@@ -1,4 +1,4 @@
-//! What holds for rounds of any islands.
+//! Properties of the rounds of any islands.
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ proptest! {
         prop_assert!(plan.utilisation > 0.0 && plan.utilisation <= 1.0 + 1e-9);
         match inner_steps {
             InnerSteps::Fixed(steps) => prop_assert_eq!(plan.reference_steps, steps),
-            InnerSteps::Auto => prop_assert!(plan.reference_steps <= MOST_INNER_STEPS),
+            InnerSteps::Auto => prop_assert!(plan.reference_steps <= INNER_STEPS_MAX),
         }
         let one = plan_rounds(&OuterRequest { inner_steps: InnerSteps::Fixed(1), ..asked.clone() });
         let possible = one.expect("sound figures").round_seconds <= 0.8 * deadline_seconds;

@@ -1,4 +1,4 @@
-//! What every rank of a layout is told, needs and gives.
+//! The plan of every rank of a layout: its specification, its needs and its speed.
 
 use super::usage::Usage;
 use crate::part::Place;
@@ -11,7 +11,7 @@ use crate::planner::{CardPlan, IslandPlan};
 use crate::shard::{ShardError, Sharded};
 use crate::spec::{CardSpec, DeviceSpec, IslandSpec, Precision, RankSpec, Sharding};
 
-/// What an island is made of.
+/// The parts that an island is described from.
 pub(crate) struct Layout<'a> {
     pub name: &'a str,
     pub cards: &'a [Chosen],

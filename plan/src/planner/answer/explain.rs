@@ -12,7 +12,7 @@ use crate::spec::{BatchSpec, StageSpec};
 use crate::words::gib;
 
 /// Others that are shown.
-const RUNNERS_UP: usize = 5;
+const RUNNERS_UP_MAX: usize = 5;
 
 /// A layout that fits, and was slower.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,12 +25,12 @@ pub struct RunnerUp {
     pub recomputed: u32,
     /// Cards that it uses.
     pub cards: u32,
-    /// Where its step's time goes.
+    /// The time of its step by its parts.
     pub step: StepTime,
     /// Tokens a second less than the plan, percent of the plan's (of what the island's objective
     /// counts).
     pub loses_percent: f64,
-    /// What it loses most by.
+    /// The reason that costs it most.
     pub reason: String,
 }
 
@@ -58,10 +58,10 @@ pub(crate) fn reasons(
     reasons
 }
 
-/// What else fits, best first.
+/// Other layouts that fit, best first.
 pub(crate) fn runners_up(estimator: &Estimator<'_>, found: &Found) -> Vec<RunnerUp> {
     let Some(best) = &found.best else { return Vec::new() };
-    let others = found.others.iter().take(RUNNERS_UP);
+    let others = found.others.iter().take(RUNNERS_UP_MAX);
     others.map(|other| runner_up(estimator, best, other)).collect()
 }
 

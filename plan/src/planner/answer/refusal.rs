@@ -62,9 +62,9 @@ pub struct Refusal {
     pub island: Option<String>,
     /// Why.
     pub reason: Reason,
-    /// What was needed and what there is.
+    /// The message: what was needed and what there is.
     pub message: String,
-    /// What to change.
+    /// The change that would help.
     pub remedy: String,
 }
 

@@ -1,6 +1,6 @@
 //! The smallest change with which an island would be planned.
 
-use crate::planner::cards::{Chosen, Host, MOST_CARDS};
+use crate::planner::cards::{CARDS_MAX, Chosen, Host};
 use crate::planner::island::Planner;
 use crate::request::{IslandRequest, Parallelism, RunRequest};
 
@@ -82,7 +82,7 @@ fn more(
         }
         planner.holds(island, &cards, &hosts)
     };
-    let room = MOST_CARDS.saturating_sub(cards.len());
+    let room = CARDS_MAX.saturating_sub(cards.len());
     let sentence = |card: &Chosen| {
         let count = least(room, |count| with(card, count))?;
         Some(format!("add {count} × {}", card.facts.product))

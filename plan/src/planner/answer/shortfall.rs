@@ -52,8 +52,8 @@ pub(crate) fn deepest(
     arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()
 }
 
-/// Whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
-/// largest cards.
+/// Says whether one sequence at a time fits some way: as many stages as there can be, or fewer of
+/// the largest cards.
 pub(crate) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
     (0..estimator.cuts.len()).any(|cut| {
         let most = estimator.groups[cut].len();

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::cluster::Node;
 use crate::gpu;
-use crate::planner::cards::{Chosen, Host, MOST_CARDS, Pool};
+use crate::planner::cards::{CARDS_MAX, Chosen, Host, Pool};
 use crate::planner::island::Planner;
 use crate::request::{
     DeviceRequest, Execution, IslandRequest, Objective, Parallelism, PipelineRequest, RunRequest,
 };
 
-/// Whether an island that has all cards of these nodes could hold the model, in whatever layout. Of
-/// more than [`MOST_CARDS`] cards the largest have to.
+/// Says whether an island that has all cards of these nodes could hold the model, in whatever
+/// layout. Of more than [`CARDS_MAX`] cards the largest have to.
 pub fn holds(run: &RunRequest, nodes: &[Node], pipeline: PipelineRequest) -> bool {
     ask(run, whole(nodes, Objective::default(), pipeline), nodes, Planner::holds) == Some(true)
 }
@@ -27,7 +27,8 @@ pub fn tokens_per_second(
     ask(run, whole(nodes, objective, pipeline), nodes, Planner::tokens_per_second)?
 }
 
-/// What a planner says of an island on these nodes; nothing where they do not have its cards.
+/// The answer of a planner about an island on these nodes; nothing where they do not have its
+/// cards.
 fn ask<'a, T>(
     run: &'a RunRequest,
     island: IslandRequest,
@@ -50,7 +51,7 @@ fn whole(nodes: &[Node], objective: Objective, pipeline: PipelineRequest) -> Isl
     }
     let mut products: Vec<_> = products.into_iter().collect();
     products.sort_by_key(|(_, (memory, _))| Reverse(*memory));
-    let mut room = MOST_CARDS;
+    let mut room = CARDS_MAX;
     let device = |(product, (_, count)): (&str, (u64, usize))| {
         let count = count.min(room);
         room -= count;

@@ -1,5 +1,5 @@
-//! What a layout needs and how long its step takes: the one model of both that the search, the
-//! plan and the tests' exhaustive planner share.
+//! The memory of a layout and the time of its step: the one model of both that the search, the plan
+//! and the tests' exhaustive planner share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,24 +28,24 @@ pub(crate) struct Shape {
     pub placed: Placed,
 }
 
-/// What is known of an island's cards.
+/// The estimator of layouts over an island's cards.
 pub(crate) struct Estimator<'a> {
     pub planner: &'a Planner<'a>,
     pub kinds: Vec<Facts>,
     /// The tensor-parallel sizes that the model allows.
     pub cuts: Vec<Parts>,
-    /// By cut.
+    /// Groups of cards, by cut.
     pub groups: Vec<Vec<Group>>,
     pub fabric: Fabric,
     pub objective: Objective,
-    /// Whether activations are computed again; `None` where memory demands it.
+    /// True to compute activations again; `None` where memory demands it.
     pub recompute: Option<bool>,
-    /// Of every pipeline, where the island asks for that.
+    /// Compression in every pipeline, where the island asks for it.
     pub compression: Option<PipelineCompression>,
-    /// What the island's steps took for each second predicted.
+    /// Seconds that the island's steps took for each second predicted.
     pub correction: f64,
     lines: BTreeMap<LineKey, Lines>,
-    /// By cut and sequences of a micro-batch, of each group.
+    /// Paces of each group, by cut and sequences of a micro-batch.
     paces: BTreeMap<(usize, u32), Arc<[Pace]>>,
     /// By cut, of each group.
     singles: BTreeMap<usize, Arc<[f64]>>,
@@ -62,7 +62,7 @@ struct Line {
 }
 
 impl Line {
-    /// Of what so many layers need, which is a straight line.
+    /// The line of what so many layers need, which is a straight one.
     fn through(needs: impl Fn(u32) -> u64) -> Self {
         let first = needs(1);
         Self { first, further: needs(2).saturating_sub(first) }
@@ -101,7 +101,8 @@ struct LineKey {
     ranks: u32,
 }
 
-/// Where the cells of a grid compute, and how many messages each sends on at once with others.
+/// The places at which the cells of a grid compute, and how many messages each sends at once with
+/// others.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub spots: Vec<Spot>,
@@ -152,12 +153,12 @@ pub(crate) struct Pace {
 pub(crate) struct StageWork {
     pub forward: f64,
     pub backward: f64,
-    /// Of both, in sums over the group.
+    /// Seconds of both, in sums over the group.
     pub tensor: f64,
 }
 
 impl Pace {
-    /// Of a layer, without recompute.
+    /// Seconds of a layer, without recompute.
     pub(crate) fn each(&self) -> f64 {
         self.layer.both() + 2.0 * LAYER_SUMS * self.sum
     }
@@ -349,7 +350,7 @@ impl<'a> Estimator<'a> {
         Shape { cut, compression, places, placed }
     }
 
-    /// Where the groups of a grid compute: neighbours on a node share a process.
+    /// The places at which the groups of a grid compute: neighbours on a node share a process.
     fn placed(&self, cut: usize, places: &Arrangement) -> Placed {
         let mut spots: Vec<Spot> = Vec::with_capacity(places.cells.len());
         let mut before = None;
@@ -406,7 +407,7 @@ impl<'a> Estimator<'a> {
     }
 }
 
-/// Whether a stage is the first, and the last.
+/// Says whether a stage is the first, and whether it is the last.
 pub(crate) fn ends(stage: usize, stages: usize) -> [bool; 2] {
     [stage == 0, stage + 1 == stages]
 }

@@ -7,7 +7,7 @@
 use crate::cluster::Curve;
 use crate::planner::cards::{Chosen, Host};
 
-/// Where a group of cards computes.
+/// The place at which a group of cards computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub process: u32,
@@ -17,7 +17,7 @@ pub(crate) struct Spot {
 /// The links of an island.
 #[derive(Clone, Debug)]
 pub(crate) struct Fabric {
-    /// By node.
+    /// The links of each node.
     nodes: Vec<NodeLinks>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// So many values of so many bytes; f32 between processes.
+    /// A message of `values` values of `bytes` bytes each; f32 between processes.
     pub(crate) fn of(values: f64, bytes: f64) -> Self {
         Self { inside: values * bytes, outside: values * 4.0 }
     }
@@ -112,13 +112,13 @@ impl Fabric {
 }
 
 impl Fabric {
-    /// What no sum over so many processes on several nodes is faster than.
+    /// A lower bound of the seconds of a sum over so many processes on several nodes.
     pub(crate) fn least_sum(&self, processes: u32, bytes: f64) -> f64 {
         let sums = self.nodes.iter().map(|links| ring(&links.network, processes, bytes));
         sums.fold(f64::INFINITY, f64::min)
     }
 
-    /// What no `count` messages at once from node to node are faster than.
+    /// A lower bound of the seconds of `count` messages at once from node to node.
     pub(crate) fn least_message(&self, message: Message, count: f64) -> f64 {
         let bytes = message.outside * count;
         let times = self.nodes.iter().map(|links| links.network.seconds(bytes));

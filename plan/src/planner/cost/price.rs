@@ -10,10 +10,10 @@ use crate::spec::{BatchSpec, StageSpec};
 /// Bytes of a bucket of gradients: what is left to add up when backward ends, at least.
 const BUCKET_BYTES: f64 = (16 << 20) as f64;
 
-/// When each stage ends so many micro-batches, by the seconds of each.
+/// A function that says when each stage ends so many micro-batches, by the seconds of each.
 pub(crate) type Pipeline = fn(&[StageSeconds], u32) -> Vec<f64>;
 
-/// Where an inner step's time goes, seconds; by the stage and replica that end it.
+/// The time of an inner step by its parts, seconds; by the stage and replica that end it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepTime {
     /// Forward and backward of its own layers.
@@ -152,7 +152,7 @@ impl Estimator<'_> {
         seconds.fold(0.0, f64::max) * self.correction
     }
 
-    /// What no division of layers and micro-batches over a grid is faster than.
+    /// A lower bound of the seconds of all divisions of layers and micro-batches over a grid.
     pub(crate) fn floor(&mut self, shape: &Shape, size: u32) -> f64 {
         let paces = self.paces(shape.cut, size);
         let layers = f64::from(self.planner.run.model.config().num_hidden_layers);
@@ -178,8 +178,9 @@ impl Estimator<'_> {
         seconds.max(self.least_gradients(shape))
     }
 
-    /// What adding up gradients over the network takes at least: all of them where replicas are
-    /// inside nodes, an equal part for some stage where they are not, but every team crosses.
+    /// A lower bound of the seconds of adding up gradients over the network: all of them where
+    /// replicas are inside nodes, an equal part for some stage where they are not, but every team
+    /// crosses.
     fn least_gradients(&self, shape: &Shape) -> f64 {
         let (spots, stages) = (&shape.placed.spots, shape.places.stages);
         let rows = || spots.chunks(stages);
@@ -198,12 +199,12 @@ impl Estimator<'_> {
     }
 }
 
-/// When a stage has done its micro-batches, and with what.
+/// The end of a stage's micro-batches: when, and with what.
 #[derive(Clone, Copy, Debug, Default)]
 struct End {
     seconds: f64,
     compute: f64,
     tensor: f64,
-    /// Of one micro-batch: what hides the sum of gradients.
+    /// Seconds of one micro-batch: what hides the sum of gradients.
     backward: f64,
 }

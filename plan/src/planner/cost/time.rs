@@ -38,7 +38,7 @@ const USEFUL_GPU_TOKENS: u32 = 32_768;
 const USEFUL_CPU_TOKENS: u32 = 2_048;
 
 /// Sequences of a micro-batch, however short they are: what a search tries is bounded.
-const MOST_SEQUENCES: u32 = 64;
+const SEQUENCES_MAX: u32 = 64;
 
 /// How fast a card is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,7 +56,7 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
-    /// So many threads of a CPU.
+    /// The speed of `threads` threads of a CPU.
     pub(crate) fn cpu(threads: u32, measured: Option<Reached>) -> Self {
         // The catalogue's figure is what training reaches; large products alone reach more.
         let each = measured.map_or(gpu::cpu().fp32_tflops, |it| MATMUL * it.f32_tflops);
@@ -142,7 +142,7 @@ impl Work<'_> {
         f64::from(self.size) * f64::from(self.sequence_length)
     }
 
-    /// Of a layer's share on each tensor-parallel device.
+    /// Seconds of a layer's share on each tensor-parallel device.
     pub(crate) fn layer(&self, speed: &Speed) -> Seconds {
         let ways = f64::from(self.parts.tensor());
         let parameters = self.model.layer_parameters() as f64 / ways;
@@ -160,7 +160,7 @@ impl Work<'_> {
         }
     }
 
-    /// Of so many rows of the head: products, and the loss.
+    /// Seconds of so many rows of the head: products, and the loss.
     pub(crate) fn head(&self, speed: &Speed, rows: u64) -> Seconds {
         let flops = self.model.head_flops_per_token(rows) * self.tokens();
         let parameters = rows as f64 * f64::from(self.model.config().hidden_size);
@@ -178,5 +178,5 @@ impl Work<'_> {
 /// Sequences of the largest micro-batch that is of use; at least 1.
 pub(crate) fn useful_micro_batch(on_cpu: bool, sequence_length: u32) -> u32 {
     let tokens = if on_cpu { USEFUL_CPU_TOKENS } else { USEFUL_GPU_TOKENS };
-    (tokens / sequence_length).clamp(1, MOST_SEQUENCES)
+    (tokens / sequence_length).clamp(1, SEQUENCES_MAX)
 }

@@ -1,4 +1,4 @@
-//! Which cards share layers, and where they stand in a grid of replicas and stages.
+//! Arrangements: which cards share layers, and where they stand in a grid of replicas and stages.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(crate) struct Seat {
     pub node: usize,
 }
 
-/// As many groups of so many cards of one kind and node as there are, by kind and node.
+/// All groups of `tensor` cards of one kind and node, by kind and node.
 pub(crate) fn groups(seats: &[Seat], tensor: u32) -> Vec<Group> {
     let mut alike: BTreeMap<Look, Vec<usize>> = BTreeMap::new();
     for (index, seat) in seats.iter().enumerate() {
@@ -57,12 +57,12 @@ impl Arrangement {
     }
 }
 
-/// Kinds of which every order is tried; of more, fastest first and largest first.
-const FEW_KINDS: usize = 3;
-/// So few groups are arranged in every way, where those are not too many.
-pub(crate) const FEW_GROUPS: usize = 8;
-/// See [`FEW_GROUPS`].
-pub(crate) const FEW_WAYS: usize = 5_000;
+/// Most kinds for which every order is tried; of more, fastest first and largest first.
+const FEW_KINDS_MAX: usize = 3;
+/// Most groups that are arranged in every way, where those ways are not too many.
+pub(crate) const FEW_GROUPS_MAX: usize = 8;
+/// See [`FEW_GROUPS_MAX`].
+pub(crate) const FEW_WAYS_MAX: usize = 5_000;
 
 /// Ways to fill a grid with the groups chosen for it: neighbours make a replica, or a stage, with
 /// the kinds one after another in some order.
@@ -102,7 +102,7 @@ fn orders(chosen: &[usize], groups: &[Group], memory: impl Fn(usize) -> u64) -> 
             kinds.push(groups[*group].kind);
         }
     }
-    if kinds.len() > FEW_KINDS {
+    if kinds.len() > FEW_KINDS_MAX {
         let mut large = kinds.clone();
         large.sort_by_key(|kind| Reverse(memory(*kind)));
         return vec![large, kinds];
@@ -176,7 +176,7 @@ mod tests {
         let within =
             |cells: &[usize], shape, most| every(cells, &groups, shape, most).map(|all| all.len());
         let ways = |cells: &[usize], shape| within(cells, shape, usize::MAX);
-        // Of aabb: two rows in order out of {aa, ab, ba, bb}.
+        // Groups aabb make two rows in order out of {aa, ab, ba, bb}.
         assert_eq!(ways(&[0, 1, 2, 3], [2, 2]), Some(4));
         assert_eq!(ways(&[0, 1, 2, 3], [1, 4]), Some(6));
         assert_eq!(ways(&[0, 1, 2, 3], [4, 1]), Some(1));

@@ -1,4 +1,4 @@
-//! What no layout of a choice can beat.
+//! Bounds that no layout of a choice can beat.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ pub(crate) struct Bound<'a> {
     speeds: Vec<f64>,
     /// Sequences a second of the fastest groups together where each is a replica, at its best size.
     single: Vec<f64>,
-    /// What a score multiplies seconds by, of the first groups together; the same 1 for all where
-    /// throughput is what counts.
+    /// Factors by which a score multiplies seconds, of the first groups together; the same 1 for
+    /// all where throughput is what counts.
     burdens: Option<Vec<f64>>,
     layers: f64,
     micro_batches: f64,
@@ -40,7 +40,7 @@ pub(crate) struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    /// Of the groups with micro-batches of so many sequences.
+    /// The bound of the groups with micro-batches of so many sequences.
     pub(crate) fn new(
         estimator: &'a mut Estimator<'_>,
         (cut, groups): (usize, &[usize]),
@@ -92,9 +92,9 @@ impl<'a> Bound<'a> {
         seconds * self.burdens.as_ref().map_or(1.0, |burdens| burdens[cells])
     }
 
-    /// What crosses between nodes where the grid does not fit one. A stage waits for each of its
-    /// messages; a sum of gradients is hidden by one backward at most, which is no longer than what
-    /// comes before its end.
+    /// Adds what crosses between nodes where the grid does not fit one. A stage waits for each of
+    /// its messages; a sum of gradients is hidden by one backward at most, which is no longer than
+    /// what comes before its end.
     fn with_network(&self, seconds: f64, stages: usize, replicas: usize) -> f64 {
         if stages * replicas <= self.together {
             return seconds;
@@ -121,7 +121,8 @@ impl<'a> Bound<'a> {
 
     fn pipelined(&self, stages: usize, replicas: usize) -> f64 {
         let count = replicas as f64;
-        // Of replicas that are alike one has that many; of others no more than all but one each.
+        // The most of one replica: of equal ones the mean, rounded up; of unequal ones all but one for
+        // each of the others.
         let most = if self.alike {
             (self.micro_batches / count).ceil()
         } else {

@@ -9,12 +9,12 @@ use super::bound::Bound;
 use crate::spec::PipelineCompression;
 
 /// Stages that are tried.
-const MOST_STAGES: usize = 256;
-/// Kinds of cards of which every set is tried; of more, those that a rule picks.
-const MOST_KINDS: usize = 4;
+const STAGES_MAX: usize = 256;
+/// Most kinds of cards for which every set is tried; of more, those that a rule picks.
+const KINDS_MAX: usize = 4;
 /// Groups up to which every number of replicas is tried; of more, the least for each number of
 /// micro-batches.
-const FEW_GROUPS: usize = 64;
+const FEW_GROUPS_MAX: usize = 64;
 
 /// A choice that leaves open which group stands where.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +165,7 @@ impl Search<'_, '_> {
         match self.parallelism.pipeline.map(|stages| stages as usize) {
             Some(stages) if (1..=most).contains(&stages) => stages..stages + 1,
             Some(_) => 0..0,
-            None => 1..most.min(MOST_STAGES) + 1,
+            None => 1..most.min(STAGES_MAX) + 1,
         }
     }
 
@@ -176,7 +176,7 @@ impl Search<'_, '_> {
         match self.parallelism.data {
             Some(data) if (1..=most).contains(&(data as usize)) => vec![data as usize],
             Some(_) => Vec::new(),
-            None if most <= FEW_GROUPS => (1..=most).collect(),
+            None if most <= FEW_GROUPS_MAX => (1..=most).collect(),
             None => {
                 let least = (1..=micro_batches).map(|each| micro_batches.div_ceil(each));
                 let mut counts: Vec<usize> = least.filter(|count| *count <= most).collect();
@@ -198,7 +198,7 @@ fn simple(stages: usize, replicas: usize, together: usize) -> bool {
 
 /// Every set of few kinds; of many, the fastest and the largest in memory, each with all before.
 fn sets(kinds: &[usize], memory: impl Fn(&usize) -> u64) -> Vec<Vec<usize>> {
-    if kinds.len() <= MOST_KINDS {
+    if kinds.len() <= KINDS_MAX {
         let masks = (1_usize..1 << kinds.len()).rev();
         let set = |mask: usize| {
             let inside = kinds.iter().enumerate().filter(move |(at, _)| mask >> at & 1 == 1);

@@ -6,20 +6,20 @@ use super::choices::Selection;
 use super::evaluate::Candidate;
 
 /// Grids up to this size are improved by swapping groups.
-const MOST_SWAPPED: usize = 64;
+const SWAPPED_MAX: usize = 64;
 /// The best grids that are improved so.
-const IMPROVED: usize = 4;
+const IMPROVED_MAX: usize = 4;
 
 impl Search<'_, '_> {
     /// Swaps groups of the best grids while that makes them faster.
     pub(crate) fn improve(&mut self, selections: &[Selection]) {
         let mut starts: Vec<Candidate> = self.ways.values().cloned().collect();
         starts.sort_by(|a, b| a.score.total_cmp(&b.score));
-        starts.truncate(IMPROVED);
+        starts.truncate(IMPROVED_MAX);
         for start in starts {
             let all = selections.iter().filter(|selection| selection.cut == start.shape.cut);
             let Some(all) = all.max_by_key(|selection| selection.groups.len()) else { continue };
-            if start.shape.places.cells.len() <= MOST_SWAPPED {
+            if start.shape.places.cells.len() <= SWAPPED_MAX {
                 self.climb(start, &all.groups);
             }
         }

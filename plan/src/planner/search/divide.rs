@@ -1,6 +1,6 @@
 //! How a step's work is divided over stages and replicas of unlike speed and memory.
 
-/// What a stage can take. Its seconds do not fall with its layers.
+/// The room of a stage for layers. Its seconds do not fall with its layers.
 pub(crate) struct Room<F> {
     /// Layers that its memory holds.
     pub layers: u32,
@@ -33,7 +33,7 @@ pub(crate) fn layers<F: Fn(u32) -> f64>(layers: u32, rooms: &[Room<F>]) -> Optio
     Some(counts)
 }
 
-/// What a replica's micro-batches cost.
+/// The cost of a replica's micro-batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     /// Seconds before and after the slowest stage works.

@@ -15,7 +15,7 @@ use crate::spec::{BatchSpec, StageSpec};
 pub(crate) struct Candidate {
     pub shape: Shape,
     pub stages: Vec<StageSpec>,
-    /// Of each replica.
+    /// Batches of each replica.
     pub batches: Vec<BatchSpec>,
     pub step: StepTime,
     /// Less is better: seconds of a step, times what its cards draw or cost where that is asked.
@@ -118,7 +118,7 @@ impl Estimator<'_> {
         self.fits(shape, &stages, &batches).then(|| self.candidate(shape, stages, batches))
     }
 
-    /// Whether every card holds its part.
+    /// Says whether every card holds its part.
     pub(crate) fn fits(
         &mut self,
         shape: &Shape,
@@ -142,7 +142,7 @@ impl Estimator<'_> {
         true
     }
 
-    /// What a score multiplies seconds by.
+    /// The factor by which a score multiplies seconds.
     pub(crate) fn burden(&self, shape: &Shape) -> f64 {
         match self.objective {
             Objective::Throughput => 1.0,
@@ -154,7 +154,7 @@ impl Estimator<'_> {
         }
     }
 
-    /// Of a card of a group.
+    /// The factor of a card of a group.
     pub(crate) fn group_burden(&self, cut: usize, group: usize) -> f64 {
         let facts = &self.kinds[self.groups[cut][group].kind];
         match self.objective {
@@ -195,7 +195,7 @@ impl Estimator<'_> {
         Some(stages.map(|(layers, column)| column.stage(layers, asked)).collect())
     }
 
-    /// What a stage of each kind of card has to do, for the replica of it with the most to do.
+    /// The work of a stage on each kind of card, for the replica of it with the most to do.
     fn column(&mut self, shape: &Shape, stage: usize, weights: &[f64], batch: BatchSpec) -> Column {
         let mut cards: Vec<ColumnCard> = Vec::new();
         for (replica, weight) in weights.iter().enumerate() {
@@ -261,7 +261,7 @@ impl Estimator<'_> {
         best
     }
 
-    /// What micro-batches cost each replica, as large as fit and are of use.
+    /// The cost of micro-batches for each replica, as large as fit and are of use.
     fn costs(&mut self, shape: &Shape, stage: StageSpec) -> Option<Vec<Cost>> {
         let mut costs: Vec<Cost> = Vec::with_capacity(shape.places.replicas);
         let mut known: Vec<(Look, usize)> = Vec::new();

@@ -25,7 +25,7 @@ pub struct Best {
     pub seconds: f64,
     /// How it cuts a replica.
     pub sharding: Sharding,
-    /// What each replica does.
+    /// The batches of each replica.
     pub batches: Vec<BatchSpec>,
 }
 
@@ -59,7 +59,7 @@ struct Grid {
     shape: Rc<Shape>,
     /// As many micro-batches as a replica has at most.
     most: BatchSpec,
-    /// What no division is better than.
+    /// A score that no division beats.
     bound: f64,
 }
 

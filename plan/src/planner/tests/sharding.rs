@@ -47,7 +47,7 @@ fn a_model_that_no_card_holds_is_split_over_all_and_says_why() {
         reason.ends_with(" has 24.0 GiB; of the ways that fit this is the fastest"),
         "{reason}"
     );
-    // Where it fits two cards, every two have a replica.
+    // A model that fits two cards has a replica on every two.
     let halves =
         planned("llama-160m", 64, &island("lab", &[small(4, 8)]), &this_machine(RTX3090, 8));
     assert_eq!(shape(&halves), [4, 2, 1]);

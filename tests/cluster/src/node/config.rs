@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::{CNI, PAUSE};
 use crate::ClusterError;
 
-/// Where containerd listens, in the node's own `/run`.
+/// The socket on which containerd listens, in the node's own `/run`.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// The folders that are the node's own, because their paths are fixed in its programs.
 pub(super) const FIXED: [&str; 2] = ["/var/lib/kubelet", "/var/lib/cni"];
 
-/// What is mounted before anything runs. Mounts have to be shared for volumes that are handed on.
+/// The commands that mount what has to be there before anything runs. Mounts have to be shared for
+/// volumes that are handed on.
 pub(super) fn mounts(dir: &Path) -> String {
     let kubelet = dir.join("kubelet");
     let [fixed, cni] = FIXED;

@@ -1,4 +1,4 @@
-//! What the tests of this crate look at.
+//! Looks at the cluster that the tests of this crate share.
 
 use std::fs;
 use std::path::Path;

@@ -18,7 +18,7 @@ const NAMESPACE: &str = "ml";
 /// A cluster, and a folder that its nodes share.
 pub(super) struct Stage {
     cluster: Cluster,
-    /// What the coordinator's volume is on.
+    /// The disk that the coordinator's volume is on.
     disk: Disk,
     folder: tempfile::TempDir,
 }
@@ -222,7 +222,7 @@ impl Stage {
         }
     }
 
-    /// What there is to be seen when something went wrong.
+    /// The state of the cluster, for when something went wrong.
     async fn told(&self) -> String {
         let mut text = String::new();
         for arguments in [

@@ -37,7 +37,7 @@ struct Liar {
 }
 
 impl Lie {
-    /// What is offered and served as a piece.
+    /// The bytes that are offered and served as a piece.
     fn piece(self, layout: &Layout, round: u64, index: u32) -> Vec<u8> {
         match self {
             Lie::Foreign => foreign(layout, round, index),

@@ -28,18 +28,18 @@ const TOKENS: u64 = 10;
 /// No wait of a test is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where in a round an island is killed.
+/// The point of a round at which an island is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     /// Before its first inner step.
     BeforeTraining,
     /// In the middle of its inner steps.
     WhileTraining,
-    /// When it has trained and offered nothing.
+    /// After it has trained and before it offers anything.
     BeforeOffer,
-    /// When it has offered and fetched nothing.
+    /// After it has offered and before it fetches anything.
     AfterOffer,
-    /// When it has applied the round.
+    /// After it has applied the round.
     AfterApply,
 }
 
@@ -74,7 +74,7 @@ impl Gate {
     }
 }
 
-/// What happens to an island besides training.
+/// The events that an island meets besides training.
 #[derive(Clone, Default)]
 pub(super) struct Script {
     /// It is killed at a point of a round.
@@ -90,13 +90,13 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// What a step of a round takes.
+    /// The pause of a step of a round.
     fn pause(&self, round: u64) -> Duration {
         self.slow.filter(|(at, _)| *at == round).map_or(Duration::ZERO, |(_, pause)| pause)
     }
 }
 
-/// A quadratic bowl, of which every rank holds all in canonical order.
+/// A quadratic bowl, whose values every rank holds in canonical order.
 struct Toy {
     layout: Arc<Layout>,
     theta: Vec<f32>,
@@ -135,7 +135,7 @@ impl Theta for Toy {
     }
 }
 
-/// What an island went through.
+/// The history of an island.
 pub(super) struct Island {
     pub(super) name: String,
     /// Hash of θ after each round that it applied.
@@ -158,13 +158,13 @@ pub(super) struct Island {
 }
 
 impl Island {
-    /// Takes note of a round whose residual is `error`; `due` is what there was to send, if it
-    /// trained.
-    fn note(&mut self, report: &RoundReport, error: &[f32], due: &[f32]) {
+    /// Takes note of a round that ended with this `residual`; `due` is what there was to send, if
+    /// it trained.
+    fn note(&mut self, report: &RoundReport, residual: &[f32], due: &[f32]) {
         self.hashes.insert(report.round, report.theta_hash.expect("a hash"));
         self.sets.insert(report.round, report.islands);
         if !report.contributed && !due.is_empty() {
-            let differences = error.iter().zip(due).map(|(a, b)| (a - b).abs());
+            let differences = residual.iter().zip(due).map(|(a, b)| (a - b).abs());
             self.vain.insert(report.round, differences.fold(0.0, f32::max));
         }
     }
@@ -372,7 +372,7 @@ pub(super) fn layout() -> Layout {
     Layout::new(&[shape("w", &[1024, 800]), shape("b", &[5000])]).expect("valid shapes")
 }
 
-/// What θ starts from on every island, in canonical order.
+/// The θ that every island starts from, in canonical order.
 pub(super) fn initial(values: usize) -> Vec<f32> {
     (0..values).map(|index| ((index % 17) as f32 - 8.0) / 8.0).collect()
 }
@@ -486,7 +486,7 @@ fn to_send(member: &Member, toy: &Toy) -> Vec<f32> {
     let theta = &toy.theta[member.span_values()];
     let update = member.anchor().into_iter().zip(theta).map(|(anchor, theta)| anchor - theta);
     let decay = codec().error_decay();
-    update.zip(member.error()).map(|(update, error)| decay * error + update).collect()
+    update.zip(member.error()).map(|(update, residual)| decay * residual + update).collect()
 }
 
 /// The inner steps of a round, their sums and how many there were; nothing when the island is

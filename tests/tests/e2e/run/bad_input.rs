@@ -1,4 +1,4 @@
-//! What a user may get wrong before anything runs: each gets a sentence, and nothing is left
+//! Mistakes of users that are found before anything runs: each gets a sentence, and nothing is left
 //! behind.
 
 use std::fs;

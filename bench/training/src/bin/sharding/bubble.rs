@@ -28,7 +28,7 @@ const MICRO_BATCHES: [u32; 4] = [1, 2, 4, 8];
 const WORK: u32 = 16;
 /// Measurements of each; the median counts.
 const TURNS: usize = 3;
-const TIMEOUT: Duration = Duration::from_secs(60);
+const PEER_WAIT: Duration = Duration::from_secs(60);
 
 /// Stages as equal as they can be: the head, which only the last one has, is tiny.
 fn model() -> Result<Llama> {
@@ -95,7 +95,7 @@ fn tell(ranks: &mut [Rank], line: &str) -> Result<()> {
     ranks.iter_mut().try_for_each(|rank| rank.tell(line))
 }
 
-/// What each process does: steps of as many micro-batches as the next line says.
+/// The work of each process: steps of as many micro-batches as the next line says.
 pub(crate) fn run_rank(rank: u32) -> Result<()> {
     let mut core = CpuSet::new();
     core.set(rank as usize);
@@ -108,7 +108,7 @@ pub(crate) fn run_rank(rank: u32) -> Result<()> {
     let addresses: Vec<String> = addresses.split(' ').map(str::to_owned).collect();
     let (run, name) = ("bench".to_owned(), "pipeline".to_owned());
     let world_size = STAGES;
-    let config = GroupConfig { run, island: name, epoch: 1, rank, world_size, timeout: TIMEOUT };
+    let config = GroupConfig { run, island: name, epoch: 1, rank, world_size, timeout: PEER_WAIT };
     let mut group = endpoint.connect(config, &addresses)?;
     let model = model()?;
     let sharding =

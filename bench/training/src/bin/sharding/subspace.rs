@@ -1,4 +1,4 @@
-//! What a compressed pipeline loses: the same training with and without compression.
+//! The loss that compression of a pipeline costs: the same training with and without it.
 
 use std::path::Path;
 
