@@ -4,6 +4,7 @@ pub mod app;
 mod engine;
 mod keeper;
 mod meet;
+mod metrics;
 mod service;
 pub mod spec;
 pub mod standing;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use proto::v1::coordinator_server::CoordinatorServer;
 use proto::{Keepalive, MESSAGE_BYTES_MAX};
 use rounds::config::Config;
-use telemetry::metrics::{CoordinatorMetrics, Registry};
+use telemetry::metrics::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Server;
@@ -26,6 +27,7 @@ use tonic::transport::server::TcpIncoming;
 
 pub use engine::EngineError;
 use engine::{Engine, Handle};
+use metrics::CoordinatorMetrics;
 use service::Service;
 use store::Store;
 

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
-use telemetry::metrics::{OperatorMetrics, Registry};
+use telemetry::metrics::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::leader::Leadership;
+use crate::metrics::OperatorMetrics;
 
 /// Reconciles in progress may take so long at the end.
 const DRAIN: Duration = Duration::from_secs(10);

@@ -13,11 +13,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use rounds::types::RunView;
-use telemetry::metrics::OperatorMetrics;
 use tokio::sync::broadcast;
 
 use crate::args::Args;
 use crate::ledger::Ledger;
+use crate::metrics::OperatorMetrics;
 use crate::names::{Key, MANAGER};
 use crate::pool::Groupings;
 use crate::record::Record;

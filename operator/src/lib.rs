@@ -26,6 +26,7 @@ mod feed;
 mod island;
 mod leader;
 mod ledger;
+mod metrics;
 mod names;
 mod pool;
 mod record;

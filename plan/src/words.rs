@@ -1,4 +1,6 @@
-//! Amounts in words, the same in all reasons and refusals.
+//! Amounts, lists and errors in words, the same in all that people read.
+
+use std::error::Error;
 
 /// Bytes of memory; small cards differ by less than a tenth of a GiB.
 pub fn gib(bytes: u64) -> String {
@@ -18,9 +20,49 @@ pub fn named<Name: AsRef<str>>(names: &[Name], most: usize) -> String {
     }
 }
 
+/// An error and its causes in one line, the outermost first, each said once.
+pub fn chain(error: &dyn Error) -> String {
+    chain_of(error, &|cause| cause.to_string())
+}
+
+/// As [`chain`], of errors that say more than a sentence each: `say` makes one of it.
+pub fn chain_of(error: &dyn Error, say: &dyn Fn(&dyn Error) -> String) -> String {
+    let mut text = say(error);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = say(cause);
+        // Some errors have their cause in their own text.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Level {
+        #[error("failed to open: disk full")]
+        Repeats(#[source] Box<Level>),
+        #[error("failed to start")]
+        Over(#[source] Box<Level>),
+        #[error("disk full")]
+        Deepest,
+    }
+
+    #[test]
+    fn causes_follow_their_error_and_none_is_said_twice() {
+        let repeats = Level::Repeats(Box::new(Level::Deepest));
+        assert_eq!(chain(&repeats), "failed to open: disk full");
+        let over = Level::Over(Box::new(repeats));
+        assert_eq!(chain(&over), "failed to start: failed to open: disk full");
+        assert_eq!(chain_of(&over, &|error| error.to_string().to_uppercase()).len(), 41);
+    }
 
     #[test]
     fn names_are_listed_up_to_a_bound_and_the_others_counted() {

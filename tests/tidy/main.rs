@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod metrics;
 mod rules;
 mod tree;
 mod wording;

@@ -4,6 +4,7 @@ use collective::CommError;
 use contract::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 use data::SamplerError;
 use member::MemberError;
+use plan::words::{self, gib};
 
 use crate::checkpoint::CheckpointError;
 use crate::hugging_face::{ExportError, ImportError};
@@ -236,20 +237,9 @@ fn of_member(error: &MemberError) -> i32 {
     }
 }
 
-fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
 /// The whole chain of causes, outermost first, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = sentence(error);
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&sentence(cause));
-        next = cause.source();
-    }
-    text
+    words::chain_of(error, &sentence)
 }
 
 /// What an error says, without the stack that libtorch adds to it.

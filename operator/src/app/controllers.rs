@@ -18,7 +18,6 @@ use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates};
 use serde::de::DeserializeOwned;
-use telemetry::metrics::OperatorMetrics;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -26,6 +25,7 @@ use tracing::Instrument as _;
 use crate::args::Args;
 use crate::context::{Again, Context, Guarded, Stores};
 use crate::error::Error;
+use crate::metrics::OperatorMetrics;
 use crate::names::Key;
 use crate::{feed, island, pool, run};
 

@@ -1,10 +1,10 @@
 //! Tests of the HTTP side, spoken to over a socket.
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::metrics::WorkerMetrics;
 
 struct Fixture {
     address: std::net::SocketAddr,
@@ -15,7 +15,9 @@ struct Fixture {
 impl Fixture {
     async fn start() -> Self {
         let mut registry = Registry::new(vec![]);
-        WorkerMetrics::new(&mut registry).round.set(5);
+        let round = Gauge::<i64>::default();
+        round.set(5);
+        registry.register().register("round", "Round in progress", round);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -88,7 +88,7 @@ fn the_card_that_is_full_is_named_with_its_plan_and_a_remedy() {
         assert_eq!((*device, *planned_bytes), (index, planned), "{said}");
         assert_eq!(*product, cards[index as usize].product);
         let text = chain(&error);
-        assert!(text.contains("16.00 GiB") && text.contains(change), "{text}");
+        assert!(text.contains("16.0 GiB") && text.contains(change), "{text}");
         assert!(text.ends_with(said), "{text}");
     }
 }

@@ -2,8 +2,8 @@
 //! must not meet another's, one that goes on must find its own, and either must be able to write
 //! there.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use plan::planner::RunPlan;
@@ -189,14 +189,8 @@ fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
 fn probe(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let path = folder.join(PROBE);
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&path)?;
-        file.write_all(b"probe")?;
-        file.sync_all()
-    };
-    let written = write();
-    let removed = fs::remove_file(&path);
-    written.and(removed)
+    durable::write(&path, b"probe").map_err(|error| error.source)?;
+    fs::remove_file(&path)
 }
 
 #[cfg(test)]

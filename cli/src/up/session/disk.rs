@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
 
+use plan::words::chain;
+
 use super::Session;
 use crate::up::event::{Body, Record, UpEvent};
 use crate::up::summary::Summary;
@@ -97,15 +99,4 @@ impl Session {
     fn warn(&mut self, message: String) {
         self.record(Body::Up(UpEvent::Warning { message }));
     }
-}
-
-/// The whole chain of causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += &format!(": {cause}");
-        next = cause.source();
-    }
-    text
 }
