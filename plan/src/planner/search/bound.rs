@@ -121,8 +121,8 @@ impl<'a> Bound<'a> {
 
     fn pipelined(&self, stages: usize, replicas: usize) -> f64 {
         let count = replicas as f64;
-        // The most of one replica: of equal ones the mean, rounded up; of unequal ones all but one for
-        // each of the others.
+        // The most of one replica: of equal ones the mean, rounded up; of unequal ones all but one
+        // for each of the others.
         let most = if self.alike {
             (self.micro_batches / count).ceil()
         } else {
