@@ -1,5 +1,7 @@
 //! What records add up to.
 
+mod history;
+
 use contract::event::{Ending, IslandState, WorkerEvent};
 
 use super::super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};
