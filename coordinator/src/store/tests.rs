@@ -1,5 +1,7 @@
 //! What the store keeps, and what it refuses to open.
 
+mod damaged;
+
 use rounds::config::RunConfig;
 use rounds::record::{Deed, genesis};
 use rounds::state::{Millis, State};
