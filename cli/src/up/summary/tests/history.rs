@@ -300,3 +300,59 @@ fn the_last_words_of_an_island_are_its_leaders() {
     assert_eq!(state.islands["a"].activity, Activity::Ended);
     assert_eq!(lines.last().map(String::as_str), Some("a: ended (the run is complete)"));
 }
+
+/// A round that is applied from a commit that is known, without a contribution of this life.
+fn applied_again(number: u64) -> WorkerEvent {
+    let mut again = round(number, &format!("h{number}"));
+    if let WorkerEvent::Round { contributed, contribution_bytes, .. } = &mut again {
+        (*contributed, *contribution_bytes) = (false, 0);
+    }
+    again
+}
+
+/// An island that is killed comes back from its checkpoint, and applies the rounds since then again
+/// from the others: they hold them, and the run goes back to none.
+#[test]
+fn an_island_that_catches_up_on_what_others_hold_takes_nothing_back() {
+    let mut records = vec![up(0.0, begin()), started("a", 1), started("b", 1)];
+    for number in 0..4 {
+        records.extend(
+            ["a", "b"].map(|island| rank(1.0, island, round(number, &format!("h{number}")))),
+        );
+    }
+    let before = summary_of(&records);
+    records.push(started("a", 2));
+    records.extend((1..4).map(|number| rank_of(2, 2.0, "a", applied_again(number))));
+    let (lines, state) = told(&records);
+    assert!(!lines.iter().any(|line| line.starts_with("went back")), "{lines:?}");
+    assert!(state.rewinds.is_empty() && state.abandoned.is_empty());
+    let after = Summary::of(&state);
+    assert_eq!((after.rounds, after.tokens, after.replicas_identical), (4, 4_000, Some(true)));
+    assert_eq!(after.wire.bits_per_value, before.wire.bits_per_value);
+    assert_eq!(after.islands["a"].contributions, 4);
+
+    // Had b been lost as well, what it held would be, too.
+    records.truncate(11);
+    records.extend([started("a", 2), started("b", 2), rank_of(2, 2.0, "a", applied_again(1))]);
+    assert_eq!(folded(&records).rewinds, [1]);
+}
+
+/// The same seed gives the same run: what a lone island lost it makes again, to the same θ.
+#[test]
+fn a_lone_island_that_makes_lost_rounds_again_goes_back_whatever_it_comes_to() {
+    let alone = |epoch, number| {
+        let mut event = round(number, &format!("h{number}"));
+        if let WorkerEvent::Round { islands, bytes_received, .. } = &mut event {
+            (*islands, *bytes_received) = (1, 0);
+        }
+        rank_of(epoch, 1.0, "a", event)
+    };
+    let mut records = vec![up(0.0, begin()), started("a", 1)];
+    records.extend((0..4).map(|number| alone(1, number)));
+    records.extend([started("a", 2), alone(2, 1)]);
+    let state = folded(&records);
+    assert_eq!((state.rewinds.as_slice(), state.committed(), state.tokens), (&[1][..], 2, 2_000));
+    records.extend([alone(2, 2), alone(2, 3)]);
+    let state = folded(&records);
+    assert_eq!((state.rewinds.as_slice(), state.committed(), state.tokens), (&[1][..], 4, 4_000));
+}
