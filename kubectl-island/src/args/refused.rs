@@ -68,6 +68,7 @@ fn a_wait_is_a_length_of_time() {
 fn the_help_of_what_may_wait_or_end_otherwise_says_so() {
     let help = |name: &str| {
         let mut plugin = Plugin::command();
+        plugin.build();
         let command = plugin.find_subcommand_mut(name).expect("a command");
         let help = command.render_long_help().to_string();
         help.split_whitespace().collect::<Vec<_>>().join(" ")
