@@ -80,7 +80,8 @@ proptest! {
         for gone in 1..=ends.len() {
             let after = decided(world, leader, &ends[..gone]);
             let ((was, why), (is, worse)) = (kind(&before), kind(&after));
-            let order = |kind| ["goes", "waits", "broken", "done"].iter().position(|it| *it == kind);
+            let kinds = ["goes", "waits", "broken", "done"];
+            let order = |kind| kinds.iter().position(|it| *it == kind);
             prop_assert!(order(is) >= order(was), "{} became {}", was, is);
             prop_assert!(worse >= why, "{:?} became {:?}", why, worse);
             before = after;

@@ -61,7 +61,7 @@ fn pods_of_which_little_is_known_hold_nothing() {
     let bare = [
         json!({}),
         json!({"metadata": {"name": "p"}, "spec": {"containers": []}}),
-        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a", "containers": [{"name": "c"}]}}),
+        json!({"spec": {"nodeName": "a", "containers": [{"name": "c"}]}}),
         json!({"spec": {"nodeName": "", "containers": [{"name": "c",
             "resources": {"limits": {"nvidia.com/gpu": "8"}}}]}}),
     ];

@@ -61,8 +61,12 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_record_survives_its_line(

@@ -176,13 +176,18 @@ fn state(round: u64, loss: f32, heldout: f64) -> RunState {
     state
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+    #![proptest_config(cases(128))]
 
     /// A terminal that is made wider shows no less, and none is ever too narrow for its line.
     #[test]
     fn a_wider_line_has_all_that_a_narrower_one_has(
-        round in 0..1_000_000_u64, loss in any::<f32>(), heldout in any::<f64>(), columns in 20..120_usize,
+        round in 0..1_000_000_u64, loss in any::<f32>(), heldout in any::<f64>(),
+        columns in 20..120_usize,
     ) {
         let state = state(round, loss.abs().min(99.0), heldout.abs().min(99.0));
         let parts = |columns: usize| {

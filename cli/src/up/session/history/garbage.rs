@@ -41,8 +41,12 @@ fn whole() -> Vec<u8> {
     lines().join(&b'\n')
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn lines_that_are_no_records_change_nothing(
@@ -58,7 +62,9 @@ proptest! {
 
     /// Whatever was written before the cut counts, and nothing of the line that was cut.
     #[test]
-    fn a_file_that_is_cut_anywhere_tells_what_its_whole_lines_tell(cut in any::<prop::sample::Index>()) {
+    fn a_file_that_is_cut_anywhere_tells_what_its_whole_lines_tell(
+        cut in any::<prop::sample::Index>(),
+    ) {
         let bytes = whole();
         let cut = cut.index(bytes.len());
         let before = bytes[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -35,8 +35,12 @@ fn summary_of(records: &[Record]) -> Summary {
     Summary::of(&folded(records))
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+    #![proptest_config(cases(128))]
 
     /// Islands are processes: what one of them says may come long after the others' words.
     #[test]

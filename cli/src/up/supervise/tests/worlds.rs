@@ -276,8 +276,12 @@ fn nature() -> impl Strategy<Value = Nature> {
     (any::<bool>(), any::<bool>()).prop_map(|(mortal, polite)| Nature { mortal, polite })
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(cases(600))]
 
     /// Whatever happened before, and whether or not processes obey.
     #[test]
