@@ -397,6 +397,9 @@ impl ProbeArgs {
 }
 
 #[cfg(test)]
+mod bounds;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 

@@ -90,6 +90,9 @@ fn file(path: &Path) -> Result<File, ManifestError> {
 }
 
 #[cfg(test)]
+mod unlike;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 

@@ -188,12 +188,25 @@ pub fn check_memory(plan: &RunPlan, available: Option<Available>) -> Result<(), 
 }
 
 #[cfg(test)]
+mod bounds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use plan::planner::plan_run;
     use plan::request::Execution;
 
     const RUN: &str = include_str!("../../examples/quickstart.yaml");
+
+    /// The example with figures of its own: whoever tries it may want others.
+    fn example() -> String {
+        let figure = |line: &str| match line.trim_start() {
+            line if line.starts_with("tokens: ") => "  tokens: 1800000\n".to_owned(),
+            line if line.starts_with("innerSteps: ") => "    innerSteps: 20\n".to_owned(),
+            _ => format!("{line}\n"),
+        };
+        RUN.lines().map(figure).collect()
+    }
 
     fn planned(text: &str) -> RunPlan {
         let manifests = api::load(&[api::Source { name: "run.yaml", text }]).unwrap();
@@ -218,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_a_run_trains_beyond_what_was_asked_for_is_said() {
-        let notes = |from: &str, to: &str| notes(&planned(&RUN.replace(from, to)));
+        let notes = |from: &str, to: &str| notes(&planned(&example().replace(from, to)));
         assert_eq!(notes("", ""), [""; 0]);
         let said = notes("tokens: 1800000", "tokens: 1");
         let whole = "1 round of 57,344, 57,344 tokens in place of the 1 asked for";
@@ -243,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_run_of_months_is_warned_of() {
-        let months = planned(&RUN.replace("tokens: 1800000", "tokens: 60000000000"));
+        let months = planned(&example().replace("tokens: 1800000", "tokens: 60000000000"));
         let said = too_long(&months, &Outlook::of(&months, 0, 2)).unwrap();
         assert!(said.contains(" days: "), "{said}");
         let minutes = planned(RUN);

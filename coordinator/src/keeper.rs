@@ -51,3 +51,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ pub(crate) fn not_met(error: &MeetError) -> Status {
     };
     Status::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,82 @@ fn an_empty_store_takes_the_run_up_where_it_is_told_and_one_that_knows_the_run_d
     assert_eq!(damaged["store"], "damaged");
     assert!(damaged["reason"].as_str().unwrap().contains("it is damaged"), "{damaged}");
 }
+
+/// The program, once it serves; what it is told on its standard input is nothing.
+fn serving(spec: &Path, stdin: Stdio) -> std::process::Child {
+    let mut command = program(spec);
+    command.env("HETEROLOCO_PARENT", "stdin").stdin(stdin);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    child
+}
+
+#[test]
+fn it_ends_well_with_whoever_started_it_and_when_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let mut child = serving(&path, Stdio::piped());
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success(), "its parent is gone");
+    let mut child = serving(&path, Stdio::piped());
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_store_of_another_run_ends_with_code_2_and_names_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let mut child = serving(&path, Stdio::piped());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("name: mini", "name: maxi")).unwrap();
+    let output = program(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", sentence(&output));
+    let expected = "failed to resume the run \"maxi\": the saved state is the run \"mini\"'s";
+    assert!(sentence(&output).contains(expected), "{}", sentence(&output));
+}
+
+#[test]
+fn what_may_be_otherwise_another_time_ends_with_code_1_and_what_may_not_with_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let good = fs::read_to_string(&path).unwrap();
+    let store = folder.path().join("store").display().to_string();
+    let table = [
+        ("listen: 127.0.0.1:0", "listen: nowhere", 1, "failed to listen on nowhere"),
+        ("listen: 127.0.0.1:0", "listen: 203.0.113.9:1", 1, "failed to listen on 203.0.113.9:1"),
+        (&store[..], "/proc/none/store", 1, "failed to make the folder of the store"),
+        ("islands: 1", "islands: many", 2, "failed to understand the specification: "),
+        ("tokens: 1", "tokens: 1, tokenz: 2", 2, "unknown field `tokenz`"),
+    ];
+    for (from, to, code, expected) in table {
+        assert!(good.contains(from), "{from}");
+        fs::write(&path, good.replace(from, to)).unwrap();
+        let output = program(&path).output().unwrap();
+        let said = sentence(&output);
+        assert_eq!(output.status.code(), Some(code), "{to}: {said}");
+        assert!(said.contains(expected) && said.lines().count() == 1, "{to}: {said}");
+        assert!(output.stdout.is_empty(), "it does not serve");
+    }
+}
+
+/// A run does not depend on whether it can be watched.
+#[test]
+fn metrics_that_cannot_be_served_keep_no_run_from_being_coordinated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec(folder.path(), "127.0.0.1:0");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = format!("metrics: {}", taken.local_addr().unwrap());
+    let text = fs::read_to_string(&path).unwrap().replace("metrics: 127.0.0.1:0", &metrics);
+    fs::write(&path, text).unwrap();
+    let mut child = program(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(told["address"].is_string() && told["metrics"].is_null(), "{told}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -193,6 +193,9 @@ fn time(text: &str) -> Result<Duration, TextError> {
 }
 
 #[cfg(test)]
+mod refused;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 

@@ -154,7 +154,8 @@ impl Idle {
             };
             *sum = sum.saturating_add(*cards);
             if !matches!(holder, Holder::Island(key) if own.contains(key)) {
-                *self.held.entry(holder.clone()).or_default() += cards;
+                let sum = self.held.entry(holder.clone()).or_default();
+                *sum = sum.saturating_add(*cards);
             }
         }
         // Islands share the nodes of a plan, so that what has to settle is asked of each later.
@@ -217,6 +218,9 @@ impl Idle {
         notes
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

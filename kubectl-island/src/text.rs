@@ -66,6 +66,9 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 }
 
 #[cfg(test)]
+mod bounds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

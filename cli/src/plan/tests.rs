@@ -81,7 +81,13 @@ fn row(table: &str, label: &str) -> Vec<String> {
 
 #[test]
 fn a_plan_names_every_card_its_work_and_its_bytes() {
-    let text = table::render(&emulated(QUICKSTART), false);
+    let figure = |line: &str| match line.trim_start() {
+        line if line.starts_with("tokens: ") => "  tokens: 1800000\n".to_owned(),
+        line if line.starts_with("innerSteps: ") => "    innerSteps: 20\n".to_owned(),
+        _ => format!("{line}\n"),
+    };
+    let example: String = QUICKSTART.lines().map(figure).collect();
+    let text = table::render(&emulated(&example), false);
     let parts = [
         "EMULATED\nrun mini-llama: 2,496,960 parameters, 1,800,000 tokens\nrounds: ",
         "  island  H   steps ",

@@ -42,3 +42,6 @@ pub fn spec(
         adopt: adopt.cloned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,6 +220,9 @@ impl fmt::Display for Outcome {
 }
 
 #[cfg(test)]
+mod laws;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -262,6 +262,9 @@ fn begin_lines(begin: &Begin) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod told;
+
+#[cfg(test)]
 mod tests {
     use super::super::state::Round;
     use super::*;

@@ -102,6 +102,9 @@ fn quoted(word: &Path) -> String {
 }
 
 #[cfg(test)]
+mod shell;
+
+#[cfg(test)]
 mod tests {
     use clap::Parser as _;
 

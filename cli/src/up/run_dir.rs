@@ -246,8 +246,10 @@ impl Saved {
 }
 
 fn without_changeable(run: &RunSpec) -> Value {
-    // A RunSpec has no map with keys that are not strings, so it always has a JSON form.
-    let mut value = serde_json::to_value(run).unwrap_or_default();
+    // A RunSpec has no map with keys that are not strings, so it always has a JSON form. By way of
+    // its text, numbers have the digits that they were given.
+    let text = serde_json::to_string(run).unwrap_or_default();
+    let mut value: Value = serde_json::from_str(&text).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.retain(|key, _| !CHANGEABLE.contains(&key.as_str()));
     }

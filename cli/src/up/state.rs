@@ -285,7 +285,11 @@ impl RunState {
         let (bytes, values) =
             if *contributed { (*contribution_bytes, *contribution_values) } else { (0, 0) };
         let report = Report { epoch, theta_hash, values, bytes, received: *bytes_received };
-        entry.reports.insert(name.clone(), report);
+        match entry.reports.get_mut(name) {
+            // What it contributed when it applied the round first is what came of it.
+            Some(known) if known.theta_hash == report.theta_hash => known.epoch = epoch,
+            _ => drop(entry.reports.insert(name.clone(), report)),
+        }
         self.note_tokens(at);
         let island = self.island(name);
         island.contributions += u64::from(values > 0);
@@ -297,9 +301,10 @@ impl RunState {
         island.waiting += waiting_seconds;
     }
 
-    /// Says whether a report of `round` tells that the run went back to it: its island had reported
-    /// that round or a later one already, or nobody who reported one of them still holds it and
-    /// this θ is another than theirs.
+    /// Says whether a report of `round` tells that the run went back to it: its island had reported that
+    /// round or a later one already, or nobody who reported one of them still holds it, and this
+    /// θ is another than theirs. An island that came back applies again what others hold, to the
+    /// same θ; where nobody holds it, the same may be made anew.
     fn is_rewound(&self, record: &RankEvent, round: u64, theta_hash: &str) -> bool {
         let mut later = self.rounds.range(round..).map(|(_, later)| later).peekable();
         if later.peek().is_none() {
@@ -311,7 +316,8 @@ impl RunState {
         };
         let same = |report: &Report| report.theta_hash == theta_hash;
         let known = self.rounds.get(&round).is_some_and(|r| r.reports.values().any(same));
-        later.clone().any(told_again) || (!known && later.all(nobody_holds))
+        let again = later.clone().any(told_again);
+        if again == known { later.all(nobody_holds) } else { again }
     }
 
     /// Says whether an island may still have what it had in that epoch.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use plan::calibration::Calibration;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::heldout;
 use super::state::{Island, Report, Round, RunState};
@@ -25,8 +25,10 @@ pub struct Summary {
     /// Parameters of the model.
     pub parameters: u64,
     /// The first held-out loss measured, and the round at whose start.
+    #[serde(default, deserialize_with = "null_is_nan")]
     pub heldout_first: Option<(u64, f64)>,
     /// The last one.
+    #[serde(default, deserialize_with = "null_is_nan")]
     pub heldout_last: Option<(u64, f64)>,
     /// The lowest one.
     #[serde(default)]
@@ -43,6 +45,12 @@ pub struct Summary {
     pub islands: BTreeMap<String, IslandSummary>,
     /// Folder of the newest complete checkpoint of the first island that has one.
     pub checkpoint: Option<String>,
+}
+
+/// JSON has no NaN: the loss of a model that diverged is written as null.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(u64, f64)>, D::Error> {
+    let pair: Option<(u64, Option<f64>)> = Option::deserialize(deserializer)?;
+    Ok(pair.map(|(round, loss)| (round, loss.unwrap_or(f64::NAN))))
 }
 
 /// Traffic on the wire between islands.
@@ -141,7 +149,9 @@ impl Summary {
         {
             write!(out, "  held-out loss {first:.4} (round {first_round}) → ")?;
             writeln!(out, "{last:.4} (round {last_round}) nats per token")?;
-            if let Some((round, lowest)) = self.heldout_lowest.filter(|low| low.1 < last) {
+            if let Some((round, lowest)) =
+                self.heldout_lowest.filter(|low| last.is_nan() || low.1 < last)
+            {
                 writeln!(out, "                {lowest:.4} at its lowest (round {round})")?;
             }
         }
@@ -263,7 +273,7 @@ impl Wire {
         // Bytes were sent for rounds as well that the run went back behind.
         let rounds = || state.rounds.values().chain(&state.abandoned);
         let came = rounds().fold(Came::default(), Came::and);
-        let dense = |contributions: u64| (contributions * parameters * 4) as f64;
+        let dense = |contributions: u64| contributions as f64 * parameters as f64 * 4.0;
         let (bytes, values, dense) = match came.values {
             0 => (contributed, kept, dense(contributions)),
             values => (came.bytes, values, dense(came.contributions)),

@@ -236,10 +236,9 @@ impl Supervisor {
             State::Done | State::GivenUp(_) => None,
         });
         let coordinator = match self.coordinator {
-            Coordinator::Backoff { until: at } | Coordinator::Replaced { kill_at: at, .. } => {
-                Some(at)
-            }
-            Coordinator::Running | Coordinator::Gone => None,
+            Coordinator::Backoff { until: at }
+            | Coordinator::Replaced { kill_at: at, killed: false } => Some(at),
+            Coordinator::Running | Coordinator::Replaced { .. } | Coordinator::Gone => None,
         };
         let phase = match &self.phase {
             Phase::Stopping { kill_at, .. } | Phase::Closing { kill_at, .. } => Some(*kill_at),
@@ -360,7 +359,6 @@ impl Supervisor {
             Coordinator::Backoff { until } if *until <= now => self.start_coordinator(actions),
             Coordinator::Replaced { kill_at, killed: killed @ false } if *kill_at <= now => {
                 *killed = true;
-                *kill_at = Duration::MAX;
                 actions.push(Action::KillCoordinator);
             }
             _ => {}

@@ -1,5 +1,7 @@
 //! Tests of what the store keeps, and of what it refuses to open.
 
+mod damaged;
+
 use rounds::config::RunConfig;
 use rounds::record::{Deed, genesis};
 use rounds::state::{Millis, State};

@@ -1,5 +1,7 @@
 //! What is said of islands that wait, run, or were never looked at.
 
+mod missing;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -137,6 +137,9 @@ pub(super) fn cropped(text: &str, columns: usize, rows: usize) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod missing;
+
+#[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 

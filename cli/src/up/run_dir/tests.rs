@@ -1,5 +1,7 @@
 //! Folders in every state that `up` may find them in.
 
+mod settings;
+
 use plan::model::LlamaConfig;
 use plan::spec::{EvaluationSpec, OptimizerSpec, Rule, ScheduleSpec, SparseSpec};
 

@@ -37,6 +37,9 @@ pub(super) fn open(path: &Path) -> io::Result<(RunState, Journal)> {
 }
 
 #[cfg(test)]
+mod garbage;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 

@@ -94,6 +94,9 @@ fn read(folder: &Path) -> Option<Manifest> {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 pub(super) mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Tests of the sums over records.
 
+mod history;
+
 use contract::event::{Ending, IslandState, WorkerEvent};
 
 use super::super::event::{Begin, Body, IslandBegin, RankEvent, Record, UpEvent};

@@ -87,6 +87,13 @@ impl State {
             word.get_or_insert(by);
         }
     }
+
+    /// Whether the wait for a word is over; it is over once, since the island may have done its
+    /// part by then.
+    fn word_is_due(&mut self, now: Duration) -> bool {
+        let Self::Running { word, .. } = self else { return false };
+        word.take_if(|by| *by <= now).is_some()
+    }
 }
 
 /// The state of the whole run when something happens to an island.
@@ -161,12 +168,12 @@ impl Island {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
+        if self.state.word_is_due(now)
+            && let Some(cause) = self.unfinished()
+        {
+            return self.die(name, cause, now + policy.kill_wait, actions);
+        }
         match &mut self.state {
-            State::Running { word: Some(by), .. } if *by <= now => {
-                if let Some(cause) = self.unfinished() {
-                    self.die(name, cause, now + policy.kill_wait, actions);
-                }
-            }
             State::Running { alive, leave: Some(leave), .. } if leave.by <= now => {
                 let (alive, why) = (std::mem::take(alive), leave.why);
                 let hangs = self.ending.is_none() && alive.contains(&0);

@@ -1,5 +1,7 @@
 //! Runs in which things break, told as events; seconds are the clock's.
 
+mod worlds;
+
 use contract::exit::{EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 
 use super::*;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, outside `#[test]` functions
 
+mod refusals;
+
 use std::path::Path;
 
 use coordinator::store::Store;
