@@ -36,7 +36,7 @@ pub(crate) struct Ledger {
     looks: BTreeMap<Key, u64>,
     /// Grows whenever cards are promised or given back.
     changes: u64,
-    /// Changes of the world and of this that a running island has seen.
+    /// Changes of the inventory and of this that a running island has seen.
     seen: BTreeMap<Key, (u64, u64)>,
     /// Since when islands let older ones go first.
     queued: BTreeMap<Key, Instant>,
@@ -99,15 +99,15 @@ impl Ledger {
         self.queued.entry(key.clone()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whether nothing was promised or given back, and nothing of the world changed, since an
-    /// island has seen all cards; `world` grows with its changes.
-    pub(crate) fn has_seen(&self, key: &Key, world: u64) -> bool {
-        self.seen.get(key) == Some(&(world, self.changes))
+    /// Whether nothing was promised or given back, and nothing of the inventory changed, since an
+    /// island has seen all cards; `inventory` grows with its changes.
+    pub(crate) fn has_seen(&self, key: &Key, inventory: u64) -> bool {
+        self.seen.get(key) == Some(&(inventory, self.changes))
     }
 
     /// Takes note that an island has seen all cards.
-    pub(crate) fn see(&mut self, key: &Key, world: u64) {
-        self.seen.insert(key.clone(), (world, self.changes));
+    pub(crate) fn see(&mut self, key: &Key, inventory: u64) {
+        self.seen.insert(key.clone(), (inventory, self.changes));
     }
 
     /// Whether an island did not see these idle cards before.

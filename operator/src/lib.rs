@@ -5,7 +5,7 @@
 //! have a client; what is between is pure, and is told the time.
 //!
 //! ```text
-//!  nodes, pods ──> World ──┐ (what is idle)
+//!  nodes, pods ──> Inventory ──┐ (what is idle)
 //!  ComputeIsland ──> island::reconcile ──> ConfigMap, Pods          (one per rank)
 //!                     │        ▲ Record: what a run's islands agree on
 //!                  Ledger      │
@@ -13,8 +13,9 @@
 //!  IslandPool ────> pool::reconcile ───> ComputeIslands
 //! ```
 //!
-//! `World` holds what of nodes and pods matters, `Ledger` which cards are promised to which island
-//! and what was last written of each: a cache of the API server may be older than our own writes.
+//! `Inventory` holds what of nodes and pods matters, `Ledger` which cards are promised to which
+//! island and what was last written of each: a cache of the API server may be older than our own
+//! writes.
 
 pub mod app;
 pub mod args;
@@ -23,6 +24,7 @@ mod context;
 mod error;
 mod fault;
 mod feed;
+mod inventory;
 mod island;
 mod leader;
 mod ledger;
@@ -32,5 +34,4 @@ mod record;
 mod run;
 mod selections;
 mod speeds;
-mod world;
 mod write;

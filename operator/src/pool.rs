@@ -137,8 +137,8 @@ async fn keep(
 
 /// The nodes that a pool selects with all their cards, and their labels `kubernetes.io/hostname`.
 fn nodes(context: &Context, pool: &IslandPool) -> (Vec<Node>, BTreeMap<String, String>) {
-    let world = context.world();
-    let selected = world.nodes().filter(|(_, facts)| {
+    let inventory = context.inventory();
+    let selected = inventory.nodes().filter(|(_, facts)| {
         let selector = pool.spec.node_selector.as_ref();
         selector.is_none_or(|selector| selector.selects(&facts.labels))
             && facts.admits(&pool.spec.template.tolerations)

@@ -9,9 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use plan::cluster::Node;
 use plan::gpu;
 
+use crate::inventory::{Inventory, NodeFacts};
 use crate::ledger::Ledger;
 use crate::names::Key;
-use crate::world::{NodeFacts, World};
 
 /// What an island may be planned on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub(crate) struct Idle {
 /// The idle cards for an island on these nodes. Its own count as idle. An island that harvests does
 /// not take cards that somebody used until they have been idle for its cooldown.
 pub(crate) fn idle(
-    world: &World,
+    inventory: &Inventory,
     ledger: &Ledger,
     nodes: &[String],
     (key, island): (&Key, &ComputeIsland),
@@ -41,7 +41,7 @@ pub(crate) fn idle(
 ) -> Idle {
     let cooldown = occupancy::cooldown(island);
     let mut found = Idle::default();
-    let own = nodes.iter().filter_map(|name| Some((name.as_str(), world.find(name)?)));
+    let own = nodes.iter().filter_map(|name| Some((name.as_str(), inventory.find(name)?)));
     for (name, facts) in own {
         if let Some(why) = &facts.unusable {
             found.unusable.get_or_insert_with(|| format!("node {name}: {why}"));
@@ -49,15 +49,15 @@ pub(crate) fn idle(
         }
         found.selected += 1;
         let all = facts.machine.cards.len() as u32;
-        let foreign = world.foreign(name);
-        let (others, own) = held(world, ledger, name, key);
+        let foreign = inventory.foreign(name);
+        let (others, own) = held(inventory, ledger, name, key);
         let wanted = facts.machine.cards.iter().any(|card| wants(island, &card.product));
         if wanted {
             found.foreign = found.foreign.saturating_add(foreign.min(all));
             found.holders.extend(others.keys().cloned());
         }
         let others = others.values().fold(0, |sum: u32, cards| sum.saturating_add(*cards));
-        let settle = occupancy::settles(cooldown, world.changed(name), now);
+        let settle = occupancy::settles(cooldown, inventory.changed(name), now);
         let (left, settles) = Claims { all, foreign, others, own }.left(settle);
         found.settles = found.settles.into_iter().chain(settles).min();
         if left > 0 {
@@ -70,9 +70,9 @@ pub(crate) fn idle(
 }
 
 /// Cards of a node that each other island holds or was promised, and that this one has.
-fn held(world: &World, ledger: &Ledger, node: &str, me: &Key) -> (BTreeMap<Key, u32>, u32) {
+fn held(inventory: &Inventory, ledger: &Ledger, node: &str, me: &Key) -> (BTreeMap<Key, u32>, u32) {
     let mut islands: BTreeMap<Key, u32> = BTreeMap::new();
-    for (island, cards) in world.islands(node).chain(ledger.promised(node)) {
+    for (island, cards) in inventory.islands(node).chain(ledger.promised(node)) {
         let held = islands.entry(island.clone()).or_default();
         *held = cards.max(*held);
     }
@@ -94,11 +94,11 @@ pub(super) fn wants(island: &ComputeIsland, product: &str) -> bool {
 
 /// Nodes whose cards an island could use.
 pub(crate) fn selected<'a>(
-    world: &'a World,
+    inventory: &'a Inventory,
     nodes: &[String],
     island: &ComputeIsland,
 ) -> Vec<&'a NodeFacts> {
-    let own = nodes.iter().filter_map(|name| world.find(name));
+    let own = nodes.iter().filter_map(|name| inventory.find(name));
     own.filter(|facts| facts.machine.cards.iter().any(|card| wants(island, &card.product)))
         .collect()
 }
@@ -112,19 +112,19 @@ pub(crate) fn meet(nodes: &[&NodeFacts], own: &ComputeIsland, other: &ComputeIsl
 }
 
 /// What of a plan's cards is not there any more, a sentence; cards that other pods hold are not.
-pub(crate) fn lost(world: &World, plan: &PlanStatus) -> Option<String> {
+pub(crate) fn lost(inventory: &Inventory, plan: &PlanStatus) -> Option<String> {
     let mut needed: BTreeMap<&str, u32> = BTreeMap::new();
     for rank in &plan.ranks {
         *needed.entry(&rank.node).or_default() += rank.count;
     }
     needed.into_iter().find_map(|(node, count)| {
-        let Some(facts) = world.find(node) else {
+        let Some(facts) = inventory.find(node) else {
             return Some(format!("node {node} is gone"));
         };
         if let Some(why) = &facts.unusable {
             return Some(format!("node {node}: {why}"));
         }
-        let left = (facts.machine.cards.len() as u32).saturating_sub(world.foreign(node));
+        let left = (facts.machine.cards.len() as u32).saturating_sub(inventory.foreign(node));
         (left < count).then(|| format!("{left} of {count} cards of node {node} are left"))
     })
 }

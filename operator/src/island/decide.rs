@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::island::{PlanPhase, PlanStatus};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::world::{Rank, RankState};
+use crate::inventory::{Rank, RankState};
 
 /// The wait before the first restart; doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);

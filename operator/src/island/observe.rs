@@ -12,9 +12,9 @@ use plan::request::RunRequest;
 use super::cards;
 use super::decide::Observed;
 use crate::context::{Begun, Context};
+use crate::inventory::{Rank, RankState};
 use crate::ledger::Promise;
 use crate::names::Key;
-use crate::world::{Rank, RankState};
 
 /// How long all pods may take to run, where an island does not say it.
 const START_DEADLINE: Duration = Duration::from_secs(600);
@@ -61,9 +61,9 @@ pub(super) fn observe(
     let request = run.as_ref().map(|run| crate::run::request(run, &context.args));
     let promise = context.ledger().look(key, island);
     let (ranks, lost) = {
-        let world = context.world();
-        let lost = promise.as_ref().and_then(|promise| cards::lost(&world, &promise.plan));
-        (world.ranks(key), lost)
+        let inventory = context.inventory();
+        let lost = promise.as_ref().and_then(|promise| cards::lost(&inventory, &promise.plan));
+        (inventory.ranks(key), lost)
     };
     let (overdue, ranks): (Vec<Rank>, Vec<Rank>) =
         ranks.into_iter().partition(|rank| is_overdue(rank, now));

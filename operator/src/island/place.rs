@@ -57,9 +57,9 @@ pub(super) async fn place(
         return Err(refuse("InvalidRun", format!("see TrainingRun {name}"), false));
     };
     let idle = {
-        let world = context.world();
-        let nodes = context.selections().of(island, &world);
-        cards::idle(&world, &context.ledger(), &nodes, (key, island), now)
+        let inventory = context.inventory();
+        let nodes = context.selections().of(island, &inventory);
+        cards::idle(&inventory, &context.ledger(), &nodes, (key, island), now)
     };
     let devices = planned::devices(&idle.nodes);
     if idle.selected == 0 {
@@ -144,9 +144,9 @@ pub(super) fn older(context: &Context, key: &Key, island: &ComputeIsland) -> Opt
     if untried.is_empty() {
         return None;
     }
-    let world = context.world();
-    let nodes = context.selections().of(island, &world);
-    let nodes = cards::selected(&world, &nodes, island);
+    let inventory = context.inventory();
+    let nodes = context.selections().of(island, &inventory);
+    let nodes = cards::selected(&inventory, &nodes, island);
     let runs = |other: &ComputeIsland| {
         let namespace = other.metadata.namespace.clone().unwrap_or_default();
         let run = context.run(&Key::new(namespace, other.spec.run_ref.name.as_str()));
@@ -181,10 +181,10 @@ pub(super) fn has_more(
         return (false, None);
     }
     let idle = {
-        let world = context.world();
-        let nodes = context.selections().of(island, &world);
+        let inventory = context.inventory();
+        let nodes = context.selections().of(island, &inventory);
         let mut ledger = context.ledger();
-        let idle = cards::idle(&world, &ledger, &nodes, (key, island), now);
+        let idle = cards::idle(&inventory, &ledger, &nodes, (key, island), now);
         if idle.settles.is_none() {
             ledger.see(key, changes);
         }

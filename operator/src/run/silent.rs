@@ -5,8 +5,8 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use crate::context::Context;
+use crate::inventory;
 use crate::names::{self, Key};
-use crate::world;
 
 /// Characters of a program's last line that are told.
 const LINE_MAX: usize = 500;
@@ -32,7 +32,7 @@ fn of_pod(pod: &Pod) -> Option<String> {
     if let Some(ended) = container.and_then(ended) {
         return Some(format!("pod {name} ended with {}", last_words(ended)));
     }
-    let waits = container.and_then(world::waits).or_else(|| world::unscheduled(pod))?;
+    let waits = container.and_then(inventory::waits).or_else(|| inventory::unscheduled(pod))?;
     Some(format!("pod {name} does not run, {waits}"))
 }
 

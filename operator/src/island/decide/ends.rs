@@ -8,7 +8,7 @@ use contract::fate::{Cause, End, Epoch, Exit, Fate, WORD_WAIT, Why, fate};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Decision, Step, decide_to, elapsed};
-use crate::world::{Rank, RankState};
+use crate::inventory::{Rank, RankState};
 
 /// What is to be done because of how ranks ended; `None` where nothing is.
 pub(super) fn judge(own: &[&Rank], world: usize, now: Timestamp) -> Option<Decision> {

@@ -22,7 +22,7 @@ use slices::Slices;
 
 /// Nodes and pods, as far as the API server has told.
 #[derive(Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct Inventory {
     nodes: BTreeMap<String, NodeFacts>,
     /// Grows whenever a node comes, goes or is another than before.
     version: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Changed {
     pub foreign: bool,
 }
 
-impl World {
+impl Inventory {
     /// Of pods in these namespaces; `None` is all.
     pub(crate) fn new(places: Vec<Option<String>>) -> Self {
         let pods_listed = places.into_iter().map(|place| (place, Listing::default())).collect();
