@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Instant;
 
 use api::island::ComputeIsland;
+use api::names::{Key, MANAGER};
 use api::run::TrainingRun;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -19,7 +20,6 @@ use tokio::sync::broadcast;
 use crate::args::Args;
 use crate::inventory::Inventory;
 use crate::ledger::Ledger;
-use crate::names::{Key, MANAGER};
 use crate::pool::Groupings;
 use crate::record::Record;
 use crate::selections::Selections;
@@ -131,10 +131,10 @@ impl Context {
     /// wait, and the controllers do.
     pub(crate) fn read(&self) {
         {
-            let mut ledger = self.ledger();
+            let (mut ledger, now) = (self.ledger(), Timestamp::now());
             for island in self.islands() {
                 if let Ok(island) = &island.0 {
-                    ledger.look(&crate::island::key_of(island), island);
+                    ledger.look(&Key::of(island), island, now);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::island::PlanPhase;
+use api::names::Key;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::resource::v1::ResourceSlice;
@@ -16,7 +17,6 @@ use tokio::time::MissedTickBehavior;
 
 use crate::context::Context;
 use crate::inventory::Changed;
-use crate::names::Key;
 
 /// Changes of capacity within this time are told of together: a drain moves many pods.
 const TOGETHER: Duration = Duration::from_millis(500);
@@ -133,7 +133,7 @@ fn tell_of_capacity(context: &Context, foreign: bool) {
         concerned.extend(ledger.waiting().cloned());
         for (key, plan) in ledger.plans() {
             let runs = foreign && plan.phase == PlanPhase::Running;
-            if runs || crate::island::lost(&inventory, plan).is_some() {
+            if runs || crate::island::lost(&inventory, &plan.ranks).is_some() {
                 concerned.insert(key.clone());
             }
         }

@@ -15,7 +15,9 @@
 //!
 //! `Inventory` holds what of nodes and pods matters, `Ledger` which cards are promised to which
 //! island and what was last written of each: a cache of the API server may be older than our own
-//! writes.
+//! writes. What the API server says is read into types once: status into `island::Plan`, nodes,
+//! pods and slices into what the inventory holds. Why something was decided or refused is an enum,
+//! whose word and sentence conditions and events have (`conditions::AsReason`).
 
 pub mod app;
 pub mod args;
@@ -28,7 +30,6 @@ mod inventory;
 mod island;
 mod leader;
 mod ledger;
-mod names;
 mod pool;
 mod record;
 mod run;

@@ -1,5 +1,6 @@
 //! What is known after nodes and pods came and went.
 
+use api::nodes::{LeftOut, NoCards};
 use contract::fate::Exit;
 use serde_json::json;
 
@@ -254,8 +255,8 @@ fn a_node_without_labels_is_one_as_long_as_slices_name_its_cards() {
     assert!(inventory.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
     assert_eq!(cards(&inventory, "a"), Some((2, 80_000)));
     assert!(inventory.node(Event::Apply(bare(0))).capacity);
-    let why = inventory.find("a").and_then(|facts| facts.unusable.as_deref()).expect("a reason");
-    assert!(why.contains("its cards are offered by DRA only"), "{why}");
+    let why = inventory.find("a").and_then(|facts| facts.unusable.clone());
+    assert_eq!(why, Some(LeftOut::NoCards(NoCards::OnlyByDra)));
     assert!(inventory.slice(Event::Delete(slice("s", "a", (1, 1), &[]))).capacity);
     assert_eq!(cards(&inventory, "a"), None);
     inventory.node(Event::Delete(bare(0)));

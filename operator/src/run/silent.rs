@@ -1,19 +1,19 @@
 //! Why a coordinator is silent, as its pod says.
 
+use api::names::{self, Key};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use crate::context::Context;
 use crate::inventory;
-use crate::names::{self, Key};
 
 /// Characters of a program's last line that are told.
 const LINE_MAX: usize = 500;
 
 /// A clause on the run's coordinator; absent where its pods tell nothing.
 pub(super) async fn why(context: &Context, key: &Key) -> Option<String> {
-    let labels = names::labels("coordinator", &key.name);
+    let labels = names::labels(names::COORDINATOR, &key.name);
     let selector: Vec<String> =
         labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     // What was evicted stays for a while; its deployment has another by then.
