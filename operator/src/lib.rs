@@ -26,6 +26,8 @@ mod context;
 mod error;
 mod fault;
 mod feed;
+#[cfg(test)]
+mod golden;
 mod inventory;
 mod island;
 mod leader;

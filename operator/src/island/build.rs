@@ -296,3 +296,6 @@ pub(crate) fn secrets(args: &Args) -> Vec<Value> {
 pub(crate) fn owners<K: Resource<DynamicType = ()>>(owner: &K) -> Vec<OwnerReference> {
     owner.controller_owner_ref(&()).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,12 @@ mod tests {
     }
 
     #[test]
+    fn golden_deployment_of_a_coordinator() {
+        let file = "src/run/build/golden/deployment.yaml";
+        crate::golden::check(&made(2).deployment, file);
+    }
+
+    #[test]
     fn a_coordinator_s_objects_find_each_other() {
         let objects = made(2);
         let json = |value: serde_json::Result<Value>| value.expect("a plain object");
