@@ -256,84 +256,51 @@ mod tests {
         Refusal::Planner(refusal, Competitors::default())
     }
 
-    #[test]
-    fn conditions_say_whether_it_runs_is_planned_and_has_its_cards() {
-        use PlanPhase::{Done, Failed, Planned, Running, Waiting};
-        let (few, wrong) = (too_few(), Refusal::InvalidSpec("devices".into()));
-        let plan = |phase, failures| Some(examples::plan(phase, failures));
-        let cards = "CapacitySatisfied=True:CardsFound";
-        let waits = "CapacitySatisfied=False:WaitingForCards";
-        let well = "Degraded=False:AsPlanned";
-        let table = [
-            (
-                (None, None, Reason::Unplanned),
-                [
-                    "Ready=False:Planning",
-                    "Planned=False:NotPlanned",
-                    "CapacitySatisfied=Unknown:NotLookedFor",
-                    "Degraded=False:NotPlanned",
-                ],
-            ),
-            (
-                (None, Some(&few), Reason::Unplanned),
-                [
-                    "Ready=False:NotEnoughCards",
-                    "Planned=False:NotEnoughCards",
-                    waits,
-                    "Degraded=False:NotPlanned",
-                ],
-            ),
-            (
-                (None, Some(&wrong), Reason::Unplanned),
-                [
-                    "Ready=False:InvalidSpec",
-                    "Planned=False:InvalidSpec",
-                    "CapacitySatisfied=Unknown:NotLookedFor",
-                    "Degraded=False:NotPlanned",
-                ],
-            ),
-            (
-                (plan(Planned, 0), None, Reason::RunNotBegun),
-                ["Ready=False:RunNotBegun", "Planned=True:Planned", cards, well],
-            ),
-            (
-                (plan(Running, 0), None, Reason::Running),
-                ["Ready=True:Running", "Planned=True:Planned", cards, well],
-            ),
-            (
-                (plan(Running, 0), Some(&few), Reason::SpecChanged),
-                [
-                    "Ready=True:Running",
-                    "Planned=True:EarlierPlan",
-                    waits,
-                    "Degraded=True:NotEnoughCards",
-                ],
-            ),
-            (
-                (plan(Waiting, 2), Some(&few), Reason::WaitOver),
-                [
-                    "Ready=False:NotEnoughCards",
-                    "Planned=False:NotEnoughCards",
-                    waits,
-                    "Degraded=True:Restarting",
-                ],
-            ),
-            (
-                (plan(Done, 0), None, Reason::Complete),
-                ["Ready=True:Complete", "Planned=True:Planned", cards, well],
-            ),
-            (
-                (plan(Failed, 1), None, Reason::AskedToEnd(0)),
-                ["Ready=False:RanksLost", "Planned=True:Planned", cards, "Degraded=True:RanksLost"],
-            ),
+    /// The status is `Ready`, `Planned`, `CapacitySatisfied` and `Degraded` so.
+    fn check(plan: Option<Plan>, refused: Option<&Refusal>, reason: Reason, said: [&str; 4]) {
+        let what = format!("{plan:?}, {refused:?}, {reason:?}");
+        let status = made(plan.as_ref(), refused, reason, None);
+        let [ready, planned, capacity, degraded] = said;
+        let expected = [
+            format!("Ready={ready}"),
+            format!("Planned={planned}"),
+            format!("CapacitySatisfied={capacity}"),
+            "Joined=Unknown:RunUnknown".into(),
+            format!("Degraded={degraded}"),
         ];
-        for ((plan, refused, reason), [ready, planned, capacity, degraded]) in table {
-            let what = format!("{plan:?}, {refused:?}, {reason:?}");
-            let status = made(plan.as_ref(), refused, reason, None);
-            let expected = [ready, planned, capacity, "Joined=Unknown:RunUnknown", degraded];
-            assert_eq!(short(&status), expected, "{what}");
-            assert_eq!(status.plan, plan.map(|plan| plan.written()), "{what}");
-        }
+        assert_eq!(short(&status), expected, "{what}");
+        assert_eq!(status.plan, plan.map(|plan| plan.written()), "{what}");
+    }
+
+    #[test]
+    fn an_island_without_a_plan_says_what_it_lacks() {
+        let (few, wrong) = (too_few(), Refusal::InvalidSpec("devices".into()));
+        let (idle, unknown) = ("False:NotPlanned", "Unknown:NotLookedFor");
+        let none = |refused, said| check(None, refused, Reason::Unplanned, said);
+        none(None, ["False:Planning", "False:NotPlanned", unknown, idle]);
+        let lacks = "False:NotEnoughCards";
+        none(Some(&few), [lacks, lacks, "False:WaitingForCards", idle]);
+        none(Some(&wrong), ["False:InvalidSpec", "False:InvalidSpec", unknown, idle]);
+    }
+
+    #[test]
+    fn an_island_with_a_plan_says_how_it_fares_and_whether_it_could_have_another() {
+        use PlanPhase::{Done, Failed, Planned, Running, Waiting};
+        let plan = |phase, failures| Some(examples::plan(phase, failures));
+        let few = too_few();
+        let (planned, found) = ("True:Planned", "True:CardsFound");
+        let (waits, well) = ("False:WaitingForCards", "False:AsPlanned");
+        let said = ["False:RunNotBegun", planned, found, well];
+        check(plan(Planned, 0), None, Reason::RunNotBegun, said);
+        check(plan(Running, 0), None, Reason::Running, ["True:Running", planned, found, well]);
+        check(plan(Done, 0), None, Reason::Complete, ["True:Complete", planned, found, well]);
+        let said = ["True:Running", "True:EarlierPlan", waits, "True:NotEnoughCards"];
+        check(plan(Running, 0), Some(&few), Reason::SpecChanged, said);
+        let lacks = "False:NotEnoughCards";
+        let said = [lacks, lacks, waits, "True:Restarting"];
+        check(plan(Waiting, 2), Some(&few), Reason::WaitOver, said);
+        let said = ["False:RanksLost", planned, found, "True:RanksLost"];
+        check(plan(Failed, 1), None, Reason::AskedToEnd(0), said);
     }
 
     #[test]
