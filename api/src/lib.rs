@@ -8,6 +8,7 @@ mod convert;
 pub mod crds;
 pub mod island;
 mod load;
+pub mod names;
 pub mod nodes;
 pub mod occupancy;
 pub mod pool;

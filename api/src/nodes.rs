@@ -11,15 +11,17 @@ mod slices;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use k8s_openapi::api::core::v1::Node as Object;
 use plan::cluster::{Links, Node, Topology};
 use plan::words::named;
 
 use crate::island::Toleration;
-use crate::occupancy::{self, Taint, kept_away, taints};
+use crate::occupancy::{self, Taint, Unusable, kept_away, taints};
 use crate::selector::NodeSelector;
 
+pub use cards::NoCards;
 pub use read::NodesError;
 pub use slices::{DRIVER, Devices, Slice};
 
@@ -124,7 +126,7 @@ pub fn nodes(text: &str) -> Result<FoundNodes, NodesError> {
                 }
                 nodes.push((usable.node, usable.labels));
             }
-            Err(why) => notes.put(why, &name),
+            Err(why) => notes.put(why.to_string(), &name),
         }
     }
     Ok(FoundNodes { nodes, taints: tainted, notes: notes.sentences() })
@@ -143,14 +145,32 @@ pub struct Usable {
     pub notes: Vec<String>,
 }
 
+/// Why nothing is planned on a node; its text is a clause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// None of its cards may be used.
+    Unusable(Unusable),
+    /// It has none that a rank could ask for.
+    NoCards(NoCards),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(why) => write!(f, "left out, {why}"),
+            Self::NoCards(why) => write!(f, "left out, {why}"),
+        }
+    }
+}
+
 /// One node, with what its ResourceSlices say where they were read.
 ///
 /// # Errors
-/// Why there is none to plan with, a clause.
-pub fn of_object(object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
+/// Why there is none to plan with.
+pub fn of_object(object: Object, devices: Option<&Devices>) -> Result<Usable, LeftOut> {
     match occupancy::unusable(&object) {
-        Some(why) => Err(format!("left out, {why}")),
-        None => cards_of(object, devices),
+        Some(why) => Err(LeftOut::Unusable(why)),
+        None => cards_of(object, devices).map_err(LeftOut::NoCards),
     }
 }
 
@@ -160,11 +180,11 @@ pub fn nominal(object: Object, devices: Option<&Devices>) -> Option<Node> {
     if lasts { None } else { cards_of(object, devices).ok().map(|usable| usable.node) }
 }
 
-fn cards_of(mut object: Object, devices: Option<&Devices>) -> Result<Usable, String> {
+fn cards_of(mut object: Object, devices: Option<&Devices>) -> Result<Usable, NoCards> {
     let name = object.metadata.name.take().unwrap_or_default();
     let mut labels = object.metadata.labels.take().unwrap_or_default();
     let found = cards::cards(&labels, object.status.as_ref(), devices);
-    let cards::Found { cards, mut notes } = found.map_err(|why| format!("left out, {why}"))?;
+    let cards::Found { cards, mut notes } = found?;
     // Every kubelet sets it; a file that was written by hand may lack it.
     labels.entry(HOSTNAME.to_owned()).or_insert_with(|| name.clone());
     let (topology, taints) = (topology(&labels), taints(&object));

@@ -11,19 +11,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::island::{ComputeIsland, IdlePolicy, PlanPhase, PlanStatus, Toleration};
+use crate::island::{ComputeIsland, IdlePolicy, PlanPhase, RankStatus, Toleration};
+use crate::names::{GPU, ISLAND, MANAGED_BY, MANAGER};
 
-/// The resource that NVIDIA's device plugin offers whole cards as, and the taint of nodes that have
-/// it: pods that ask for cards tolerate that one.
-pub const GPU: &str = "nvidia.com/gpu";
-/// The label by which a node is known to have GPUs.
-pub const PRODUCT: &str = "nvidia.com/gpu.product";
-/// The label of who made an object.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of that label on objects that the operator made.
-pub const MANAGER: &str = "heteroloco-operator";
-/// The label of a pod that is of an island.
-pub const ISLAND: &str = "heteroloco.dev/island";
 /// How long cards have to be idle where an island that harvests does not say it.
 pub const COOLDOWN_WAIT: Duration = Duration::from_secs(600);
 
@@ -209,10 +199,10 @@ pub fn is_held(phase: PlanPhase) -> bool {
     }
 }
 
-/// The cards that a plan holds, by node.
-pub fn promised(plan: &PlanStatus) -> BTreeMap<&str, u32> {
+/// The cards that the ranks of a plan in this phase hold, by node.
+pub fn promised(phase: PlanPhase, ranks: &[RankStatus]) -> BTreeMap<&str, u32> {
     let mut nodes: BTreeMap<&str, u32> = BTreeMap::new();
-    for rank in plan.ranks.iter().filter(|_| is_held(plan.phase)) {
+    for rank in ranks.iter().filter(|_| is_held(phase)) {
         let count = nodes.entry(&rank.node).or_default();
         *count = count.saturating_add(rank.count);
     }

@@ -27,6 +27,48 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// The condition of a type, where something was said of it.
+    pub fn find(all: &[Self], kind: ConditionType) -> Option<&Self> {
+        all.iter().find(|condition| condition.kind == kind.as_str())
+    }
+}
+
+/// The aspects that the operator's conditions are about. What other programs add is a text of
+/// their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// It does what it is there for.
+    Ready,
+    /// An island has a plan.
+    Planned,
+    /// The cards that an island asks for are there.
+    CapacitySatisfied,
+    /// The run counts an island as a member.
+    Joined,
+    /// An island goes on, but not as it should.
+    Degraded,
+    /// A run's coordinator answers.
+    Coordinated,
+    /// All tokens of a run are trained on.
+    Complete,
+}
+
+impl ConditionType {
+    /// Its name, as `type` of a condition has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Planned => "Planned",
+            Self::CapacitySatisfied => "CapacitySatisfied",
+            Self::Joined => "Joined",
+            Self::Degraded => "Degraded",
+            Self::Coordinated => "Coordinated",
+            Self::Complete => "Complete",
+        }
+    }
+}
+
 /// Says whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]

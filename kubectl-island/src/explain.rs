@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use api::island::{ComputeIsland, ComputeIslandStatus, FoundDevice, PlanStatus, RankStatus};
-use api::status::{Condition, ConditionStatus};
+use api::names;
+use api::status::{Condition, ConditionStatus, ConditionType};
 use api::text::Quantity;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
@@ -55,7 +56,7 @@ fn head(island: &ComputeIsland, status: &ComputeIslandStatus, now: Timestamp) ->
         spec.run_ref.name,
         metadata.namespace.as_deref().unwrap_or_default()
     );
-    match status.conditions.iter().find(|condition| condition.kind == "Ready") {
+    match Condition::find(&status.conditions, ConditionType::Ready) {
         None => text += "no operator has looked at it yet (docs/kubernetes.md, Troubleshooting)\n",
         Some(ready) => {
             let state = match ready.status {
@@ -196,16 +197,9 @@ fn is_about(event: &Event, island: &str) -> bool {
     let name = about.name.as_deref().unwrap_or_default();
     match about.kind.as_deref() {
         Some("ComputeIsland") => name == island,
-        Some("Pod") => name.strip_prefix(island).is_some_and(is_rank),
+        Some("Pod") => names::is_pod_of(name, island),
         _ => false,
     }
-}
-
-/// Whether this is `-eEPOCH-rRANK`.
-fn is_rank(suffix: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let parts = suffix.strip_prefix("-e").and_then(|rest| rest.split_once("-r"));
-    parts.is_some_and(|(epoch, rank)| number(epoch) && number(rank))
 }
 
 /// When it happened last; of a new event only its series or its first time says it.

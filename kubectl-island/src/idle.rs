@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use api::island::ComputeIsland;
+use api::names::Key;
 use api::nodes::{Devices, Slice, Usable};
 use api::occupancy::{self, Claims, Taint};
 use k8s_openapi::api::core::v1::{Node as Object, Pod};
@@ -14,9 +15,6 @@ use plan::words::named;
 
 /// Holders and nodes that a sentence names.
 const NAMED: usize = 4;
-
-/// A namespace and a name.
-pub(super) type Key = (String, String);
 
 /// Who holds cards.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,8 +26,8 @@ pub(super) enum Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Island((namespace, name)) => write!(f, "island {namespace}/{name}"),
-            Self::Pod((namespace, name)) => write!(f, "pod {namespace}/{name}"),
+            Self::Island(key) => write!(f, "island {key}"),
+            Self::Pod(key) => write!(f, "pod {key}"),
         }
     }
 }
@@ -52,9 +50,10 @@ impl Held {
         }
         for island in islands {
             let plan = island.status.as_ref().and_then(|status| status.plan.as_ref());
-            for (node, cards) in plan.map(occupancy::promised).into_iter().flatten() {
+            let promised = plan.map(|plan| occupancy::promised(plan.phase, &plan.ranks));
+            for (node, cards) in promised.into_iter().flatten() {
                 let on = held.nodes.entry(node.to_owned()).or_default();
-                let count = on.entry(Holder::Island(key(island))).or_default();
+                let count = on.entry(Holder::Island(Key::of(island))).or_default();
                 *count = cards.max(*count);
             }
         }
@@ -62,11 +61,11 @@ impl Held {
     }
 
     fn take(&mut self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         if let Some(holding) = occupancy::holding(pod) {
+            let own = Key::of(pod);
             let holder = match holding.island {
-                Some(island) => Holder::Island((namespace, island)),
-                None => Holder::Pod((namespace, pod.metadata.name.clone().unwrap_or_default())),
+                Some(island) => Holder::Island(Key::new(own.namespace, island)),
+                None => Holder::Pod(own),
             };
             let on = self.nodes.entry(holding.node).or_default();
             let count = on.entry(holder).or_default();
@@ -78,12 +77,6 @@ impl Held {
             *last = changed.max(*last);
         }
     }
-}
-
-/// An island's namespace and name.
-pub(super) fn key(island: &ComputeIsland) -> Key {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    (text(&island.metadata.namespace), text(&island.metadata.name))
 }
 
 /// A node with its idle cards.
@@ -131,7 +124,7 @@ pub(super) fn idle(
         let devices = Devices::of(own_slices.copied());
         match api::nodes::of_object(object, devices.as_ref()) {
             Ok(usable) => found.put(usable, held, own),
-            Err(why) => found.told.entry(why).or_default().push(name),
+            Err(why) => found.told.entry(why.to_string()).or_default().push(name),
         }
     }
     found
@@ -281,7 +274,7 @@ mod tests {
     }
 
     fn left(held: &Held, own: &[&str]) -> Vec<(String, usize)> {
-        let own = own.iter().map(|name| ("ml".to_owned(), (*name).to_owned())).collect();
+        let own = own.iter().map(|name| Key::new("ml", *name)).collect();
         let nodes = vec![node("a", 8, plain()), node("b", 4, plain())];
         let free = idle(nodes, &[], held, &own).free.into_iter();
         free.map(|free| (free.node.name.clone(), free.node.cards.len())).collect()
@@ -391,7 +384,7 @@ mod tests {
         assert_eq!(found.selected(&island, at(1300)).len(), 1);
         let own = Held::of(&[pod("r0", "a", 2, "Running", Some("lab"))], &[]);
         let held = Held { changed: held.changed, ..own };
-        let mut found = idle(nodes(), &[], &held, &[key(&island)].into());
+        let mut found = idle(nodes(), &[], &held, &[Key::of(&island)].into());
         assert_eq!(found.selected(&island, at(1100)).len(), 1, "its own cards are idle");
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
 
+use api::names;
 use futures::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
@@ -27,8 +28,6 @@ const AHEAD: usize = 256;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Between two looks whether a followed rank has started.
 const LOOK: Duration = Duration::from_secs(2);
-/// The container of a rank.
-const CONTAINER: &str = "worker";
 
 /// Prints the logs as they come. What is left to print is nothing.
 pub(super) async fn logs(
@@ -78,7 +77,7 @@ struct Reader {
 /// Reads a rank to its end; why there is nothing to read.
 async fn read(from: Reader, rank: Rank, lines: mpsc::Sender<Vec<u8>>) -> Option<String> {
     let params = LogParams {
-        container: Some(CONTAINER.into()),
+        container: Some(names::WORKER.into()),
         follow: from.follow,
         tail_lines: from.tail.map(i64::from),
         ..LogParams::default()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ::plan::planner::plan_run;
 use ::plan::request::Execution;
 use api::island::ComputeIsland;
+use api::names::Key;
 use api::nodes::Slice;
 use api::{Manifests, Resources};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use super::args::ClusterPlanArgs;
 use super::connection::Cluster;
 use super::error::ClusterError;
-use super::idle::{self, Held, Idle, Key};
+use super::idle::{self, Held, Idle};
 use super::text::counted;
 use cli::manifests::{self, ManifestError};
 use cli::plan::{Basis, View};
@@ -152,8 +153,8 @@ impl Documents {
     /// The islands' own names, by which they are known where they are in the cluster already.
     fn keys(&self, namespace: &str) -> BTreeSet<Key> {
         let namespace = self.namespace().unwrap_or(namespace);
-        let names = self.0.islands.iter().map(|island| idle::key(island).1);
-        names.map(|name| (namespace.to_owned(), name)).collect()
+        let names = self.0.islands.iter().map(|island| Key::of(island).name);
+        names.map(|name| Key::new(namespace, name)).collect()
     }
 
     /// What the operator would want beyond a plan.
@@ -196,9 +197,9 @@ spec:
         let found = documents(&format!("{RUN}---\n{ISLAND}---\n"));
         assert!(!found.0.broken);
         assert_eq!((found.0.runs.len(), found.0.islands.len()), (1, 1));
-        assert_eq!(found.keys("default"), [("ml".into(), "big".into())].into());
+        assert_eq!(found.keys("default"), [Key::new("ml", "big")].into());
         assert!(found.notes()[0].contains("spec.data.volume"));
-        assert_eq!(documents(ISLAND).keys("x"), [("x".into(), "big".into())].into());
+        assert_eq!(documents(ISLAND).keys("x"), [Key::new("x", "big")].into());
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! The pods of an island's ranks: which there are, of which epoch.
 
 use api::island::ComputeIsland;
+use api::names::{self, EPOCH, ISLAND, RANK};
+use api::occupancy;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 
 use super::connection::Cluster;
 use super::error::ClusterError;
-
-const ISLAND: &str = "heteroloco.dev/island";
-const EPOCH: &str = "heteroloco.dev/epoch";
-const RANK: &str = "heteroloco.dev/rank";
-/// A longer name does not fit into a label.
-const LABEL_MAX: usize = 63;
 
 /// The pod of a rank.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,17 +19,9 @@ pub(super) struct Rank {
     pub node: Option<String>,
 }
 
-/// The island that a pod is a rank of; a label's value may be a shortened name, its owner's is not.
-pub(super) fn island(pod: &Pod) -> Option<&str> {
-    let mut owners = pod.metadata.owner_references.iter().flatten();
-    let owner = owners.rfind(|owner| owner.kind == "ComputeIsland");
-    let label = pod.metadata.labels.as_ref()?.get(ISLAND)?;
-    Some(owner.map_or(label.as_str(), |owner| owner.name.as_str()))
-}
-
 /// The ranks of an island among pods, by epoch and rank.
 pub(super) fn ranks(pods: &[Pod], of: &str) -> Vec<Rank> {
-    let own = pods.iter().filter(|pod| island(pod) == Some(of));
+    let own = pods.iter().filter(|pod| occupancy::island(pod) == Some(of));
     let mut ranks: Vec<Rank> = own.filter_map(rank).collect();
     ranks.sort();
     ranks
@@ -104,13 +92,10 @@ pub(super) async fn of(
     island: &ComputeIsland,
 ) -> Result<Vec<Pod>, ClusterError> {
     let name = island.metadata.name.as_deref().unwrap_or_default();
-    let selector = match name.len() {
-        ..=LABEL_MAX => format!("{ISLAND}={name}"),
-        _ => ISLAND.to_owned(),
-    };
+    let selector = format!("{ISLAND}={}", names::label(name));
     let params = ListParams::default().labels(&selector);
     let pods = cluster.all("list the island's pods", cluster.own::<Pod>(), params).await?;
-    Ok(pods.into_iter().filter(|pod| self::island(pod) == Some(name)).collect())
+    Ok(pods.into_iter().filter(|pod| occupancy::island(pod) == Some(name)).collect())
 }
 
 #[cfg(test)]
@@ -124,6 +109,7 @@ mod tests {
             "metadata": {
                 "name": format!("{island}-e{epoch}-r{rank}"),
                 "labels": {
+                    "app.kubernetes.io/managed-by": "heteroloco-operator",
                     "heteroloco.dev/island": island,
                     "heteroloco.dev/epoch": epoch,
                     "heteroloco.dev/rank": rank.to_string(),
@@ -182,7 +168,7 @@ mod tests {
             "uid": "u",
         });
         pod.metadata.owner_references = Some(vec![serde_json::from_value(owner).expect("one")]);
-        assert_eq!(island(&pod), Some("long"));
+        assert_eq!(ranks(std::slice::from_ref(&pod), "long").len(), 1);
         assert_eq!(ranks(&[pod], "short-1234abcd"), []);
     }
 }

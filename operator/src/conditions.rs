@@ -1,17 +1,25 @@
 //! Conditions, as `metav1.Condition` has them: one of each type, whose time changes with its
 //! status.
 
-use api::status::{Condition, ConditionStatus};
+use std::fmt;
+
+use api::status::{Condition, ConditionStatus, ConditionType};
 use k8s_openapi::jiff::Timestamp;
+
+/// Why something is as it is: a word for programs, and by its `Display` a sentence for people.
+pub(crate) trait AsReason: fmt::Display {
+    /// One CamelCase word of a closed list, as conditions and events have it.
+    fn as_str(&self) -> &'static str;
+}
 
 /// What is to be said of one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
-    pub kind: &'static str,
+    pub kind: ConditionType,
     pub status: ConditionStatus,
-    /// One of a closed list.
+    /// The word of a reason.
     pub reason: &'static str,
-    /// A sentence.
+    /// Its sentence.
     pub message: String,
 }
 
@@ -19,24 +27,20 @@ pub(crate) struct Said {
 const MESSAGE_MAX: usize = 32_768;
 
 impl Said {
-    pub(crate) fn yes(
-        kind: &'static str,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self { kind, status: ConditionStatus::True, reason, message: message.into() }
+    pub(crate) fn yes(kind: ConditionType, reason: &dyn AsReason) -> Self {
+        Self::new(kind, ConditionStatus::True, reason)
     }
 
-    pub(crate) fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, status: ConditionStatus::False, reason, message: message.into() }
+    pub(crate) fn no(kind: ConditionType, reason: &dyn AsReason) -> Self {
+        Self::new(kind, ConditionStatus::False, reason)
     }
 
-    pub(crate) fn unknown(
-        kind: &'static str,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self { kind, status: ConditionStatus::Unknown, reason, message: message.into() }
+    pub(crate) fn unknown(kind: ConditionType, reason: &dyn AsReason) -> Self {
+        Self::new(kind, ConditionStatus::Unknown, reason)
+    }
+
+    fn new(kind: ConditionType, status: ConditionStatus, reason: &dyn AsReason) -> Self {
+        Self { kind, status, reason: reason.as_str(), message: reason.to_string() }
     }
 }
 
@@ -48,10 +52,10 @@ pub(crate) fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let condition = |said: Said| {
-        let same = before.iter().find(|old| old.kind == said.kind && old.status == said.status);
+        let same = Condition::find(before, said.kind).filter(|old| old.status == said.status);
         let since = same.map_or_else(|| seconds(now), |old| old.last_transition_time.clone());
         Condition {
-            kind: said.kind.to_owned(),
+            kind: said.kind.as_str().to_owned(),
             status: said.status,
             observed_generation: generation,
             last_transition_time: since,
@@ -64,8 +68,12 @@ pub(crate) fn conditions(
 
 /// RFC 3339 in whole seconds, as Kubernetes writes times.
 pub(crate) fn seconds(time: Timestamp) -> String {
-    let whole = Timestamp::from_second(time.as_second()).unwrap_or(time);
-    whole.to_string()
+    whole_seconds(time).to_string()
+}
+
+/// The time without what is less than a second, which no status has.
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// At most so many bytes of a text, at a character's end.
@@ -81,14 +89,34 @@ pub(crate) fn shortened(mut text: String, most: usize) -> String {
 mod tests {
     use super::*;
 
+    /// A word, and a sentence that is the word again.
+    struct Word(&'static str);
+
+    impl AsReason for Word {
+        fn as_str(&self) -> &'static str {
+            self.0
+        }
+    }
+
+    impl fmt::Display for Word {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "it is {}", self.0)
+        }
+    }
+
     #[test]
     fn a_condition_keeps_its_time_until_its_status_changes() {
         let at = |second| Timestamp::from_second(second).expect("a time");
-        let first = conditions(&[], vec![Said::no("Ready", "A", "a")], Some(1), at(10));
-        let second = conditions(&first, vec![Said::no("Ready", "B", "b")], Some(2), at(20));
+        let (yes, no) = (
+            |word| vec![Said::yes(ConditionType::Ready, &Word(word))],
+            |word| vec![Said::no(ConditionType::Ready, &Word(word))],
+        );
+        let first = conditions(&[], no("A"), Some(1), at(10));
+        assert_eq!((first[0].kind.as_str(), first[0].message.as_str()), ("Ready", "it is A"));
+        let second = conditions(&first, no("B"), Some(2), at(20));
         assert_eq!(second[0].last_transition_time, first[0].last_transition_time);
         assert_eq!((second[0].reason.as_str(), second[0].observed_generation), ("B", Some(2)));
-        let third = conditions(&second, vec![Said::yes("Ready", "C", "c")], Some(2), at(30));
+        let third = conditions(&second, yes("C"), Some(2), at(30));
         assert_eq!(third[0].last_transition_time, "1970-01-01T00:00:30Z");
         assert!(conditions(&third, vec![], Some(2), at(40)).is_empty());
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Instant;
 
 use api::island::ComputeIsland;
+use api::names::{Key, MANAGER};
 use api::run::TrainingRun;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -16,14 +17,13 @@ use rounds::types::RunView;
 use tokio::sync::broadcast;
 
 use crate::args::Args;
+use crate::inventory::Inventory;
 use crate::ledger::Ledger;
 use crate::metrics::OperatorMetrics;
-use crate::names::{Key, MANAGER};
 use crate::pool::Groupings;
 use crate::record::Record;
 use crate::selections::Selections;
 use crate::speeds::Speeds;
-use crate::world::World;
 
 /// An object, or why it was not understood: one that is malformed does not stop the others.
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
@@ -69,8 +69,8 @@ pub(crate) struct Context {
     pub started: Timestamp,
     /// Caches of islands and runs that were not read yet.
     unread: AtomicUsize,
-    world: RwLock<World>,
-    /// Grows whenever cards came, went or changed hands in the world.
+    inventory: RwLock<Inventory>,
+    /// Grows whenever cards came, went or changed hands in the inventory.
     changes: AtomicU64,
     ledger: Mutex<Ledger>,
     selections: Mutex<Selections>,
@@ -106,7 +106,7 @@ impl Context {
             failures: Mutex::default(),
             started: Timestamp::now(),
             changes: AtomicU64::new(0),
-            world: RwLock::new(World::new(places)),
+            inventory: RwLock::new(Inventory::new(places)),
             ledger: Mutex::default(),
             selections: Mutex::default(),
             groupings: Mutex::default(),
@@ -121,7 +121,7 @@ impl Context {
     /// Whether all that decisions are made of has been read once. Before that nothing is decided: a
     /// run that was not read yet would look like one that is gone.
     pub(crate) fn is_primed(&self) -> bool {
-        self.unread.load(Ordering::Acquire) == 0 && self.world().is_complete()
+        self.unread.load(Ordering::Acquire) == 0 && self.inventory().is_complete()
     }
 
     /// A cache of islands or runs was read for the first time. What status promised to islands is
@@ -131,10 +131,10 @@ impl Context {
     /// wait, and the controllers do.
     pub(crate) fn read(&self) {
         {
-            let mut ledger = self.ledger();
+            let (mut ledger, now) = (self.ledger(), Timestamp::now());
             for island in self.islands() {
                 if let Ok(island) = &island.0 {
-                    ledger.look(&crate::island::key_of(island), island);
+                    ledger.look(&Key::of(island), island, now);
                 }
             }
         }
@@ -149,15 +149,15 @@ impl Context {
     // A panic while one of these is held ends the task that panicked; what it guards is consistent
     // after each of its methods.
 
-    pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
-        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn inventory(&self) -> RwLockReadGuard<'_, Inventory> {
+        self.inventory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
-        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn inventory_mut(&self) -> RwLockWriteGuard<'_, Inventory> {
+        self.inventory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Grows whenever cards came, went or changed hands in the world.
+    /// Grows whenever cards came, went or changed hands in the inventory.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }

@@ -1,10 +1,11 @@
-//! Feeds the world from the API server, and has those looked at again whom a change concerns.
+//! Feeds the inventory from the API server, and has those looked at again whom a change concerns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::island::PlanPhase;
+use api::names::Key;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::resource::v1::ResourceSlice;
@@ -15,8 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use tokio::time::MissedTickBehavior;
 
 use crate::context::Context;
-use crate::names::Key;
-use crate::world::Changed;
+use crate::inventory::Changed;
 
 /// Changes of capacity within this time are told of together: a drain moves many pods.
 const TOGETHER: Duration = Duration::from_millis(500);
@@ -25,12 +25,12 @@ const PAGE: u32 = 500;
 /// Between two tries to learn whether there are ResourceSlices.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Feeds the world until the task is ended.
+/// Feeds the inventory until the task is ended.
 pub(crate) async fn feed(context: Arc<Context>, pods: Vec<Api<Pod>>) {
     let config = || watcher::Config::default().page_size(PAGE);
     let slices: Api<ResourceSlice> = Api::all(context.client.clone());
     let slices = if are_served(&slices).await {
-        context.world_mut().expect_slices();
+        context.inventory_mut().expect_slices();
         let own = config().fields(&format!("spec.driver={}", api::nodes::DRIVER));
         let events = watcher(slices, own).default_backoff();
         Some(events.map(|event| Fact::Slice(Box::new(event))).boxed())
@@ -92,15 +92,15 @@ async fn follow(context: &Context, mut facts: impl Stream<Item = Fact> + Unpin) 
         };
         let changed = match fact {
             Some(Fact::Node(event)) => match *event {
-                Ok(event) => vec![context.world_mut().node(event)],
+                Ok(event) => vec![context.inventory_mut().node(event)],
                 Err(error) => missed("nodes", &error),
             },
             Some(Fact::Slice(event)) => match *event {
-                Ok(event) => vec![context.world_mut().slice(event)],
+                Ok(event) => vec![context.inventory_mut().slice(event)],
                 Err(error) => missed("ResourceSlices", &error),
             },
             Some(Fact::Pod(watch, event)) => match *event {
-                Ok(event) => context.world_mut().pod(watch, event, Timestamp::now()),
+                Ok(event) => context.inventory_mut().pod(watch, event, Timestamp::now()),
                 Err(error) => missed("pods", &error),
             },
             None => return,
@@ -129,11 +129,11 @@ fn missed(what: &str, error: &watcher::Error) -> Vec<Changed> {
 fn tell_of_capacity(context: &Context, foreign: bool) {
     let mut concerned: BTreeSet<Key> = BTreeSet::new();
     {
-        let (world, ledger) = (context.world(), context.ledger());
+        let (inventory, ledger) = (context.inventory(), context.ledger());
         concerned.extend(ledger.waiting().cloned());
         for (key, plan) in ledger.plans() {
             let runs = foreign && plan.phase == PlanPhase::Running;
-            if runs || crate::island::lost(&world, plan).is_some() {
+            if runs || crate::island::lost(&inventory, &plan.ranks).is_some() {
                 concerned.insert(key.clone());
             }
         }

@@ -7,19 +7,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::island::{ComputeIsland, PlanStatus};
+use api::island::ComputeIsland;
+use api::names::Key;
 use api::occupancy::{self, is_held};
+use contract::worker::WorkerSpec;
+use k8s_openapi::jiff::Timestamp;
 use plan::spec::IslandSpec;
 
-use crate::names::Key;
+use crate::island::{self, Plan};
 
 /// What is promised to an island.
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
     pub run: Key,
-    pub plan: PlanStatus,
-    /// What its ranks are told; absent where it has to be read from the epoch's ConfigMap.
-    pub spec: Option<Arc<IslandSpec>>,
+    pub plan: Plan,
+    pub known: Known,
+}
+
+/// What is known of a plan beyond its status.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// Nothing: what its ranks are told has to be read from the epoch's ConfigMap.
+    Nothing,
+    /// What the planner answered.
+    Planned(Arc<IslandSpec>),
+    /// What the ranks of its epoch are told.
+    Told(Arc<WorkerSpec>),
+}
+
+impl Known {
+    /// The island's layout over its cards.
+    pub(crate) fn layout(&self) -> Option<&IslandSpec> {
+        match self {
+            Self::Nothing => None,
+            Self::Planned(spec) => Some(spec),
+            Self::Told(told) => Some(&told.island),
+        }
+    }
 }
 
 /// All promises.
@@ -36,7 +60,7 @@ pub(crate) struct Ledger {
     looks: BTreeMap<Key, u64>,
     /// Grows whenever cards are promised or given back.
     changes: u64,
-    /// Changes of the world and of this that a running island has seen.
+    /// Changes of the inventory and of this that a running island has seen.
     seen: BTreeMap<Key, (u64, u64)>,
     /// Since when islands let older ones go first.
     queued: BTreeMap<Key, Instant>,
@@ -44,13 +68,19 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// What stands of an island: what was written last, or its status where nothing was.
-    pub(crate) fn look(&mut self, key: &Key, island: &ComputeIsland) -> Option<Promise> {
+    pub(crate) fn look(
+        &mut self,
+        key: &Key,
+        island: &ComputeIsland,
+        now: Timestamp,
+    ) -> Option<Promise> {
         let told = island.status.as_ref().and_then(|status| status.plan.as_ref());
-        if let Some(plan) = told
-            && self.promises.get(key).is_none_or(|own| own.plan.epoch < plan.epoch)
+        if let Some(told) = told
+            && self.promises.get(key).is_none_or(|own| own.plan.epoch < island::epoch(told))
         {
             let run = Key::new(key.namespace.as_str(), island.spec.run_ref.name.as_str());
-            self.promise(key, Promise { run, plan: plan.clone(), spec: None });
+            let plan = Plan::read(told, now);
+            self.promise(key, Promise { run, plan, known: Known::Nothing });
         }
         self.promises.get(key).cloned()
     }
@@ -63,7 +93,7 @@ impl Ledger {
         });
         self.changes += u64::from(!same);
         self.take_back(key);
-        for (node, cards) in occupancy::promised(&promise.plan) {
+        for (node, cards) in occupancy::promised(promise.plan.phase, &promise.plan.ranks) {
             self.cards.entry(node.to_owned()).or_default().insert(key.clone(), cards);
         }
         self.promises.insert(key.clone(), promise);
@@ -71,7 +101,7 @@ impl Ledger {
 
     /// Takes note of what was written of an island that has a promise. The islands that wait for
     /// cards, where it gave some back.
-    pub(crate) fn remember(&mut self, key: &Key, plan: Option<PlanStatus>) -> Vec<Key> {
+    pub(crate) fn remember(&mut self, key: &Key, plan: Option<Plan>) -> Vec<Key> {
         let Some(promise) = self.get(key) else { return vec![] };
         let held = is_held(promise.plan.phase);
         let now = plan.as_ref().is_some_and(|plan| is_held(plan.phase));
@@ -99,15 +129,15 @@ impl Ledger {
         self.queued.entry(key.clone()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whether nothing was promised or given back, and nothing of the world changed, since an
-    /// island has seen all cards; `world` grows with its changes.
-    pub(crate) fn has_seen(&self, key: &Key, world: u64) -> bool {
-        self.seen.get(key) == Some(&(world, self.changes))
+    /// Whether nothing was promised or given back, and nothing of the inventory changed, since an
+    /// island has seen all cards; `inventory` grows with its changes.
+    pub(crate) fn has_seen(&self, key: &Key, inventory: u64) -> bool {
+        self.seen.get(key) == Some(&(inventory, self.changes))
     }
 
     /// Takes note that an island has seen all cards.
-    pub(crate) fn see(&mut self, key: &Key, world: u64) {
-        self.seen.insert(key.clone(), (world, self.changes));
+    pub(crate) fn see(&mut self, key: &Key, inventory: u64) {
+        self.seen.insert(key.clone(), (inventory, self.changes));
     }
 
     /// Whether an island did not see these idle cards before.
@@ -167,12 +197,12 @@ impl Ledger {
     }
 
     /// All plans.
-    pub(crate) fn plans(&self) -> impl Iterator<Item = (&Key, &PlanStatus)> {
+    pub(crate) fn plans(&self) -> impl Iterator<Item = (&Key, &Plan)> {
         self.promises.iter().map(|(key, promise)| (key, &promise.plan))
     }
 
     /// The plans of a run's islands.
-    pub(crate) fn of_run(&self, run: &Key) -> impl Iterator<Item = (&Key, &PlanStatus)> {
+    pub(crate) fn of_run(&self, run: &Key) -> impl Iterator<Item = (&Key, &Plan)> {
         let own = self.promises.iter().filter(move |(_, promise)| promise.run == *run);
         own.map(|(key, promise)| (key, &promise.plan))
     }
@@ -191,37 +221,36 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use api::island::{PlanPhase, RankStatus};
+    use api::island::{ComputeIslandStatus, PlanPhase};
+    use serde_json::json;
 
     use super::*;
+    use crate::island::examples::{self, at, held};
 
     fn promise(run: &str, index: u32, phase: PlanPhase, on: &[(&str, u32)]) -> Promise {
-        let rank = |(node, count): &(&str, u32)| RankStatus {
-            node: (*node).to_owned(),
-            product: "NVIDIA-L4".into(),
-            count: *count,
-            layers: "0-1".into(),
-            memory: "1Gi".into(),
-            headroom: "1Gi".into(),
+        let ranks = on.iter().map(|(node, count)| held(node, *count)).collect();
+        let plan = Plan { index, ranks, ..examples::plan(phase, 0) };
+        Promise { run: Key::new("ml", run), plan, known: Known::Nothing }
+    }
+
+    #[test]
+    fn what_was_written_counts_before_a_cache_that_is_older() {
+        let mut ledger = Ledger::default();
+        let key = Key::new("ml", "lab");
+        let mut island = examples::island(&[examples::L4], &json!({}));
+        assert!(ledger.look(&key, &island, at(0)).is_none());
+        let mut told = |epoch: u64, phase: PlanPhase| {
+            let plan = Plan { epoch, ..examples::plan(phase, 0) };
+            let status = ComputeIslandStatus { plan: Some(plan.written()), ..Default::default() };
+            island.status = Some(status);
+            let stands = ledger.look(&key, &island, at(0)).expect("a promise").plan;
+            (stands.epoch, stands.phase)
         };
-        let plan = PlanStatus {
-            epoch: 1,
-            generation: 1,
-            run_generation: 1,
-            phase,
-            since: String::new(),
-            failures: 0,
-            index,
-            layout: "1×1×1".into(),
-            cards: 1,
-            memory: "1Gi".into(),
-            inner_steps: None,
-            step_seconds: "1".into(),
-            tokens_per_second: 1,
-            ranks: on.iter().map(rank).collect(),
-            reasons: vec![],
-        };
-        Promise { run: Key::new("ml", run), plan, spec: None }
+        assert_eq!(told(4, PlanPhase::Starting), (4, PlanPhase::Starting));
+        assert_eq!(told(4, PlanPhase::Planned), (4, PlanPhase::Starting));
+        assert_eq!(told(3, PlanPhase::Running), (4, PlanPhase::Starting));
+        assert_eq!(told(5, PlanPhase::Running), (5, PlanPhase::Running));
+        assert_eq!(ledger.promised("a").collect::<Vec<_>>(), [(&key, 2)], "its cards are its own");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! have a client; what is between is pure, and is told the time.
 //!
 //! ```text
-//!  nodes, pods ──> World ──┐ (what is idle)
+//!  nodes, pods ──> Inventory ──┐ (what is idle)
 //!  ComputeIsland ──> island::reconcile ──> ConfigMap, Pods          (one per rank)
 //!                     │        ▲ Record: what a run's islands agree on
 //!                  Ledger      │
@@ -13,8 +13,11 @@
 //!  IslandPool ────> pool::reconcile ───> ComputeIslands
 //! ```
 //!
-//! `World` holds what of nodes and pods matters, `Ledger` which cards are promised to which island
-//! and what was last written of each: a cache of the API server may be older than our own writes.
+//! `Inventory` holds what of nodes and pods matters, `Ledger` which cards are promised to which
+//! island and what was last written of each: a cache of the API server may be older than our own
+//! writes. What the API server says is read into types once: status into `island::Plan`, nodes,
+//! pods and slices into what the inventory holds. Why something was decided or refused is an enum,
+//! whose word and sentence conditions and events have (`conditions::AsReason`).
 
 pub mod app;
 pub mod args;
@@ -23,15 +26,16 @@ mod context;
 mod error;
 mod fault;
 mod feed;
+#[cfg(test)]
+mod golden;
+mod inventory;
 mod island;
 mod leader;
 mod ledger;
 mod metrics;
-mod names;
 mod pool;
 mod record;
 mod run;
 mod selections;
 mod speeds;
-mod world;
 mod write;

@@ -1,14 +1,17 @@
 //! The controller of `IslandPool`s: keeps an island for every group of nodes.
 
 mod kept;
+mod reason;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::island::ComputeIsland;
+use api::names::{self, Key, MANAGED_BY, MANAGER, POOL};
 use api::pool::{GroupBy, IslandPool, IslandPoolStatus};
 use api::proposal;
+use api::status::ConditionType;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -17,12 +20,12 @@ use plan::cluster::Node;
 use plan::grouping::{self, Grouping, Proposal, Wishes};
 use plan::request::RunRequest;
 
-use crate::conditions::{Said, conditions, shortened};
+use self::reason::{Reason, Refused};
+use crate::conditions::{AsReason as _, Said, conditions, shortened};
 use crate::context::Context;
 use crate::error::Error;
 use crate::fault;
 use crate::island::owners;
-use crate::names::{self, Key, MANAGED_BY, MANAGER, POOL};
 use crate::write::{self, apply, tell};
 
 /// However quiet it is, a pool is looked at so often: nodes come and go.
@@ -33,14 +36,10 @@ const REMEMBERED_MAX: usize = 256;
 const LEFT_OUT_MAX: usize = 32;
 const LEFT_OUT_BYTES_MAX: usize = 1024;
 
-pub(crate) fn key_of(pool: &IslandPool) -> Key {
-    Key::new(pool.namespace().unwrap_or_default(), pool.name_any())
-}
-
 /// Makes a pool's islands be those of its nodes.
 pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
-    let key = key_of(pool);
+    let key = Key::of(pool);
     if pool.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -53,13 +52,10 @@ pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Ac
     let status = match (pool.wishes(), request) {
         (Err(problems), _) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            refused(pool, "InvalidSpec", problems.join("; "), now)
+            refused(pool, &Refused::InvalidSpec(problems.join("; ")), now)
         }
-        (Ok(_), None) => {
-            let why = format!("there is no TrainingRun {}: apply one", pool.spec.run_ref.name);
-            refused(pool, "RunNotFound", why, now)
-        }
-        (Ok(_), Some(Err(problem))) => refused(pool, "InvalidRun", problem, now),
+        (Ok(_), None) => refused(pool, &Refused::RunNotFound(pool.spec.run_ref.name.clone()), now),
+        (Ok(_), Some(Err(problem))) => refused(pool, &Refused::InvalidRun(problem), now),
         (Ok(wishes), Some(Ok(run))) => keep(context, &key, pool, (wishes, run), now).await?,
     };
     if pool.status.as_ref() != Some(&status) {
@@ -69,15 +65,10 @@ pub(crate) async fn reconcile(pool: &IslandPool, context: &Context) -> Result<Ac
 }
 
 /// Nothing is touched: what it says keeps it from knowing its islands.
-fn refused(
-    pool: &IslandPool,
-    reason: &'static str,
-    why: String,
-    now: Timestamp,
-) -> IslandPoolStatus {
+fn refused(pool: &IslandPool, why: &Refused, now: Timestamp) -> IslandPoolStatus {
     let before = pool.status.clone().unwrap_or_default();
     let generation = pool.metadata.generation;
-    let said = vec![Said::no("Ready", reason, why)];
+    let said = vec![Said::no(ConditionType::Ready, why)];
     let conditions = conditions(&before.conditions, said, generation, now);
     IslandPoolStatus { observed_generation: generation, conditions, ..before }
 }
@@ -118,12 +109,7 @@ async fn keep(
     make(context, key, pool, wanted, &there).await?;
     let generation = pool.metadata.generation;
     let before = pool.status.clone().unwrap_or_default();
-    let said = match (islands, left_out.first()) {
-        (0, Some(why)) => Said::no("Ready", "NoIslands", why.as_str()),
-        (0, None) => Said::no("Ready", "NoNodes", "no node with cards is selected"),
-        (_, Some(why)) => Said::yes("Ready", "SomeLeftOut", why.as_str()),
-        (_, None) => Said::yes("Ready", "Grouped", "every node is in an island"),
-    };
+    let said = Reason::of(islands, left_out.first()).said();
     left_out.truncate(LEFT_OUT_MAX);
     Ok(IslandPoolStatus {
         observed_generation: generation,
@@ -137,8 +123,8 @@ async fn keep(
 
 /// The nodes that a pool selects with all their cards, and their labels `kubernetes.io/hostname`.
 fn nodes(context: &Context, pool: &IslandPool) -> (Vec<Node>, BTreeMap<String, String>) {
-    let world = context.world();
-    let selected = world.nodes().filter(|(_, facts)| {
+    let inventory = context.inventory();
+    let selected = inventory.nodes().filter(|(_, facts)| {
         let selector = pool.spec.node_selector.as_ref();
         selector.is_none_or(|selector| selector.selects(&facts.labels))
             && facts.admits(&pool.spec.template.tolerations)
@@ -256,7 +242,8 @@ async fn make(
         if !same {
             fault::point("pool.island");
             apply(&islands, island, "apply a pool's island").await?;
-            tell(context, pool, "Grouped", &format!("island {}", island.name_any())).await;
+            let grouped = Reason::Grouped.as_str();
+            tell(context, pool, grouped, &format!("island {}", island.name_any())).await;
         }
     }
     let uid = pool.metadata.uid.as_deref();

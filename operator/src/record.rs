@@ -23,8 +23,8 @@ impl Record {
         Self { run: beginning.run.clone(), compute_seconds: beginning.outer.compute_seconds() }
     }
 
-    /// H of an island whose step takes so long.
-    pub(crate) fn inner_steps(&self, step_seconds: f64) -> u32 {
-        plan::outer::joining_steps(self.compute_seconds, step_seconds)
+    /// H of an island whose step takes so many seconds: 1 where that is not known.
+    pub(crate) fn inner_steps(&self, step_seconds: Option<f64>) -> u32 {
+        plan::outer::joining_steps(self.compute_seconds, step_seconds.unwrap_or(f64::NAN))
     }
 }

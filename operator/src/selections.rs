@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use api::island::ComputeIsland;
 
+use crate::inventory::Inventory;
 use crate::island::selects;
-use crate::world::World;
 
 /// All nodes are gone through only when one has changed: pods come and go much more often.
 #[derive(Debug, Default)]
 pub(crate) struct Selections {
-    /// Of the world that this is true of.
+    /// Of the inventory that this is true of.
     version: u64,
     /// By node selector and tolerations, which many islands share.
     nodes: HashMap<String, Arc<[String]>>,
@@ -19,14 +19,14 @@ pub(crate) struct Selections {
 
 impl Selections {
     /// The names of the nodes, in their order.
-    pub(crate) fn of(&mut self, island: &ComputeIsland, world: &World) -> Arc<[String]> {
-        if self.version != world.version() {
-            *self = Self { version: world.version(), nodes: HashMap::new() };
+    pub(crate) fn of(&mut self, island: &ComputeIsland, inventory: &Inventory) -> Arc<[String]> {
+        if self.version != inventory.version() {
+            *self = Self { version: inventory.version(), nodes: HashMap::new() };
         }
         let spec = &island.spec;
         let key = serde_json::json!([spec.node_selector, spec.tolerations]).to_string();
         let select = || {
-            let own = world.nodes().filter(|(_, facts)| selects(island, facts));
+            let own = inventory.nodes().filter(|(_, facts)| selects(island, facts));
             own.map(|(name, _)| name.to_owned()).collect()
         };
         Arc::clone(self.nodes.entry(key).or_insert_with(select))
@@ -66,36 +66,36 @@ mod tests {
 
     #[test]
     fn nodes_are_gone_through_again_when_one_has_changed_and_not_before() {
-        let (mut world, mut selections) = (World::new(vec![None]), Selections::default());
+        let (mut inventory, mut selections) = (Inventory::new(vec![None]), Selections::default());
         let east = island(json!({"matchLabels": {"topology.kubernetes.io/zone": "east"}}));
-        let mut of = |world: &World| selections.of(&east, world);
+        let mut of = |inventory: &Inventory| selections.of(&east, inventory);
         let open = || json!([]);
-        world.node(Event::Apply(node("a", "east", open())));
-        world.node(Event::Apply(node("b", "west", open())));
-        let first = of(&world);
+        inventory.node(Event::Apply(node("a", "east", open())));
+        inventory.node(Event::Apply(node("b", "west", open())));
+        let first = of(&inventory);
         assert_eq!(*first, ["a"]);
-        world.node(Event::Apply(node("b", "west", open())));
-        assert!(Arc::ptr_eq(&first, &of(&world)), "nothing has changed");
-        world.node(Event::Apply(node("b", "east", open())));
-        assert_eq!(*of(&world), ["a", "b"]);
+        inventory.node(Event::Apply(node("b", "west", open())));
+        assert!(Arc::ptr_eq(&first, &of(&inventory)), "nothing has changed");
+        inventory.node(Event::Apply(node("b", "east", open())));
+        assert_eq!(*of(&inventory), ["a", "b"]);
         let kept = json!([{"key": "kept", "effect": "NoSchedule"}]);
-        world.node(Event::Apply(node("b", "east", kept)));
-        assert_eq!(*of(&world), ["a"]);
-        world.node(Event::Delete(node("a", "east", open())));
-        assert!(of(&world).is_empty());
-        world.node(Event::Apply(node("c", "east", open())));
-        world.node(Event::Init);
-        world.node(Event::InitDone);
-        assert!(of(&world).is_empty(), "the list lacks it");
+        inventory.node(Event::Apply(node("b", "east", kept)));
+        assert_eq!(*of(&inventory), ["a"]);
+        inventory.node(Event::Delete(node("a", "east", open())));
+        assert!(of(&inventory).is_empty());
+        inventory.node(Event::Apply(node("c", "east", open())));
+        inventory.node(Event::Init);
+        inventory.node(Event::InitDone);
+        assert!(of(&inventory).is_empty(), "the list lacks it");
     }
 
     #[test]
     fn islands_that_select_alike_share_a_list_and_others_do_not() {
-        let (mut world, mut selections) = (World::new(vec![None]), Selections::default());
-        world.node(Event::Apply(node("a", "east", json!([]))));
-        let all = selections.of(&island(Value::Null), &world);
-        assert!(Arc::ptr_eq(&all, &selections.of(&island(Value::Null), &world)));
+        let (mut inventory, mut selections) = (Inventory::new(vec![None]), Selections::default());
+        inventory.node(Event::Apply(node("a", "east", json!([]))));
+        let all = selections.of(&island(Value::Null), &inventory);
+        assert!(Arc::ptr_eq(&all, &selections.of(&island(Value::Null), &inventory)));
         let west = json!({"matchLabels": {"topology.kubernetes.io/zone": "west"}});
-        assert!(selections.of(&island(west), &world).is_empty());
+        assert!(selections.of(&island(west), &inventory).is_empty());
     }
 }

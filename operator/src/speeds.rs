@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use api::names::Key;
 use k8s_openapi::jiff::Timestamp;
 use rounds::types::RunView;
-
-use crate::names::Key;
 
 /// What was heard of each run.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Writes to the API server: each way to write something once.
 
+use api::names::{Key, MANAGER};
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -12,7 +13,6 @@ use tracing::Instrument as _;
 use crate::conditions::shortened;
 use crate::context::Context;
 use crate::error::Error;
-use crate::names::{Key, MANAGER};
 
 /// Longest note of an event, bytes.
 const NOTE_MAX: usize = 1024;

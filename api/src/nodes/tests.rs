@@ -343,7 +343,8 @@ fn first() -> Value {
 }
 
 fn usable(node: &Value, devices: Option<&Devices>) -> Result<Usable, String> {
-    of_object(serde_json::from_value(node.clone()).expect("a node"), devices)
+    let object = serde_json::from_value(node.clone()).expect("a node");
+    of_object(object, devices).map_err(|why| why.to_string())
 }
 
 /// The first node with a record in its annotation.

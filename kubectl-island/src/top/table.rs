@@ -2,7 +2,7 @@
 
 use api::island::{ComputeIsland, PlanStatus};
 use api::run::TrainingRun;
-use api::status::{Condition, ConditionStatus};
+use api::status::{Condition, ConditionStatus, ConditionType};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
@@ -111,8 +111,9 @@ fn created(metadata: &ObjectMeta, now: Timestamp) -> String {
 
 /// Whether it is ready, and the reason.
 fn ready(conditions: &[Condition]) -> (String, String) {
-    let ready = conditions.iter().find(|condition| condition.kind == "Ready");
-    let Some(ready) = ready else { return ("-".into(), "-".into()) };
+    let Some(ready) = Condition::find(conditions, ConditionType::Ready) else {
+        return ("-".into(), "-".into());
+    };
     let yes = match ready.status {
         ConditionStatus::True => "yes",
         ConditionStatus::False => "no",

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::island::ComputeIsland;
+use api::names::Key;
 use api::pool::IslandPool;
 use api::run::TrainingRun;
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, Resource, ResourceExt};
+use kube::api::{Api, Resource};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -26,7 +27,6 @@ use crate::args::Args;
 use crate::context::{Again, Context, Guarded, Stores};
 use crate::error::Error;
 use crate::metrics::OperatorMetrics;
-use crate::names::Key;
 use crate::{feed, island, pool, run};
 
 /// Objects that are to be looked at again and were not yet; of more, the oldest are dropped.
@@ -157,7 +157,7 @@ fn forget(context: &Arc<Context>) -> impl Fn(&Event<Guarded<ComputeIsland>>) + S
     let context = Arc::clone(context);
     move |event| {
         let gone = match event {
-            Event::Delete(island) => vec![object_key(island)],
+            Event::Delete(island) => vec![Key::of(island)],
             // A list that begins anew does not say what is gone.
             Event::InitDone => context.gone_islands(),
             _ => return,
@@ -183,7 +183,7 @@ fn tell_islands(
     let mut known = BTreeMap::new();
     move |event| {
         let (Event::Apply(run) | Event::Delete(run)) = event else { return };
-        let key = object_key(run);
+        let key = Key::of(run);
         let gone = matches!(event, Event::Delete(_));
         if gone {
             context.forget_run(&key);
@@ -199,13 +199,9 @@ fn tell_islands(
             return;
         }
         for island in context.islands_of(&key) {
-            context.again(&object_key(island.as_ref()));
+            context.again(&Key::of(island.as_ref()));
         }
     }
-}
-
-fn object_key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
-    Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// What all controllers are made of.
@@ -270,7 +266,7 @@ impl Kit<'_> {
         let reconcile = |object: Arc<Guarded<ComputeIsland>>, context: Arc<Context>| async move {
             let Ok(island) = &object.0 else { return not_understood(object.as_ref()) };
             let reconcile = Box::pin(island::reconcile(island, &context));
-            timed("island", &context, island::key_of(island), reconcile).await
+            timed("island", &context, Key::of(island), reconcile).await
         };
         controller
             .run(
@@ -297,7 +293,7 @@ impl Kit<'_> {
         let reconcile = |object: Arc<Guarded<TrainingRun>>, context: Arc<Context>| async move {
             let Ok(run) = &object.0 else { return not_understood(object.as_ref()) };
             let reconcile = Box::pin(run::reconcile(run, &context));
-            timed("run", &context, run::key_of(run), reconcile).await
+            timed("run", &context, Key::of(run), reconcile).await
         };
         controller
             .run(
@@ -318,7 +314,7 @@ impl Kit<'_> {
             .graceful_shutdown_on(self.stopped());
         let reconcile = |object: Arc<Guarded<IslandPool>>, context: Arc<Context>| async move {
             let Ok(pool) = &object.0 else { return not_understood(object.as_ref()) };
-            timed("pool", &context, pool::key_of(pool), pool::reconcile(pool, &context)).await
+            timed("pool", &context, Key::of(pool), pool::reconcile(pool, &context)).await
         };
         controller
             .run(
@@ -336,7 +332,7 @@ where
     K: Resource<DynamicType = ()>,
 {
     if let Err(invalid) = &object.0 {
-        let name = object_key(object);
+        let name = Key::of(object);
         tracing::warn!(%name, error = invalid.error, "An object was not understood.");
     }
     Ok(Action::await_change())
@@ -369,7 +365,7 @@ fn retry<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let key = object_key(object.as_ref());
+    let key = Key::of(object.as_ref());
     let failures = context.failed(controller, key.clone());
     let error_text = error.sentence();
     tracing::warn!(controller, object = %key, failures, error = error_text, "It is tried again.");

@@ -1,20 +1,20 @@
-//! The objects of an island's epoch, complete.
+//! The objects of an island's epoch, complete and all at once.
 
 use std::collections::BTreeMap;
 
 use api::island::{ComputeIsland, IdlePolicy};
+use api::names::{self, EPOCH, GPU, ISLAND, QUEUE, RANK, WORKER};
 use api::run::{TrainingRun, Volume};
 use contract::worker::{ENVIRONMENT, WorkerSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
-use plan::spec::IslandSpec;
+use plan::spec::{IslandSpec, RankSpec};
 use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::Args;
-use crate::names::{self, EPOCH, GPU, ISLAND, QUEUE, RANK, WORKER_METRICS_PORT};
 use crate::record::Record;
 
 /// The key of what ranks are told, and the file that it becomes.
@@ -23,6 +23,8 @@ const SPEC: &str = "spec.json";
 const SPEC_FOLDER: &str = "/etc/heteroloco";
 /// Where checkpoints are in a pod, where the run does not say it.
 const CHECKPOINTS: &str = "/checkpoints";
+/// Port of a rank's metrics.
+const METRICS_PORT: u16 = 9090;
 /// How long a rank that is asked to end may take: a commit and a checkpoint.
 const LEAVE_SECONDS: i64 = 120;
 /// How long a node may be silent until its ranks are given up. The others lost the round with them.
@@ -30,12 +32,70 @@ const SILENT_SECONDS: i64 = 60;
 /// The user that ranks run as.
 const USER: i64 = 65_532;
 
+/// All objects of an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Objects {
+    /// What all its ranks are told.
+    pub config: ConfigMap,
+    /// How many ranks may be evicted at a time; absent where nothing holds them back.
+    pub budget: Option<PodDisruptionBudget>,
+    /// One for each rank, in their order.
+    pub pods: Vec<Pod>,
+    /// The name of the last epoch's ConfigMap, which these take the place of.
+    pub last_config: Option<String>,
+}
+
+/// What the ranks of an epoch are told.
+pub(crate) fn told(
+    run: &TrainingRun,
+    island: IslandSpec,
+    record: &Record,
+    coordinator: &str,
+) -> WorkerSpec {
+    WorkerSpec {
+        run: record.run.clone(),
+        checkpoint_dir: format!("{}/{}", checkpoints(run), island.name).into(),
+        island,
+        coordinator: coordinator.to_owned(),
+        // Ranks are told their pod's address by --host.
+        listen: "0.0.0.0:0".into(),
+        collective_listen: "0.0.0.0:0".into(),
+        metrics: Some(format!("0.0.0.0:{METRICS_PORT}")),
+    }
+}
+
+/// The objects of the epoch whose ranks are told so.
+///
+/// # Errors
+/// When what is made is no such object: a defect.
+pub(crate) fn objects(
+    island: &ComputeIsland,
+    run: &TrainingRun,
+    told: &WorkerSpec,
+    args: &Args,
+) -> Result<Objects, serde_json::Error> {
+    let epoch = Epoch { island, run, spec: &told.island, args };
+    let ranks = told.island.ranks.iter().enumerate();
+    let last = told.island.epoch.checked_sub(1).filter(|last| *last > 0);
+    Ok(Objects {
+        config: epoch.config(told)?,
+        budget: epoch.budget()?,
+        pods: ranks.map(|(at, rank)| epoch.pod(at, rank)).collect::<Result<_, _>>()?,
+        last_config: last.map(|last| names::plan(epoch.island_name(), last)),
+    })
+}
+
+/// Where a run's checkpoints are in a pod.
+fn checkpoints(run: &TrainingRun) -> &str {
+    run.spec.checkpoint.path.as_deref().unwrap_or(CHECKPOINTS)
+}
+
 /// What an epoch's objects are made of.
-pub(crate) struct Epoch<'a> {
-    pub island: &'a ComputeIsland,
-    pub run: &'a TrainingRun,
-    pub spec: &'a IslandSpec,
-    pub args: &'a Args,
+struct Epoch<'a> {
+    island: &'a ComputeIsland,
+    run: &'a TrainingRun,
+    spec: &'a IslandSpec,
+    args: &'a Args,
 }
 
 impl Epoch<'_> {
@@ -44,30 +104,19 @@ impl Epoch<'_> {
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = names::labels("worker", &self.island.spec.run_ref.name);
+        let mut labels = names::labels(WORKER, &self.island.spec.run_ref.name);
         labels.insert(ISLAND.into(), names::label(self.island_name()));
         labels
     }
 
-    /// What all ranks of the epoch are told.
-    pub(crate) fn config(
-        &self,
-        record: &Record,
-        coordinator: &str,
-    ) -> Result<ConfigMap, serde_json::Error> {
-        let folder = self.run.spec.checkpoint.path.as_deref().unwrap_or(CHECKPOINTS);
-        let spec = WorkerSpec {
-            run: record.run.clone(),
-            island: self.spec.clone(),
-            coordinator: coordinator.to_owned(),
-            // Ranks are told their pod's address by --host.
-            listen: "0.0.0.0:0".into(),
-            collective_listen: "0.0.0.0:0".into(),
-            metrics: Some(format!("0.0.0.0:{WORKER_METRICS_PORT}")),
-            checkpoint_dir: format!("{folder}/{}", self.island_name()).into(),
-        };
+    fn harvests(&self) -> bool {
+        let idle = self.island.spec.idle.as_ref();
+        idle.is_some_and(|idle| idle.policy == IdlePolicy::Harvest)
+    }
+
+    fn config(&self, told: &WorkerSpec) -> Result<ConfigMap, serde_json::Error> {
         let mut config = ConfigMap {
-            data: Some([(SPEC.to_owned(), serde_json::to_string(&spec)?)].into()),
+            data: Some([(SPEC.to_owned(), serde_json::to_string(told)?)].into()),
             ..ConfigMap::default()
         };
         config.metadata.name = Some(names::plan(self.island_name(), self.spec.epoch));
@@ -78,24 +127,18 @@ impl Epoch<'_> {
     }
 
     /// The pod of a rank.
-    ///
-    /// # Errors
-    /// When what is made is no pod: a defect.
-    pub(crate) fn pod(&self, rank: u32) -> Result<Pod, serde_json::Error> {
-        let spec = &self.island.spec;
-        let own = &self.spec.ranks[rank as usize];
+    fn pod(&self, at: usize, rank: &RankSpec) -> Result<Pod, serde_json::Error> {
         let mut labels = self.labels();
         labels.insert(EPOCH.into(), self.spec.epoch.to_string());
-        labels.insert(RANK.into(), rank.to_string());
+        labels.insert(RANK.into(), at.to_string());
         let queue = self.island.metadata.labels.as_ref().and_then(|labels| labels.get(QUEUE));
         if let Some(queue) = queue {
             labels.insert(QUEUE.into(), queue.clone());
         }
-        let harvests = spec.idle.as_ref().is_some_and(|idle| idle.policy == IdlePolicy::Harvest);
-        let priority = self.args.harvest_priority_class.as_ref().filter(|_| harvests);
+        let priority = self.args.harvest_priority_class.as_ref().filter(|_| self.harvests());
         serde_json::from_value(json!({
             "metadata": {
-                "name": names::pod(self.island_name(), self.spec.epoch, rank as usize),
+                "name": names::pod(self.island_name(), self.spec.epoch, at),
                 "namespace": self.island.metadata.namespace,
                 "labels": labels,
                 "ownerReferences": owners(self.island),
@@ -115,35 +158,35 @@ impl Epoch<'_> {
                 // Not spec.nodeName: the scheduler has to know of it, for priority and preemption.
                 "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
                     "nodeSelectorTerms": [{"matchFields": [
-                        {"key": "metadata.name", "operator": "In", "values": [own.node]},
+                        {"key": "metadata.name", "operator": "In", "values": [rank.node]},
                     ]}],
                 }}},
                 "tolerations": tolerations(self.island),
-                "containers": [self.container(rank)],
+                "containers": [self.container(at, rank)],
                 "volumes": self.volumes(),
             },
         }))
     }
 
-    fn container(&self, rank: u32) -> Value {
+    fn container(&self, at: usize, rank: &RankSpec) -> Value {
         let on_gpu = planned::on_gpu(self.spec);
         let image = if on_gpu { &self.args.worker_image } else { &self.args.worker_cpu_image };
-        let cards = self.spec.ranks[rank as usize].devices.len().to_string();
+        let cards = rank.devices.len().to_string();
         let mut environment: Vec<Value> =
             ENVIRONMENT.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         let address = json!({"fieldRef": {"fieldPath": "status.podIP"}});
         environment.push(json!({"name": "POD_IP", "valueFrom": address}));
         json!({
-            "name": "worker",
+            "name": WORKER,
             "image": image,
             "imagePullPolicy": self.args.image_pull_policy,
             "command": ["heteroloco-worker"],
             "args": [
-                "--spec", format!("{SPEC_FOLDER}/{SPEC}"), "--rank", rank.to_string(),
+                "--spec", format!("{SPEC_FOLDER}/{SPEC}"), "--rank", at.to_string(),
                 "--host", "$(POD_IP)", "--termination-log", "/dev/termination-log", "--resume",
             ],
             "env": environment,
-            "ports": [{"name": "metrics", "containerPort": WORKER_METRICS_PORT}],
+            "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
             "resources": {"limits": {GPU: cards}},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
@@ -158,7 +201,6 @@ impl Epoch<'_> {
         let run = &self.run.spec;
         let sub_path =
             |volume: &Option<Volume>| volume.as_ref().and_then(|volume| volume.sub_path.clone());
-        let checkpoints = run.checkpoint.path.as_deref().unwrap_or(CHECKPOINTS);
         vec![
             json!({"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": true}),
             json!({"name": "tmp", "mountPath": "/tmp"}),
@@ -167,7 +209,7 @@ impl Epoch<'_> {
                 "subPath": sub_path(&run.data.volume),
             }),
             json!({
-                "name": "checkpoints", "mountPath": checkpoints,
+                "name": "checkpoints", "mountPath": checkpoints(self.run),
                 "subPath": sub_path(&run.checkpoint.volume),
             }),
         ]
@@ -192,11 +234,10 @@ impl Epoch<'_> {
     /// No more than one rank of a dedicated island is evicted at a time: that ends the epoch, so
     /// that the others are deleted in order. (Of pods whose owner cannot be scaled, Kubernetes
     /// counts only what has to be left.)
-    pub(crate) fn budget(&self) -> Option<PodDisruptionBudget> {
-        let harvests = |idle: &api::island::Idle| idle.policy == IdlePolicy::Harvest;
+    fn budget(&self) -> Result<Option<PodDisruptionBudget>, serde_json::Error> {
         let left = self.spec.ranks.len().saturating_sub(1);
-        if left == 0 || self.island.spec.idle.as_ref().is_some_and(harvests) {
-            return None;
+        if left == 0 || self.harvests() {
+            return Ok(None);
         }
         let budget = json!({
             "metadata": {
@@ -207,7 +248,7 @@ impl Epoch<'_> {
             },
             "spec": {"minAvailable": left, "selector": {"matchLabels": self.labels()}},
         });
-        serde_json::from_value(budget).ok()
+        serde_json::from_value(budget).map(Some)
     }
 }
 
@@ -255,3 +296,6 @@ pub(crate) fn secrets(args: &Args) -> Vec<Value> {
 pub(crate) fn owners<K: Resource<DynamicType = ()>>(owner: &K) -> Vec<OwnerReference> {
     owner.controller_owner_ref(&()).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,12 @@ mod ends;
 
 use std::time::Duration;
 
-use api::island::{PlanPhase, PlanStatus};
+use api::island::PlanPhase;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::world::{Rank, RankState};
+use super::reason::{Lost, Progress, Reason, Rest, Waits};
+use super::standing::Plan;
+use crate::inventory::{Rank, RankState};
 
 /// The wait before the first restart; doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
@@ -26,20 +28,20 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 /// What is known of an island when it is looked at.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed<'a> {
-    /// What keeps it from running at all: the reason and a sentence.
-    pub rests: Option<(&'static str, String)>,
+    /// What keeps it from running at all.
+    pub rests: Option<Rest>,
     /// Generation of its spec.
     pub generation: i64,
     /// Generation of its run's spec.
     pub run_generation: i64,
     /// The plan in force, as it was last written.
-    pub plan: Option<&'a PlanStatus>,
+    pub plan: Option<&'a Plan>,
     /// Its pods, of all epochs.
     pub ranks: &'a [Rank],
     /// Ranks that the plan has.
     pub world: usize,
-    /// What of the plan's cards is not there any more, a sentence.
-    pub lost: Option<String>,
+    /// What of the plan's cards is not there any more.
+    pub lost: Option<Lost>,
     /// Whether the run has begun, so that ranks know what to do.
     pub begun: bool,
     /// How long all pods may take to run.
@@ -74,117 +76,118 @@ pub(crate) enum Step {
 }
 
 /// What to do next, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decision {
     pub step: Step,
-    /// One of a closed list: the reason of a condition.
-    pub reason: &'static str,
-    /// A sentence.
-    pub why: String,
+    pub reason: Reason,
 }
 
-fn decide_to(step: Step, reason: &'static str, why: impl Into<String>) -> Decision {
-    Decision { step, reason, why: why.into() }
+fn decide_to(step: Step, reason: Reason) -> Decision {
+    Decision { step, reason }
 }
 
 /// Decides.
 pub(crate) fn decide(seen: &Observed<'_>) -> Decision {
-    if let Some((reason, why)) = &seen.rests {
-        let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
-        let holds = seen.plan.is_some_and(|plan| {
-            // What is done is done for this run only.
-            let over = matches!(plan.phase, PlanPhase::Done | PlanPhase::Failed);
-            plan.phase != PlanPhase::Waiting && (!over || *reason == "RunNotFound")
-        });
-        let step = match (left.is_empty(), holds) {
-            (false, _) => Step::Clear(left),
-            (true, true) if seen.ranks.is_empty() => Step::Rest,
-            (true, _) => Step::Keep(None),
-        };
-        return decide_to(step, reason, why.clone());
+    if let Some(rest) = &seen.rests {
+        return rests(seen, rest.clone());
     }
-    let Some(plan) = seen.plan else {
-        return decide_to(Step::Plan, "Planning", "there is no plan yet");
-    };
-    let strays = seen.ranks.iter().filter(|rank| i64::try_from(rank.epoch) != Ok(plan.epoch));
+    let Some(plan) = seen.plan else { return decide_to(Step::Plan, Reason::Unplanned) };
+    let (own, strays): (Vec<&Rank>, Vec<&Rank>) =
+        seen.ranks.iter().partition(|rank| rank.epoch == plan.epoch);
     let (leaving, strays): (Vec<&Rank>, Vec<&Rank>) =
-        strays.partition(|rank| rank.leaving.is_some());
+        strays.into_iter().partition(|rank| rank.leaving.is_some());
     if !leaving.is_empty() && plan.phase == PlanPhase::Planned {
-        let why = "pods of an older epoch are leaving";
-        return decide_to(Step::Keep(None), "ClearingEpoch", why);
+        return decide_to(Step::Keep(None), Reason::Strays { leaving: true });
     }
     let strays = names(strays.into_iter());
     if !strays.is_empty() && plan.phase != PlanPhase::Stopping {
-        return decide_to(Step::Clear(strays), "ClearingEpoch", "pods of an older epoch are there");
+        return decide_to(Step::Clear(strays), Reason::Strays { leaving: false });
     }
-    let own: Vec<&Rank> =
-        seen.ranks.iter().filter(|rank| i64::try_from(rank.epoch) == Ok(plan.epoch)).collect();
     match plan.phase {
         PlanPhase::Planned => planned(seen, plan),
         PlanPhase::Starting => starting(seen, plan, &own),
         PlanPhase::Running => running(seen, plan, &own),
         PlanPhase::Stopping => stopping(seen, plan, &own),
         PlanPhase::Waiting => waiting(seen, plan),
-        PlanPhase::Done => decide_to(Step::Keep(None), "Complete", "all its ranks ended well"),
+        PlanPhase::Done => decide_to(Step::Keep(None), Reason::Complete),
         PlanPhase::Failed => failed(seen, plan),
     }
 }
 
-fn planned(seen: &Observed<'_>, plan: &PlanStatus) -> Decision {
-    if plan.generation != seen.generation {
-        return decide_to(Step::Plan, "SpecChanged", "its spec changed");
-    }
-    if let Some(lost) = &seen.lost {
-        return decide_to(Step::Plan, "CardsLost", lost.clone());
-    }
-    if seen.begun {
-        return decide_to(Step::Start, "Starting", "the run has begun");
-    }
-    decide_to(Step::Keep(None), "RunNotBegun", "it waits for the run to begin")
+fn rests(seen: &Observed<'_>, rest: Rest) -> Decision {
+    let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
+    let holds = seen.plan.is_some_and(|plan| {
+        // What is done is done for this run only.
+        let over = matches!(plan.phase, PlanPhase::Done | PlanPhase::Failed);
+        plan.phase != PlanPhase::Waiting && (!over || matches!(rest, Rest::RunNotFound(_)))
+    });
+    let step = match (left.is_empty(), holds) {
+        (false, _) => Step::Clear(left),
+        (true, true) if seen.ranks.is_empty() => Step::Rest,
+        (true, _) => Step::Keep(None),
+    };
+    decide_to(step, Reason::Rests(rest))
 }
 
-fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
+fn planned(seen: &Observed<'_>, plan: &Plan) -> Decision {
     if plan.generation != seen.generation {
-        let step = Step::Break { for_good: false };
-        return decide_to(step, "SpecChanged", "its spec changed");
+        return decide_to(Step::Plan, Reason::SpecChanged);
     }
-    let elapsed = since(&plan.since, seen.now);
+    if let Some(lost) = &seen.lost {
+        return decide_to(Step::Plan, Reason::CardsLost(lost.clone()));
+    }
+    if seen.begun {
+        return decide_to(Step::Start, Reason::RunBegun);
+    }
+    decide_to(Step::Keep(None), Reason::RunNotBegun)
+}
+
+fn starting(seen: &Observed<'_>, plan: &Plan, own: &[&Rank]) -> Decision {
+    if plan.generation != seen.generation {
+        return decide_to(Step::Break { for_good: false }, Reason::SpecChanged);
+    }
+    let elapsed = elapsed(plan.since, seen.now);
     if elapsed == Duration::MAX {
-        let why = "it began to start by a clock that is ahead of this one: its time counts anew";
-        return decide_to(Step::Enter(PlanPhase::Starting), "ClocksDiffer", why);
+        return decide_to(Step::Enter(PlanPhase::Starting), Reason::ClocksDiffer);
     }
     if let Some(decided) = ends::judge(own, seen.world, seen.now) {
         return decided;
     }
     if let Some(lost) = &seen.lost {
-        return decide_to(Step::Break { for_good: false }, "CardsLost", lost.clone());
+        return decide_to(Step::Break { for_good: false }, Reason::CardsLost(lost.clone()));
     }
     let up = own.iter().filter(|rank| is_up(rank)).count();
     if up == seen.world {
-        return decide_to(Step::Enter(PlanPhase::Running), "Running", "all ranks run");
+        return decide_to(Step::Enter(PlanPhase::Running), Reason::Running);
     }
     if own.len() == seen.world && own.iter().all(|rank| rank.state == RankState::Gated) {
         return gated(seen, elapsed);
     }
-    let waits = own.iter().find_map(|rank| match &rank.state {
-        RankState::Pending { why: Some(why) } => Some(format!("; rank {} waits: {why}", rank.rank)),
-        RankState::Gated => Some(format!("; rank {} waits for its queue", rank.rank)),
-        _ => None,
-    });
-    let waits = waits.unwrap_or_default();
+    let progress = Progress { up, world: seen.world, waits: own.iter().find_map(waits) };
     if elapsed >= seen.start_deadline {
-        let (most, world) = (seen.start_deadline.as_secs(), seen.world);
-        let why = format!("{up} of {world} ranks ran within {most} s{waits}");
-        return decide_to(Step::Break { for_good: false }, "StartDeadline", why);
+        let reason = Reason::StartDeadline(progress, seen.start_deadline);
+        return decide_to(Step::Break { for_good: false }, reason);
     }
     let there: Vec<u32> = own.iter().map(|rank| rank.rank).collect();
     let all = 0..u32::try_from(seen.world).unwrap_or(u32::MAX);
     let missing: Vec<u32> = all.filter(|rank| !there.contains(rank)).collect();
-    let why = format!("{up} of {} ranks run{waits}", seen.world);
-    if missing.is_empty() {
-        return decide_to(Step::Keep(Some(seen.start_deadline - elapsed)), "Starting", why);
+    let step = match missing.is_empty() {
+        true => Step::Keep(Some(seen.start_deadline - elapsed)),
+        false => Step::Create(missing),
+    };
+    decide_to(step, Reason::Starting(progress))
+}
+
+/// What a rank waits for, where somebody has said it.
+fn waits(rank: &&Rank) -> Option<Waits> {
+    let own = rank.rank;
+    match &rank.state {
+        RankState::Pending { why: Some(why) } => {
+            Some(Waits::Pending { rank: own, why: why.clone() })
+        }
+        RankState::Gated => Some(Waits::Queue { rank: own }),
+        _ => None,
     }
-    decide_to(Step::Create(missing), "Starting", why)
 }
 
 /// Pods that wait for their queue have no card, and may wait. Their time to start is to count from
@@ -192,36 +195,31 @@ fn starting(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
 /// aside for them is given up where others wait for cards.
 fn gated(seen: &Observed<'_>, elapsed: Duration) -> Decision {
     let half = (seen.start_deadline / 2).max(LEAST_WAIT);
-    let step = match half.checked_sub(elapsed).filter(|left| !left.is_zero()) {
-        Some(left) => Step::Keep(Some(left)),
-        None if seen.wanted => {
-            let why = "its pods were not let in by their queue, and others wait for cards";
-            return decide_to(Step::Break { for_good: false }, "QueueTimeout", why);
-        }
-        None => Step::Enter(PlanPhase::Starting),
-    };
-    decide_to(step, "Queued", "its pods wait to be let in by their queue")
+    match half.checked_sub(elapsed).filter(|left| !left.is_zero()) {
+        Some(left) => decide_to(Step::Keep(Some(left)), Reason::Gated),
+        None if seen.wanted => decide_to(Step::Break { for_good: false }, Reason::QueueTimeout),
+        None => decide_to(Step::Enter(PlanPhase::Starting), Reason::Gated),
+    }
 }
 
-fn running(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
+fn running(seen: &Observed<'_>, plan: &Plan, own: &[&Rank]) -> Decision {
     if let Some(decided) = ends::judge(own, seen.world, seen.now) {
         return decided;
     }
     if own.len() < seen.world {
-        let missing = seen.world - own.len();
-        let why = format!("{missing} of {} ranks are gone: their pods were deleted", seen.world);
-        return decide_to(Step::Break { for_good: false }, "RanksLost", why);
+        let reason = Reason::PodsGone { missing: seen.world - own.len(), world: seen.world };
+        return decide_to(Step::Break { for_good: false }, reason);
     }
     if plan.generation != seen.generation {
-        return decide_to(Step::Plan, "SpecChanged", "its spec changed");
+        return decide_to(Step::Plan, Reason::SpecChanged);
     }
-    if plan.failures > 0 && since(&plan.since, seen.now) >= PROVEN {
-        return decide_to(Step::Enter(PlanPhase::Running), "Running", "it has run for a while");
+    if plan.failures > 0 && elapsed(plan.since, seen.now) >= PROVEN {
+        return decide_to(Step::Enter(PlanPhase::Running), Reason::Proven);
     }
-    decide_to(Step::Keep(None), "Running", "all ranks run")
+    decide_to(Step::Keep(None), Reason::Running)
 }
 
-fn stopping(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
+fn stopping(seen: &Observed<'_>, plan: &Plan, own: &[&Rank]) -> Decision {
     // A rank may say what would come again only after another had broken the epoch.
     if let Some(lasting) = ends::lasting(own.iter().copied())
         && plan.generation == seen.generation
@@ -230,35 +228,31 @@ fn stopping(seen: &Observed<'_>, plan: &PlanStatus, own: &[&Rank]) -> Decision {
     }
     let left = names(seen.ranks.iter().filter(|rank| rank.leaving.is_none()));
     if !left.is_empty() {
-        return decide_to(Step::Clear(left), "Stopping", "its ranks are being deleted");
+        return decide_to(Step::Clear(left), Reason::Deleting);
     }
     if !seen.ranks.is_empty() {
-        let why = format!("{} of its ranks are leaving", seen.ranks.len());
-        return decide_to(Step::Keep(None), "Stopping", why);
+        return decide_to(Step::Keep(None), Reason::Leaving(seen.ranks.len()));
     }
-    decide_to(Step::Enter(PlanPhase::Waiting), "Waiting", "it is tried again soon")
+    decide_to(Step::Enter(PlanPhase::Waiting), Reason::Cleared)
 }
 
-fn waiting(seen: &Observed<'_>, plan: &PlanStatus) -> Decision {
-    let left = backoff(plan.failures).saturating_sub(since(&plan.since, seen.now));
+fn waiting(seen: &Observed<'_>, plan: &Plan) -> Decision {
+    let left = backoff(plan.failures).saturating_sub(elapsed(plan.since, seen.now));
     if left > Duration::ZERO && plan.generation == seen.generation {
-        let why = format!("it is tried again in {} s", left.as_secs().max(1));
-        return decide_to(Step::Keep(Some(left)), "BackOff", why);
+        return decide_to(Step::Keep(Some(left)), Reason::BackOff(left));
     }
-    decide_to(Step::Plan, "Restarting", "its wait is over")
+    decide_to(Step::Plan, Reason::WaitOver)
 }
 
 /// Ranks that still run are deleted; what has ended stays for its logs.
-fn failed(seen: &Observed<'_>, plan: &PlanStatus) -> Decision {
+fn failed(seen: &Observed<'_>, plan: &Plan) -> Decision {
     let changed = plan.generation != seen.generation || plan.run_generation != seen.run_generation;
     let runs = |rank: &&Rank| !matches!(rank.state, RankState::Failed { .. });
     let left = names(seen.ranks.iter().filter(|rank| changed || runs(rank)));
     match (left.is_empty(), changed) {
-        (false, _) => decide_to(Step::Clear(left), "Failed", "its other ranks are being deleted"),
-        (true, true) => decide_to(Step::Plan, "SpecChanged", "its spec changed"),
-        (true, false) => {
-            decide_to(Step::Keep(None), "Failed", "it would break again in the same way")
-        }
+        (false, _) => decide_to(Step::Clear(left), Reason::FailedLeaving),
+        (true, true) => decide_to(Step::Plan, Reason::SpecChanged),
+        (true, false) => decide_to(Step::Keep(None), Reason::Failed),
     }
 }
 
@@ -276,11 +270,6 @@ fn is_up(rank: &Rank) -> bool {
 
 fn names<'a>(ranks: impl Iterator<Item = &'a Rank>) -> Vec<String> {
     ranks.map(|rank| rank.pod.clone()).collect()
-}
-
-/// Time since an RFC 3339 time, as [`elapsed`]; none since what is no time.
-pub(crate) fn since(text: &str, now: Timestamp) -> Duration {
-    text.parse().map_or(Duration::ZERO, |then: Timestamp| elapsed(then, now))
 }
 
 /// Time since another clock's time: none where that is a little ahead, as clocks differ, and all

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::island::{ComputeIsland, PlanPhase};
+use api::names::{Key, OPERATOR};
 use api::run::TrainingRun;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -11,10 +12,10 @@ use plan::request::RunRequest;
 
 use super::cards;
 use super::decide::Observed;
+use super::reason::{Lost, Rest};
 use crate::context::{Begun, Context};
+use crate::inventory::{Rank, RankState};
 use crate::ledger::Promise;
-use crate::names::Key;
-use crate::world::{Rank, RankState};
 
 /// How long all pods may take to run, where an island does not say it.
 const START_DEADLINE: Duration = Duration::from_secs(600);
@@ -38,8 +39,8 @@ pub(crate) struct Seen {
     pub run_generation: i64,
     /// Whether somebody else looks after the run.
     pub elsewhere: bool,
-    rests: Option<(&'static str, String)>,
-    lost: Option<String>,
+    rests: Option<Rest>,
+    lost: Option<Lost>,
     generation: i64,
     start_deadline: Duration,
     /// Whether other islands wait for cards.
@@ -59,11 +60,12 @@ pub(super) fn observe(
     let run = found.as_ref().and_then(|run| run.0.as_ref().ok());
     let run = run.filter(|run| run.metadata.deletion_timestamp.is_none()).cloned();
     let request = run.as_ref().map(|run| crate::run::request(run, &context.args));
-    let promise = context.ledger().look(key, island);
+    let promise = context.ledger().look(key, island, now);
     let (ranks, lost) = {
-        let world = context.world();
-        let lost = promise.as_ref().and_then(|promise| cards::lost(&world, &promise.plan));
-        (world.ranks(key), lost)
+        let inventory = context.inventory();
+        let lost =
+            promise.as_ref().and_then(|promise| cards::lost(&inventory, &promise.plan.ranks));
+        (inventory.ranks(key), lost)
     };
     let (overdue, ranks): (Vec<Rank>, Vec<Rank>) =
         ranks.into_iter().partition(|rank| is_overdue(rank, now));
@@ -73,7 +75,7 @@ pub(super) fn observe(
     let gated = !ranks.is_empty() && ranks.iter().all(|rank| rank.state == RankState::Gated);
     let phase = phase.filter(|phase| !(gated && *phase == PlanPhase::Starting));
     let rests = rests(island, run.as_ref(), phase).or_else(|| match &request {
-        Some(Err(problem)) if phase.is_none() => Some(("InvalidRun", problem.clone())),
+        Some(Err(problem)) if phase.is_none() => Some(Rest::InvalidRun(problem.clone())),
         _ => None,
     });
     let uid = run.as_ref().and_then(|run| run.metadata.uid.clone());
@@ -81,7 +83,7 @@ pub(super) fn observe(
     let wanted = context.ledger().waiting().any(|other| other != key);
     let start_deadline = island.spec.start_deadline.as_ref().and_then(|text| text.parse().ok());
     Seen {
-        elsewhere: unread || managed_by.is_some_and(|manager| manager != crate::run::MANAGED_BY),
+        elsewhere: unread || managed_by.is_some_and(|manager| manager != OPERATOR),
         run_generation: run.as_ref().and_then(|run| run.metadata.generation).unwrap_or_default(),
         overdue: overdue.into_iter().map(|rank| rank.pod).collect(),
         begun,
@@ -110,34 +112,29 @@ fn rests(
     island: &ComputeIsland,
     run: Option<&TrainingRun>,
     phase: Option<PlanPhase>,
-) -> Option<(&'static str, String)> {
-    let name = &island.spec.run_ref.name;
-    let Some(run) = run else {
-        let why = format!("there is no TrainingRun {name} in this namespace: apply one");
-        return Some(("RunNotFound", why));
-    };
+) -> Option<Rest> {
+    let name = || island.spec.run_ref.name.clone();
+    let Some(run) = run else { return Some(Rest::RunNotFound(name())) };
     if island.spec.suspend {
-        return Some(("Suspended", "spec.suspend is true".into()));
+        return Some(Rest::Suspended);
     }
     if run.spec.suspend {
-        return Some(("RunSuspended", format!("spec.suspend of TrainingRun {name} is true")));
+        return Some(Rest::RunSuspended(name()));
     }
     let ends = matches!(phase, Some(PlanPhase::Starting | PlanPhase::Running | PlanPhase::Done));
-    if crate::run::is_complete(run) && !ends {
-        return Some(("RunComplete", format!("TrainingRun {name} is complete")));
-    }
-    None
+    (crate::run::is_complete(run) && !ends).then(|| Rest::RunComplete(name()))
 }
 
 impl Seen {
     /// The epoch before an island's first one. An island of this name may have been there before,
     /// and its epochs are refused; each of them took two seconds at least.
-    pub(super) fn first_epoch(&self, island: &ComputeIsland) -> i64 {
+    pub(super) fn first_epoch(&self, island: &ComputeIsland) -> u64 {
         let second = |time: Option<&Time>| time.map(|time| time.0.as_second());
         let run =
             self.run.as_ref().and_then(|run| second(run.metadata.creation_timestamp.as_ref()));
         let own = second(island.metadata.creation_timestamp.as_ref());
-        own.zip(run).map_or(0, |(own, run)| (own - run).max(0) / 2)
+        let later = own.zip(run).and_then(|(own, run)| u64::try_from(own.checked_sub(run)?).ok());
+        later.unwrap_or(0) / 2
     }
 
     /// What is decided over.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::names::MANAGER;
 use proto::v1;
 use proto::v1::coordinator_client::CoordinatorClient;
 use rounds::request::Identity;
@@ -9,7 +10,6 @@ use rounds::types::RunView;
 use tonic::transport::Endpoint;
 
 use crate::error::Error;
-use crate::names::MANAGER;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,19 +1,19 @@
 //! Why a coordinator is silent, as its pod says.
 
+use api::names::{self, Key};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use crate::context::Context;
-use crate::names::{self, Key};
-use crate::world;
+use crate::inventory;
 
 /// Characters of a program's last line that are told.
 const LINE_MAX: usize = 500;
 
 /// A clause on the run's coordinator; absent where its pods tell nothing.
 pub(super) async fn why(context: &Context, key: &Key) -> Option<String> {
-    let labels = names::labels("coordinator", &key.name);
+    let labels = names::labels(names::COORDINATOR, &key.name);
     let selector: Vec<String> =
         labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     // What was evicted stays for a while; its deployment has another by then.
@@ -32,7 +32,7 @@ fn of_pod(pod: &Pod) -> Option<String> {
     if let Some(ended) = container.and_then(ended) {
         return Some(format!("pod {name} ended with {}", last_words(ended)));
     }
-    let waits = container.and_then(world::waits).or_else(|| world::unscheduled(pod))?;
+    let waits = container.and_then(inventory::waits).or_else(|| inventory::unscheduled(pod))?;
     Some(format!("pod {name} does not run, {waits}"))
 }
 

@@ -2,10 +2,12 @@
 
 use api::island::{ComputeIsland, PlanPhase};
 use api::run::{CheckpointStatus, TrainingRun, TrainingRunStatus};
+use api::status::ConditionType;
 use api::text::Percent;
 use k8s_openapi::jiff::Timestamp;
 use rounds::types::{Commit, Phase, RunView};
 
+use super::reason::{Waits, Word};
 use crate::conditions::{Said, conditions};
 use crate::context::Begun;
 
@@ -15,7 +17,7 @@ pub(super) struct Facts<'a> {
     pub islands: &'a [&'a ComputeIsland],
     pub begun: Option<&'a Begun>,
     /// Why it has not begun.
-    pub waits: Option<(&'static str, String)>,
+    pub waits: Option<&'a Waits>,
     pub view: Option<&'a RunView>,
     /// Why the coordinator does not answer.
     pub silence: Option<String>,
@@ -100,49 +102,100 @@ fn words(seconds: u64) -> String {
 }
 
 fn said(facts: &Facts<'_>, ready: usize) -> Vec<Said> {
-    let all = facts.islands.len();
     // Once complete, whatever becomes of the coordinator.
     let complete =
         facts.view.is_some_and(|view| view.phase == Phase::Done) || super::is_complete(facts.run);
-    let mut said = Vec::new();
-    said.push(match (&facts.waits, facts.view) {
-        (Some((reason, why)), _) => Said::no("Ready", reason, why.as_str()),
-        (None, _) if facts.run.spec.suspend => {
-            Said::no("Ready", "Suspended", "spec.suspend is true")
-        }
-        (None, Some(_)) if complete => Said::yes("Ready", "Complete", "all tokens are trained on"),
+    let kind = ConditionType::Complete;
+    vec![
+        trained(facts, ready, complete),
+        coordinated(facts),
+        match complete {
+            true => Said::yes(kind, &Word::AllTokens),
+            false => Said::no(kind, &Word::TokensLeft),
+        },
+    ]
+}
+
+/// Whether the run trains.
+fn trained(facts: &Facts<'_>, ready: usize, complete: bool) -> Said {
+    let kind = ConditionType::Ready;
+    match (facts.waits, facts.view) {
+        (Some(waits), _) => Said::no(kind, waits),
+        (None, _) if facts.run.spec.suspend => Said::no(kind, &Word::Suspended),
+        (None, Some(_)) if complete => Said::yes(kind, &Word::Complete),
         (None, Some(view)) if view.phase == Phase::Waiting => {
-            Said::no("Ready", "WaitingForIslands", view.reason.as_str())
+            Said::no(kind, &Word::WaitingForIslands(&view.reason))
         }
-        (None, Some(view)) => Said::yes("Ready", "Training", view.reason.as_str()),
-        (None, None) => {
-            let why = format!("{ready} of {all} islands run; the coordinator was not heard yet");
-            Said::no("Ready", "Starting", why)
-        }
-    });
-    said.push(match (&facts.silence, facts.view) {
-        (Some(why), _) => Said::no("Coordinated", "NoAnswer", why.as_str()),
-        (None, Some(_)) => Said::yes("Coordinated", "Answers", "the coordinator answers"),
-        (None, None) => Said::unknown("Coordinated", "NotBegun", "the run has not begun"),
-    });
-    said.push(if complete {
-        Said::yes("Complete", "AllTokens", "all tokens are trained on")
-    } else {
-        Said::no("Complete", "TokensLeft", "there are tokens left to train on")
-    });
-    said
+        (None, Some(view)) => Said::yes(kind, &Word::Training(&view.reason)),
+        (None, None) => Said::no(kind, &Word::Starting { ready, all: facts.islands.len() }),
+    }
+}
+
+fn coordinated(facts: &Facts<'_>) -> Said {
+    let kind = ConditionType::Coordinated;
+    match (&facts.silence, facts.view) {
+        (Some(why), _) => Said::no(kind, &Word::NoAnswer(why)),
+        (None, Some(_)) => Said::yes(kind, &Word::Answers),
+        (None, None) => Said::unknown(kind, &Word::NotBegun),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use api::status::Condition;
+
     use super::*;
+    use crate::island::examples;
 
     #[test]
     fn times_are_said_in_two_units() {
-        let table =
-            [(5, "5s"), (65, "1m5s"), (7265, "2h1m"), (90_000, "1d1h"), (u64::MAX / 86_400, "")];
-        for (seconds, text) in &table[..4] {
-            assert_eq!(words(*seconds), *text);
+        let table = [(5, "5s"), (65, "1m5s"), (7265, "2h1m"), (90_000, "1d1h")];
+        for (seconds, text) in table {
+            assert_eq!(words(seconds), text);
+        }
+    }
+
+    /// The conditions, such as `Ready=True:Training`.
+    fn said(waits: Option<&Waits>, view: Option<&RunView>, silence: Option<&str>) -> Vec<String> {
+        let run = examples::run();
+        let status = status(Facts {
+            run: &run,
+            islands: &[],
+            begun: None,
+            waits,
+            view,
+            silence: silence.map(str::to_owned),
+            speed: None,
+            now: examples::at(0),
+        });
+        let short = |it: &Condition| format!("{}={:?}:{}", it.kind, it.status, it.reason);
+        status.conditions.iter().map(short).collect()
+    }
+
+    #[test]
+    fn conditions_say_whether_it_trains_is_coordinated_and_complete() {
+        let view = |phase| RunView { phase, ..RunView::default() };
+        let (done, trains) = (view(Phase::Done), view(Phase::Training));
+        let waiting = view(Phase::Waiting);
+        let (answers, left) = ("Coordinated=True:Answers", "Complete=False:TokensLeft");
+        let silent = "Coordinated=False:NoAnswer";
+        let replaced = Waits::Replacing;
+        let table = [
+            ((None, None, None), ["Ready=False:Starting", "Coordinated=Unknown:NotBegun", left]),
+            (
+                (Some(&replaced), None, None),
+                ["Ready=False:Replacing", "Coordinated=Unknown:NotBegun", left],
+            ),
+            ((None, Some(&waiting), None), ["Ready=False:WaitingForIslands", answers, left]),
+            ((None, Some(&trains), None), ["Ready=True:Training", answers, left]),
+            ((None, Some(&trains), Some("no answer")), ["Ready=True:Training", silent, left]),
+            (
+                (None, Some(&done), Some("gone")),
+                ["Ready=True:Complete", silent, "Complete=True:AllTokens"],
+            ),
+        ];
+        for ((waits, view, silence), expected) in table {
+            assert_eq!(said(waits, view, silence), expected, "{waits:?} {view:?} {silence:?}");
         }
     }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use api::island::PlanPhase;
 use contract::event::Ending;
-use contract::fate::{Cause, End, Epoch, Exit, Fate, WORD_WAIT, Why, fate};
+use contract::fate::{Cause, End, Epoch, Exit, Fate, WORD_WAIT, fate};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Decision, Step, decide_to, elapsed};
-use crate::world::{Rank, RankState};
+use crate::inventory::{Rank, RankState};
+use crate::island::reason::Reason;
 
 /// What is to be done because of how ranks ended; `None` where nothing is.
 pub(super) fn judge(own: &[&Rank], world: usize, now: Timestamp) -> Option<Decision> {
@@ -24,13 +25,11 @@ pub(super) fn judge(own: &[&Rank], world: usize, now: Timestamp) -> Option<Decis
     match (fate(&epoch), asked) {
         (Fate::Done, _) => {
             let over = own.len() == world && ends.len() == world;
-            let why = "its leader saw the end of the run";
-            over.then(|| decide_to(Step::Enter(PlanPhase::Done), "Complete", why))
+            over.then(|| decide_to(Step::Enter(PlanPhase::Done), Reason::LeaderComplete))
         }
         (Fate::Broken(cause), _) if cause.why.lasts() => Some(breaks(cause)),
         (_, Some(rank)) => {
-            let why = format!("rank {} was asked to end", rank.rank);
-            Some(decide_to(Step::Break { for_good: false }, "RanksLost", why))
+            Some(decide_to(Step::Break { for_good: false }, Reason::AskedToEnd(rank.rank)))
         }
         (Fate::Goes, None) => None,
         (Fate::Broken(cause), None) => Some(breaks(cause)),
@@ -39,7 +38,7 @@ pub(super) fn judge(own: &[&Rank], world: usize, now: Timestamp) -> Option<Decis
             let left =
                 first.map_or(Duration::ZERO, |at| WORD_WAIT.saturating_sub(elapsed(at, now)));
             if own.iter().any(|rank| rank.state == RankState::Running) && !left.is_zero() {
-                return Some(decide_to(Step::Keep(Some(left)), reason(cause.why), cause.what));
+                return Some(decide_to(Step::Keep(Some(left)), Reason::Ended(cause)));
             }
             Some(breaks(cause))
         }
@@ -53,18 +52,7 @@ pub(super) fn lasting<'a>(ranks: impl Iterator<Item = &'a Rank>) -> Option<Decis
 }
 
 fn breaks(cause: Cause) -> Decision {
-    decide_to(Step::Break { for_good: cause.why.lasts() }, reason(cause.why), cause.what)
-}
-
-fn reason(why: Why) -> &'static str {
-    match why {
-        Why::Wordless | Why::Failed => "RankFailed",
-        Why::Lost => "PeerLost",
-        Why::Stopped => "RanksLost",
-        Why::Killed | Why::Memory => "OutOfMemory",
-        Why::Diverged => "Diverged",
-        Why::Configuration => "BadConfiguration",
-    }
+    decide_to(Step::Break { for_good: cause.why.lasts() }, Reason::Ended(cause))
 }
 
 /// Ranks that have ended, the first first.

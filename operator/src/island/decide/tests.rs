@@ -1,30 +1,12 @@
 //! What becomes of an island in each of its phases.
 
+use api::names::Key;
 use contract::exit::{EXIT_CONFIG, EXIT_DIVERGED, EXIT_FAILED, EXIT_LOST, EXIT_MEMORY};
 use contract::fate::Exit;
 
 use super::*;
-use crate::names::Key;
-
-fn plan(phase: PlanPhase, failures: u32) -> PlanStatus {
-    PlanStatus {
-        epoch: 3,
-        generation: 1,
-        run_generation: 1,
-        phase,
-        since: "1970-01-01T00:01:40Z".into(),
-        failures,
-        index: 0,
-        layout: "1×2×1".into(),
-        cards: 2,
-        memory: "48Gi".into(),
-        inner_steps: Some(30),
-        step_seconds: "0.5".into(),
-        tokens_per_second: 1,
-        ranks: vec![],
-        reasons: vec![],
-    }
-}
+use crate::conditions::AsReason as _;
+use crate::island::examples::{at, plan};
 
 fn rank(epoch: u64, rank: u32, state: RankState) -> Rank {
     Rank {
@@ -41,12 +23,8 @@ fn failed(code: i32, said: &str) -> RankState {
     RankState::Failed { exit: Exit::Code(code), said: said.into(), at: Some(at(98)) }
 }
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
 /// Of two ranks, at second 100.
-fn seen<'a>(plan: Option<&'a PlanStatus>, ranks: &'a [Rank]) -> Observed<'a> {
+fn seen<'a>(plan: Option<&'a Plan>, ranks: &'a [Rank]) -> Observed<'a> {
     Observed {
         rests: None,
         generation: 1,
@@ -64,7 +42,7 @@ fn seen<'a>(plan: Option<&'a PlanStatus>, ranks: &'a [Rank]) -> Observed<'a> {
 
 fn check(seen: &Observed<'_>, step: Step, reason: &str) {
     let decision = decide(seen);
-    assert_eq!((&decision.step, decision.reason), (&step, reason), "{decision:?}");
+    assert_eq!((&decision.step, decision.reason.as_str()), (&step, reason), "{decision:?}");
 }
 
 const BREAK: Step = Step::Break { for_good: false };
@@ -107,7 +85,7 @@ fn one_lost_rank_breaks_the_epoch() {
     let wrong = [rank(3, 0, failed(EXIT_CONFIG, "no data")), rank(3, 1, RUNS)];
     let decision = decide(&seen(Some(&running), &wrong));
     assert_eq!(decision.step, Step::Break { for_good: true });
-    assert_eq!(decision.why, "rank 0 ended with code 2: no data");
+    assert_eq!(decision.reason.to_string(), "rank 0 ended with code 2: no data");
     let full = [rank(3, 0, RUNS), rank(3, 1, failed(EXIT_MEMORY, ""))];
     check(&seen(Some(&running), &full), Step::Break { for_good: true }, "OutOfMemory");
 }
@@ -175,9 +153,10 @@ fn no_rank_holds_a_card_for_longer_than_the_start_may_take() {
     let half = [rank(3, 0, RUNS), rank(3, 1, RankState::Pending { why })];
     let late = Observed { now: at(700), ..seen(Some(&starting), &half) };
     let decision = decide(&late);
-    assert_eq!((decision.step, decision.reason), (BREAK, "StartDeadline"));
-    assert!(decision.why.ends_with("rank 1 waits: Unschedulable: 0/2"), "{}", decision.why);
-    let lost = Observed { lost: Some("gone".into()), ..seen(Some(&starting), &half) };
+    assert_eq!((&decision.step, decision.reason.as_str()), (&BREAK, "StartDeadline"));
+    let why = "1 of 2 ranks ran within 600 s; rank 1 waits: Unschedulable: 0/2";
+    assert_eq!(decision.reason.to_string(), why);
+    let lost = Observed { lost: Some(Lost::Node("a".into())), ..seen(Some(&starting), &half) };
     check(&lost, BREAK, "CardsLost");
 }
 
@@ -227,7 +206,7 @@ fn pods_of_older_epochs_are_cleared_first() {
 
 #[test]
 fn an_island_that_rests_holds_nothing_and_is_planned_again_afterwards() {
-    let rests = Some(("Suspended", "spec.suspend is true".to_owned()));
+    let rests = Some(Rest::Suspended);
     let running = plan(PlanPhase::Running, 0);
     let ranks = [rank(3, 0, RUNS)];
     let with = |plan, ranks| Observed { rests: rests.clone(), ..seen(plan, ranks) };
@@ -237,6 +216,23 @@ fn an_island_that_rests_holds_nothing_and_is_planned_again_afterwards() {
     check(&with(Some(&waiting), &[]), Step::Keep(None), "Suspended");
     check(&with(None, &[]), Step::Keep(None), "Suspended");
     check(&seen(Some(&waiting), &[]), Step::Plan, "Restarting");
+}
+
+#[test]
+fn what_is_over_is_forgotten_only_with_its_run() {
+    let gone = || Some(Rest::RunNotFound("mini".into()));
+    let suspended = || Some(Rest::Suspended);
+    for (phase, rests, step) in [
+        (PlanPhase::Done, suspended(), Step::Keep(None)),
+        (PlanPhase::Failed, suspended(), Step::Keep(None)),
+        (PlanPhase::Done, gone(), Step::Rest),
+        (PlanPhase::Failed, gone(), Step::Rest),
+        (PlanPhase::Planned, suspended(), Step::Rest),
+    ] {
+        let plan = plan(phase, 0);
+        let reason = rests.as_ref().map_or("", |rest| rest.as_str());
+        check(&Observed { rests: rests.clone(), ..seen(Some(&plan), &[]) }, step, reason);
+    }
 }
 
 #[test]
@@ -253,17 +249,18 @@ fn what_would_break_again_waits_for_another_spec_and_keeps_the_logs() {
 
 #[test]
 fn clocks_that_differ_make_no_negative_times() {
-    assert_eq!(since(&at(110).to_string(), at(100)), Duration::ZERO);
-    assert_eq!(since("no time", at(100)), Duration::ZERO);
+    assert_eq!(elapsed(at(110), at(100)), Duration::ZERO);
+    assert_eq!(elapsed(at(90), at(100)), Duration::from_secs(10));
+    assert_eq!(elapsed(at(111), at(100)), Duration::MAX, "by more than clocks differ");
 }
 
 #[test]
 fn nobody_waits_until_a_clock_has_caught_up_with_another() {
     // The operator that wrote this had a clock that was an hour ahead of this one's.
-    let ahead = || at(3_700).to_string();
-    let waits = PlanStatus { since: ahead(), ..plan(PlanPhase::Waiting, 5) };
+    let ahead = at(3_700);
+    let waits = Plan { since: ahead, ..plan(PlanPhase::Waiting, 5) };
     check(&seen(Some(&waits), &[]), Step::Plan, "Restarting");
-    let starts = PlanStatus { since: ahead(), ..plan(PlanPhase::Starting, 0) };
+    let starts = Plan { since: ahead, ..plan(PlanPhase::Starting, 0) };
     let pending = [0, 1].map(|index| rank(3, index, RankState::Pending { why: None }));
     check(&seen(Some(&starts), &pending), Step::Enter(PlanPhase::Starting), "ClocksDiffer");
     let exit = Exit::Code(EXIT_LOST);

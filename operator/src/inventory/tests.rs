@@ -1,5 +1,6 @@
 //! What is known after nodes and pods came and went.
 
+use api::nodes::{LeftOut, NoCards};
 use contract::fate::Exit;
 use serde_json::json;
 
@@ -41,61 +42,61 @@ fn pod(name: &str, node: &str, cards: u32, phase: &str, island: Option<(&str, u6
 
 #[test]
 fn cards_are_held_by_pods_until_these_have_ended() {
-    let mut world = World::new(vec![None]);
-    world.pod(0, Event::Init, at(0));
-    world.pod(0, Event::InitApply(pod("old", "a", 1, "Running", None)), at(0));
-    world.pod(0, Event::InitDone, at(0));
-    assert_eq!((world.foreign("a"), world.changed("a")), (1, None));
+    let mut inventory = Inventory::new(vec![None]);
+    inventory.pod(0, Event::Init, at(0));
+    inventory.pod(0, Event::InitApply(pod("old", "a", 1, "Running", None)), at(0));
+    inventory.pod(0, Event::InitDone, at(0));
+    assert_eq!((inventory.foreign("a"), inventory.changed("a")), (1, None));
 
     let other = pod("other", "a", 2, "Running", None);
-    assert!(world.pod(0, Event::Apply(other.clone()), at(5))[0].capacity);
-    assert_eq!(world.pod(0, Event::Apply(other), at(6)), [Changed::default()]);
-    assert_eq!((world.foreign("a"), world.changed("a")), (3, Some(at(5))));
+    assert!(inventory.pod(0, Event::Apply(other.clone()), at(5))[0].capacity);
+    assert_eq!(inventory.pod(0, Event::Apply(other), at(6)), [Changed::default()]);
+    assert_eq!((inventory.foreign("a"), inventory.changed("a")), (3, Some(at(5))));
 
-    world.pod(0, Event::Apply(pod("other", "a", 2, "Succeeded", None)), at(7));
-    assert_eq!((world.foreign("a"), world.changed("a")), (1, Some(at(7))));
-    world.pod(0, Event::Delete(pod("old", "a", 1, "Running", None)), at(8));
-    assert_eq!(world.foreign("a"), 0);
+    inventory.pod(0, Event::Apply(pod("other", "a", 2, "Succeeded", None)), at(7));
+    assert_eq!((inventory.foreign("a"), inventory.changed("a")), (1, Some(at(7))));
+    inventory.pod(0, Event::Delete(pod("old", "a", 1, "Running", None)), at(8));
+    assert_eq!(inventory.foreign("a"), 0);
 }
 
 #[test]
 fn ranks_are_known_by_their_island() {
-    let mut world = World::new(vec![None]);
+    let mut inventory = Inventory::new(vec![None]);
     let lab = Key::new("ml", "lab");
     let changed =
-        world.pod(0, Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
+        inventory.pod(0, Event::Apply(pod("r0", "a", 4, "Running", Some(("lab", 2, 0)))), at(0));
     assert_eq!(changed, [Changed { island: Some(lab.clone()), capacity: true, foreign: false }]);
-    assert_eq!(world.islands("a").collect::<Vec<_>>(), [(&lab, 4)]);
-    assert_eq!(world.foreign("a"), 0);
-    world.pod(0, Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));
-    assert_eq!(world.islands("a").count(), 0);
-    let ranks = world.ranks(&lab);
+    assert_eq!(inventory.islands("a").collect::<Vec<_>>(), [(&lab, 4)]);
+    assert_eq!(inventory.foreign("a"), 0);
+    inventory.pod(0, Event::Apply(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(1));
+    assert_eq!(inventory.islands("a").count(), 0);
+    let ranks = inventory.ranks(&lab);
     assert_eq!(ranks.len(), 1);
     assert_eq!(
         ranks[0].state,
         RankState::Failed { exit: Exit::Removed, said: String::new(), at: None }
     );
-    world.pod(0, Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
-    assert!(world.ranks(&lab).is_empty());
+    inventory.pod(0, Event::Delete(pod("r0", "a", 4, "Failed", Some(("lab", 2, 0)))), at(2));
+    assert!(inventory.ranks(&lab).is_empty());
 }
 
 #[test]
 fn what_is_not_in_a_new_list_is_gone() {
-    let mut world = World::new(vec![None]);
-    world.node(Event::Init);
-    world.node(Event::InitApply(node("a", 8)));
-    world.node(Event::InitApply(node("b", 8)));
-    assert!(!world.is_complete());
-    world.node(Event::InitDone);
-    world.pod(0, Event::Init, at(0));
-    world.pod(0, Event::InitDone, at(0));
-    assert!(world.is_complete());
-    assert!(!world.node(Event::Apply(node("a", 8))).capacity, "nothing changed");
-    assert!(world.node(Event::Apply(node("a", 4))).capacity);
-    world.node(Event::Init);
-    world.node(Event::InitApply(node("b", 8)));
-    assert!(world.node(Event::InitDone).capacity);
-    assert_eq!(world.nodes().map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
+    let mut inventory = Inventory::new(vec![None]);
+    inventory.node(Event::Init);
+    inventory.node(Event::InitApply(node("a", 8)));
+    inventory.node(Event::InitApply(node("b", 8)));
+    assert!(!inventory.is_complete());
+    inventory.node(Event::InitDone);
+    inventory.pod(0, Event::Init, at(0));
+    inventory.pod(0, Event::InitDone, at(0));
+    assert!(inventory.is_complete());
+    assert!(!inventory.node(Event::Apply(node("a", 8))).capacity, "nothing changed");
+    assert!(inventory.node(Event::Apply(node("a", 4))).capacity);
+    inventory.node(Event::Init);
+    inventory.node(Event::InitApply(node("b", 8)));
+    assert!(inventory.node(Event::InitDone).capacity);
+    assert_eq!(inventory.nodes().map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
 }
 
 #[test]
@@ -143,21 +144,21 @@ fn a_rank_that_waits_or_failed_says_why() {
 
 #[test]
 fn lists_of_several_namespaces_do_not_wipe_each_other() {
-    let mut world = World::new(vec![Some("ml".into()), Some("other".into())]);
+    let mut inventory = Inventory::new(vec![Some("ml".into()), Some("other".into())]);
     let mut elsewhere = pod("theirs", "a", 1, "Running", None);
     elsewhere.metadata.namespace = Some("other".into());
-    world.pod(0, Event::Init, at(0));
-    world.pod(1, Event::Init, at(0));
-    world.pod(0, Event::InitApply(pod("ours", "a", 1, "Running", None)), at(0));
-    world.pod(1, Event::InitApply(elsewhere), at(0));
-    world.pod(0, Event::InitDone, at(0));
-    assert!(!world.pods_complete());
-    world.pod(1, Event::InitDone, at(0));
-    assert!(world.pods_complete());
-    assert_eq!(world.foreign("a"), 2);
-    world.pod(0, Event::Init, at(1));
-    world.pod(0, Event::InitDone, at(1));
-    assert_eq!(world.foreign("a"), 1);
+    inventory.pod(0, Event::Init, at(0));
+    inventory.pod(1, Event::Init, at(0));
+    inventory.pod(0, Event::InitApply(pod("ours", "a", 1, "Running", None)), at(0));
+    inventory.pod(1, Event::InitApply(elsewhere), at(0));
+    inventory.pod(0, Event::InitDone, at(0));
+    assert!(!inventory.pods_complete());
+    inventory.pod(1, Event::InitDone, at(0));
+    assert!(inventory.pods_complete());
+    assert_eq!(inventory.foreign("a"), 2);
+    inventory.pod(0, Event::Init, at(1));
+    inventory.pod(0, Event::InitDone, at(1));
+    assert_eq!(inventory.foreign("a"), 1);
 }
 
 #[test]
@@ -205,38 +206,38 @@ fn slice(name: &str, node: &str, (generation, of): (i64, i64), mib: &[u64]) -> R
 }
 
 /// Cards of a node and MiB of each; none of a node that is not known.
-fn cards(world: &World, node: &str) -> Option<(usize, u64)> {
-    let cards = &world.find(node)?.machine.cards;
+fn cards(inventory: &Inventory, node: &str) -> Option<(usize, u64)> {
+    let cards = &inventory.find(node)?.machine.cards;
     Some((cards.len(), cards.first().map_or(0, |card| card.memory >> 20)))
 }
 
 #[test]
 fn a_node_has_what_its_slices_say_whichever_came_first() {
-    let mut world = World::new(vec![None]);
-    world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 8])));
-    world.expect_slices();
-    assert!(world.node(Event::Apply(node("a", 8))).capacity);
-    assert_eq!(cards(&world, "a"), Some((8, 81_559)), "slices were not expected yet");
-    let put = |world: &mut World, of, mib: &[u64]| {
-        world.slice(Event::Apply(slice("s", "a", of, mib))).capacity
+    let mut inventory = Inventory::new(vec![None]);
+    inventory.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 8])));
+    inventory.expect_slices();
+    assert!(inventory.node(Event::Apply(node("a", 8))).capacity);
+    assert_eq!(cards(&inventory, "a"), Some((8, 81_559)), "slices were not expected yet");
+    let put = |inventory: &mut Inventory, of, mib: &[u64]| {
+        inventory.slice(Event::Apply(slice("s", "a", of, mib))).capacity
     };
-    assert!(put(&mut world, (1, 1), &[80_000; 8]));
-    assert!(!put(&mut world, (1, 1), &[80_000; 8]), "it is as it was");
-    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
-    assert!(!world.node(Event::Apply(node("a", 8))).capacity);
-    assert!(put(&mut world, (2, 1), &[70_000; 6]));
-    assert_eq!(cards(&world, "a"), Some((6, 70_000)));
-    assert!(!put(&mut world, (3, 2), &[60_000; 6]), "the other slice is yet to come");
-    assert_eq!(cards(&world, "a"), Some((6, 70_000)));
-    assert!(world.slice(Event::Apply(slice("t", "a", (3, 2), &[60_000]))).capacity);
-    assert_eq!(cards(&world, "a"), Some((7, 60_000)));
+    assert!(put(&mut inventory, (1, 1), &[80_000; 8]));
+    assert!(!put(&mut inventory, (1, 1), &[80_000; 8]), "it is as it was");
+    assert_eq!(cards(&inventory, "a"), Some((8, 80_000)));
+    assert!(!inventory.node(Event::Apply(node("a", 8))).capacity);
+    assert!(put(&mut inventory, (2, 1), &[70_000; 6]));
+    assert_eq!(cards(&inventory, "a"), Some((6, 70_000)));
+    assert!(!put(&mut inventory, (3, 2), &[60_000; 6]), "the other slice is yet to come");
+    assert_eq!(cards(&inventory, "a"), Some((6, 70_000)));
+    assert!(inventory.slice(Event::Apply(slice("t", "a", (3, 2), &[60_000]))).capacity);
+    assert_eq!(cards(&inventory, "a"), Some((7, 60_000)));
     for name in ["s", "t"] {
-        world.slice(Event::Delete(slice(name, "a", (3, 2), &[])));
+        inventory.slice(Event::Delete(slice(name, "a", (3, 2), &[])));
     }
-    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
-    world.slice(Event::Apply(slice("s", "b", (1, 1), &[80_000; 8])));
-    assert!(world.node(Event::Apply(node("b", 8))).capacity);
-    assert_eq!(cards(&world, "b"), Some((8, 80_000)));
+    assert_eq!(cards(&inventory, "a"), Some((8, 81_559)));
+    inventory.slice(Event::Apply(slice("s", "b", (1, 1), &[80_000; 8])));
+    assert!(inventory.node(Event::Apply(node("b", 8))).capacity);
+    assert_eq!(cards(&inventory, "b"), Some((8, 80_000)));
 }
 
 #[test]
@@ -246,48 +247,48 @@ fn a_node_without_labels_is_one_as_long_as_slices_name_its_cards() {
         bare.metadata.labels = None;
         bare
     };
-    let mut world = World::new(vec![None]);
-    assert!(!world.node(Event::Apply(bare(2))).capacity);
-    world.expect_slices();
-    world.node(Event::Apply(bare(2)));
-    assert_eq!(cards(&world, "a"), None);
-    assert!(world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
-    assert_eq!(cards(&world, "a"), Some((2, 80_000)));
-    assert!(world.node(Event::Apply(bare(0))).capacity);
-    let why = world.find("a").and_then(|facts| facts.unusable.as_deref()).expect("a reason");
-    assert!(why.contains("its cards are offered by DRA only"), "{why}");
-    assert!(world.slice(Event::Delete(slice("s", "a", (1, 1), &[]))).capacity);
-    assert_eq!(cards(&world, "a"), None);
-    world.node(Event::Delete(bare(0)));
-    assert!(!world.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
+    let mut inventory = Inventory::new(vec![None]);
+    assert!(!inventory.node(Event::Apply(bare(2))).capacity);
+    inventory.expect_slices();
+    inventory.node(Event::Apply(bare(2)));
+    assert_eq!(cards(&inventory, "a"), None);
+    assert!(inventory.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
+    assert_eq!(cards(&inventory, "a"), Some((2, 80_000)));
+    assert!(inventory.node(Event::Apply(bare(0))).capacity);
+    let why = inventory.find("a").and_then(|facts| facts.unusable.clone());
+    assert_eq!(why, Some(LeftOut::NoCards(NoCards::OnlyByDra)));
+    assert!(inventory.slice(Event::Delete(slice("s", "a", (1, 1), &[]))).capacity);
+    assert_eq!(cards(&inventory, "a"), None);
+    inventory.node(Event::Delete(bare(0)));
+    assert!(!inventory.slice(Event::Apply(slice("s", "a", (1, 1), &[80_000; 2]))).capacity);
 }
 
 #[test]
 fn lists_of_slices_have_to_be_complete_where_they_are_watched() {
-    let mut world = World::new(vec![None]);
-    world.expect_slices();
-    world.node(Event::Init);
-    world.node(Event::InitApply(node("a", 8)));
-    world.node(Event::InitDone);
-    world.pod(0, Event::Init, at(0));
-    world.pod(0, Event::InitDone, at(0));
-    world.slice(Event::Init);
-    world.slice(Event::InitApply(slice("s", "a", (1, 1), &[80_000; 8])));
-    assert!(!world.is_complete());
-    assert!(world.slice(Event::InitDone).capacity);
-    assert!(world.is_complete());
-    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
-    world.slice(Event::Init);
-    assert!(world.is_complete(), "what was known counts while they are listed again");
-    assert!(world.slice(Event::InitDone).capacity);
-    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
-    world.slice(Event::Init);
-    assert!(!world.slice(Event::InitDone).capacity);
+    let mut inventory = Inventory::new(vec![None]);
+    inventory.expect_slices();
+    inventory.node(Event::Init);
+    inventory.node(Event::InitApply(node("a", 8)));
+    inventory.node(Event::InitDone);
+    inventory.pod(0, Event::Init, at(0));
+    inventory.pod(0, Event::InitDone, at(0));
+    inventory.slice(Event::Init);
+    inventory.slice(Event::InitApply(slice("s", "a", (1, 1), &[80_000; 8])));
+    assert!(!inventory.is_complete());
+    assert!(inventory.slice(Event::InitDone).capacity);
+    assert!(inventory.is_complete());
+    assert_eq!(cards(&inventory, "a"), Some((8, 80_000)));
+    inventory.slice(Event::Init);
+    assert!(inventory.is_complete(), "what was known counts while they are listed again");
+    assert!(inventory.slice(Event::InitDone).capacity);
+    assert_eq!(cards(&inventory, "a"), Some((8, 81_559)));
+    inventory.slice(Event::Init);
+    assert!(!inventory.slice(Event::InitDone).capacity);
 }
 
 #[test]
 fn a_node_that_only_says_that_it_lives_is_as_it_was() {
-    let mut world = World::new(vec![None]);
+    let mut inventory = Inventory::new(vec![None]);
     let beat = |time: &str, record: Option<&str>| {
         let mut node = node("a", 8);
         let ready = json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": time}]);
@@ -297,17 +298,17 @@ fn a_node_that_only_says_that_it_lives_is_as_it_was() {
         node.metadata.annotations = annotation.map(|it| BTreeMap::from([it]));
         node
     };
-    assert!(world.node(Event::Apply(beat("2026-01-01T00:00:00Z", None))).capacity);
-    assert!(!world.node(Event::Apply(beat("2026-01-01T00:05:00Z", None))).capacity);
+    assert!(inventory.node(Event::Apply(beat("2026-01-01T00:00:00Z", None))).capacity);
+    assert!(!inventory.node(Event::Apply(beat("2026-01-01T00:05:00Z", None))).capacity);
     let record = json!({"node": "pod", "links": {}, "devices": [{
         "product": "NVIDIA-H100-80GB-HBM3", "index": 0, "memoryBytes": 80_000_u64 << 20,
         "freeBytes": 0, "reached": {"f32Tflops": 50.0, "bandwidthGbps": 2000.0},
     }]});
     let measured = beat("2026-01-01T00:10:00Z", Some(&record.to_string()));
-    assert!(world.node(Event::Apply(measured)).capacity);
-    assert_eq!(cards(&world, "a"), Some((8, 80_000)));
-    assert!(world.node(Event::Apply(beat("2026-01-01T00:15:00Z", Some("none")))).capacity);
-    let facts = world.find("a").expect("a node");
+    assert!(inventory.node(Event::Apply(measured)).capacity);
+    assert_eq!(cards(&inventory, "a"), Some((8, 80_000)));
+    assert!(inventory.node(Event::Apply(beat("2026-01-01T00:15:00Z", Some("none")))).capacity);
+    let facts = inventory.find("a").expect("a node");
     assert!(facts.notes[0].contains("is passed over: expected ident"), "{:?}", facts.notes);
-    assert_eq!(cards(&world, "a"), Some((8, 81_559)));
+    assert_eq!(cards(&inventory, "a"), Some((8, 81_559)));
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::names::Key;
 use api::nodes::{Devices, Slice};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use kube::runtime::watcher::Event;
 
 use super::Listing;
-use crate::names::Key;
 
 /// The slices of NVIDIA's DRA driver, as far as the API server has told.
 #[derive(Debug, Default)]

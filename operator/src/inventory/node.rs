@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use api::nodes::{CAPABILITY, Devices, Usable, nominal, of_object};
-use api::occupancy::{self, GPU, PRODUCT, Taint};
+use api::names::{GPU, PRODUCT};
+use api::nodes::{CAPABILITY, Devices, LeftOut, Usable, nominal, of_object};
+use api::occupancy::{self, Taint};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use plan::cluster::{Links, Node as Machine, Topology};
@@ -18,8 +19,8 @@ pub(crate) struct NodeFacts {
     pub machine: Machine,
     /// The same while it is cordoned or not ready.
     pub nominal: Machine,
-    /// Why its cards cannot be used, a clause: then the machine has none.
-    pub unusable: Option<String>,
+    /// Why its cards cannot be used: then the machine has none.
+    pub unusable: Option<LeftOut>,
     /// What is not as it should be, a clause each.
     pub notes: Vec<String>,
     pub labels: BTreeMap<String, String>,

@@ -9,6 +9,7 @@ mod slices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::names::Key;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use k8s_openapi::jiff::Timestamp;
@@ -17,12 +18,11 @@ use kube::runtime::watcher::Event;
 pub(crate) use node::NodeFacts;
 pub(crate) use pod::{PodFacts, Rank, RankState, unscheduled, waits};
 
-use crate::names::Key;
 use slices::Slices;
 
 /// Nodes and pods, as far as the API server has told.
 #[derive(Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct Inventory {
     nodes: BTreeMap<String, NodeFacts>,
     /// Grows whenever a node comes, goes or is another than before.
     version: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Changed {
     pub foreign: bool,
 }
 
-impl World {
+impl Inventory {
     /// Of pods in these namespaces; `None` is all.
     pub(crate) fn new(places: Vec<Option<String>>) -> Self {
         let pods_listed = places.into_iter().map(|place| (place, Listing::default())).collect();
@@ -210,7 +210,7 @@ impl World {
         let of = |facts: &Option<PodFacts>| facts.as_ref().and_then(PodFacts::holding);
         let (held, holds) = (of(&before), of(&facts));
         let capacity = held != holds;
-        let foreign = [&held, &holds].into_iter().flatten().any(|(_, island, _)| island.is_none());
+        let foreign = [&held, &holds].into_iter().flatten().any(|holding| holding.island.is_none());
         if capacity {
             self.hold(held, holds, now);
         }
@@ -237,7 +237,7 @@ impl World {
     fn hold(&mut self, held: Option<Holding>, holds: Option<Holding>, now: Timestamp) {
         let settled = self.pods_complete();
         for (holding, more) in [(held, false), (holds, true)] {
-            let Some((node, island, cards)) = holding else { continue };
+            let Some(Holding { node, island, cards }) = holding else { continue };
             let on = self.held.entry(node).or_default();
             let count = match island {
                 Some(island) => on.islands.entry(island).or_default(),
@@ -294,8 +294,14 @@ impl World {
     }
 }
 
-/// A node, the island of the pod where it is of one, and cards.
-type Holding = (String, Option<Key>, u32);
+/// Cards of a node that a pod holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holding {
+    node: String,
+    /// The island of the pod, where it is of one.
+    island: Option<Key>,
+    cards: u32,
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,18 @@
 //! What of a pod matters: the cards that it holds, and of a rank how it fares.
 
+use api::names::{EPOCH, Key, RANK};
 use api::occupancy;
 use contract::event::{Ending, WorkerEvent};
 use contract::fate::Exit;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::names::{EPOCH, Key, RANK};
+use super::Holding;
 
 /// A pod that holds cards, or is a rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
-    holding: Option<super::Holding>,
+    holding: Option<Holding>,
     pub rank: Option<Rank>,
 }
 
@@ -50,7 +51,7 @@ impl PodFacts {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let holding = occupancy::holding(pod).map(|it| {
             let island = it.island.map(|island| Key::new(key.namespace.as_str(), island));
-            (it.node, island, it.cards)
+            Holding { node: it.node, island, cards: it.cards }
         });
         let facts = Self { holding, rank: rank(pod, &key, phase) };
         Some((key, facts))
@@ -61,8 +62,8 @@ impl PodFacts {
         self.rank.is_some() || self.holding.is_some()
     }
 
-    /// The cards that it holds: on which node, for which island, how many.
-    pub(super) fn holding(&self) -> Option<super::Holding> {
+    /// The cards that it holds.
+    pub(super) fn holding(&self) -> Option<Holding> {
         self.holding.clone()
     }
 }
