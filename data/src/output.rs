@@ -117,3 +117,6 @@ impl Drop for WorkFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
