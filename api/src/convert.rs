@@ -10,7 +10,7 @@ use plan::model::{Llama, LlamaConfig, PRESETS, preset};
 use plan::request::{InnerSteps, RoundRules, RunRequest, Tokenizer};
 use plan::spec::{EvaluationSpec, OptimizerSpec, SparseSpec};
 
-use crate::run::{self, Model, ModelConfig, Optimizer, OuterRule, SparseLoCo, TrainingRun};
+use crate::run::{self, Model, ModelConfig, Optimizer, OuterRule, SparseLoCo, TrainingRun, Volume};
 use crate::schema::FieldProblem;
 use crate::text::{Decimal, Quantity};
 
@@ -40,6 +40,8 @@ impl TrainingRun {
         let tokenizer = check.tokenizer(&spec.data.tokenizer, model.as_ref());
         let inner_steps = check.inner_steps(spec.sparse_lo_co.inner_steps);
         check.memory("spec.coordinator.storage", Some(&spec.coordinator.storage));
+        check.volume("spec.data.volume", spec.data.volume.as_ref());
+        check.volume("spec.checkpoint.volume", spec.checkpoint.volume.as_ref());
         let tokens = check.whole("spec.tokens", spec.tokens);
         let seed = check.whole("spec.seed", spec.seed);
         check.finish(|| {
@@ -105,6 +107,12 @@ impl Check {
     /// Bytes.
     fn memory(&mut self, path: &str, text: Option<&Quantity>) -> Option<u64> {
         text.and_then(|text| self.parse(path, text.bytes()))
+    }
+
+    fn volume(&mut self, path: &str, volume: Option<&Volume>) {
+        if volume.is_some_and(|it| it.claim_name.is_some() == it.host_path.is_some()) {
+            self.problem(path, "set one of claimName and hostPath");
+        }
     }
 
     /// A number for which `fits` holds; `wanted` says what that is.

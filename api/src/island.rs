@@ -473,3 +473,6 @@ impl Toleration {
             }
     }
 }
+
+#[cfg(test)]
+mod tests;

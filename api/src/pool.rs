@@ -188,3 +188,6 @@ fn left_out(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "items": { "type": "string", "maxLength": 1024, "description": "A sentence." },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,3 +306,6 @@ fn wrong_size(schema: &Value, what: &str, size: usize, unit: &str) -> Option<Str
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ use crate::advice;
 const BYTES_MIN: u64 = 1 << 20;
 /// A slower link lacks its unit.
 const BITS_MIN: u64 = 1000;
+/// Digits behind a point that are computed with; those that follow only round up.
+const FRACTION_DIGITS: usize = 20;
 
 macro_rules! text_type {
     ($name:ident, $pattern:literal, $doc:literal) => {
@@ -127,11 +129,7 @@ impl Quantity {
     pub(crate) fn value(&self) -> Option<u64> {
         let text = self.0.as_str();
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor = unit(&text[digits.len()..]);
-        let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let number = decimal(digits).filter(|_| plain);
-        let value = number.zip(factor).map(|(number, factor)| (number * factor).ceil());
-        value.filter(|value| *value < 2_f64.powi(63)).map(|value| value as u64)
+        scaled(digits, unit(&text[digits.len()..])?)
     }
 
     /// The quantity as memory, bytes.
@@ -186,22 +184,41 @@ impl From<u64> for Quantity {
 }
 
 /// The factor that a suffix stands for.
-fn unit(suffix: &str) -> Option<f64> {
-    let power = |base: f64, exponent: i32| Some(base.powi(exponent));
+fn unit(suffix: &str) -> Option<u64> {
     match suffix {
-        "" => Some(1.0),
-        "k" => power(1e3, 1),
-        "M" => power(1e3, 2),
-        "G" => power(1e3, 3),
-        "T" => power(1e3, 4),
-        "P" => power(1e3, 5),
-        "Ki" => power(1024.0, 1),
-        "Mi" => power(1024.0, 2),
-        "Gi" => power(1024.0, 3),
-        "Ti" => power(1024.0, 4),
-        "Pi" => power(1024.0, 5),
+        "" => Some(1),
+        "k" => Some(1000),
+        "M" => Some(1000_u64.pow(2)),
+        "G" => Some(1000_u64.pow(3)),
+        "T" => Some(1000_u64.pow(4)),
+        "P" => Some(1000_u64.pow(5)),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1 << 30),
+        "Ti" => Some(1 << 40),
+        "Pi" => Some(1 << 50),
         _ => None,
     }
+}
+
+/// A number in digits, perhaps with a point, times `factor`, rounded up; what Kubernetes' 63 bits
+/// do not hold is none. Floats would make 16,101 of `16.1k`.
+fn scaled(number: &str, factor: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if !is_digits(whole) || !is_digits(fraction) {
+        return None;
+    }
+    let (kept, rest) = fraction.split_at(fraction.len().min(FRACTION_DIGITS));
+    let more = u128::from(rest.bytes().any(|digit| digit != b'0'));
+    let parts = 10_u128.pow(kept.len() as u32);
+    let factor = u128::from(factor);
+    let below = ((kept.parse::<u128>().ok()? + more) * factor).div_ceil(parts);
+    let value = u128::from(whole.parse::<u64>().ok()?) * factor + below;
+    u64::try_from(value).ok().filter(|value| *value <= i64::MAX as u64)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
 }
 
 impl Decimal {
@@ -210,12 +227,15 @@ impl Decimal {
     }
 }
 
-/// A finite number in digits, sign, point and exponent; Rust also reads `inf`, `nan` and `.5`.
+/// A finite number in digits, sign, point and exponent; Rust also reads `inf`, `nan`, `.5` and
+/// `1.`.
 fn decimal(text: &str) -> Option<f64> {
-    let plain = text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c));
-    let letters = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
-    let ends = text.ends_with(|c: char| c.is_ascii_digit());
-    text.parse().ok().filter(|value: &f64| plain && letters && ends && value.is_finite())
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let plain = [whole, fraction, exponent].into_iter().all(is_digits);
+    text.parse().ok().filter(|value: &f64| plain && value.is_finite())
 }
 
 impl DurationText {
@@ -282,8 +302,9 @@ impl Percent {
     }
 
     pub(crate) fn value(&self) -> Option<u8> {
-        let digits = self.0.strip_suffix('%')?;
-        digits.parse().ok().filter(|percent| (1..=100).contains(percent))
+        let digits = self.0.strip_suffix('%').filter(|digits| is_digits(digits))?;
+        let percent = digits.parse().ok().filter(|_| digits.len() <= 3);
+        percent.filter(|percent| (1..=100).contains(percent))
     }
 }
 
@@ -393,3 +414,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod forms;

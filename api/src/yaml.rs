@@ -87,6 +87,7 @@ impl<'a> Text<'a> {
         let mut document = 0;
         for (part, &(from, to)) in self.parts.iter().enumerate() {
             let text = &self.whole[from..to];
+            let before = left.get();
             for (index, reader) in serde_yaml::Deserializer::from_str(text).enumerate() {
                 document += 1;
                 let spot = Spot { part, index };
@@ -94,12 +95,18 @@ impl<'a> Text<'a> {
                     Ok(Value::Null) => {}
                     Ok(value) => found.push((spot, value)),
                     // JSON has escapes that YAML has not.
-                    Err(error) => match serde_json::from_str(text) {
-                        Ok(value) => {
+                    Err(error) => match json(text, &Cell::new(before)) {
+                        Some(Ok(value)) => {
                             found.push((spot, value));
                             break;
                         }
-                        Err(_) => return (found, Some(self.broken(document, part, &error))),
+                        Some(Err(lossy)) => {
+                            let mark = Mark { line: lossy.line(), column: lossy.column() };
+                            let mark = Some(self.in_whole(part, mark));
+                            let message = lossy.to_string();
+                            return (found, Some(Broken { document, mark, message }));
+                        }
+                        None => return (found, Some(self.broken(document, part, &error))),
                     },
                 }
             }
@@ -182,6 +189,16 @@ impl<'a> Text<'a> {
             }
             _ => None,
         }
+    }
+}
+
+/// A text as one JSON value, or what would be lost in it; `None` where it is no JSON.
+fn json(text: &str, left: &Cell<usize>) -> Option<Result<Value, serde_json::Error>> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = Tree(left).deserialize(&mut reader);
+    match value.and_then(|value| reader.end().map(|()| value)) {
+        Err(error) if !error.is_data() => None,
+        read => Some(read),
     }
 }
 

@@ -115,3 +115,6 @@ impl CommError {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,3 +64,6 @@ impl Faults {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,3 +51,6 @@ pub(crate) fn links(world_size: u32, faults: &Faults) -> Vec<Links> {
     let ranks = (0..world_size).zip(outs.into_iter().zip(ins));
     ranks.map(|(rank, (outs, ins))| Links::new(rank, outs, ins, faults.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests;

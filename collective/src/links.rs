@@ -363,3 +363,6 @@ impl Receiving<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

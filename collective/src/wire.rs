@@ -176,3 +176,6 @@ mod tests {
         assert_eq!(message(vec![5, 0, 0, 0]).culprit(), None);
     }
 }
+
+#[cfg(test)]
+mod hostile;

@@ -97,3 +97,6 @@ fn find(schema: &SchemaDescriptor, field: &str) -> Result<usize, NoColumn> {
     }
     Ok(at)
 }
+
+#[cfg(test)]
+mod tests;

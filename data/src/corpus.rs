@@ -342,7 +342,8 @@ impl Corpus {
         let ShardId { split, number } = shard;
         let index = self.split(split).0;
         let Some(told) = index.shards.get(number) else {
-            let (first, tokens) = (number as u64 * self.index.shard_tokens, index.tokens);
+            let first = (number as u64).saturating_mul(self.index.shard_tokens);
+            let tokens = index.tokens;
             return Err(CorpusError::Range { split, first, end: first, tokens });
         };
         let path = self.folder.join(shard_name(split, number));

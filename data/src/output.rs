@@ -114,3 +114,6 @@ impl Drop for WorkFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,6 @@ mod tests {
         assert_eq!(tally.mostly_lost(), Some((72, 140)));
     }
 }
+
+#[cfg(test)]
+mod sums;

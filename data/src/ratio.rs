@@ -110,3 +110,6 @@ mod tests {
         assert_eq!("50%".parse::<Ratio>().unwrap().threshold(), 1 << 63);
     }
 }
+
+#[cfg(test)]
+mod laws;

@@ -120,3 +120,6 @@ impl OpenShard {
         Ok(ShardIndex { tokens: self.tokens, blake3: self.hasher.finalize().into() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ impl Read for Kept<'_> {
         Ok(got)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ mod tests {
         assert!(error.starts_with("failed to create "), "{error}");
     }
 }
+
+#[cfg(test)]
+mod crash;

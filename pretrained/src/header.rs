@@ -157,3 +157,6 @@ mod tests {
         assert_eq!(out, [-2.5]);
     }
 }
+
+#[cfg(test)]
+mod hostile;

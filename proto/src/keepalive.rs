@@ -80,3 +80,6 @@ impl Keepalive {
         (self.timeout / TCP_PROBES).max(TCP_WAIT_MIN)
     }
 }
+
+#[cfg(test)]
+mod tests;

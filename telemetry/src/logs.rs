@@ -192,3 +192,6 @@ impl Export {
         self.runtime.shutdown_background();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,10 @@ impl Check {
         for (i, device) in devices.iter().enumerate() {
             let path = format!("spec.devices[{i}]");
             requests.push(self.device(&path, device));
+            if devices[..i].iter().any(|other| other.product == device.product) {
+                let message = "it stands there already: list every product once";
+                self.problem(&format!("{path}.product"), message);
+            }
             if objective == Objective::PerCost && device.cost_per_hour.is_none() {
                 let message = "missing: objective PerCost needs it of every device; say what one \
                                card costs an hour, or choose another objective";

@@ -1,6 +1,8 @@
 //! Tests of manifests as users write them, right and wrong.
 
 mod advice;
+mod bounds;
+mod envelope;
 mod files;
 mod islands;
 

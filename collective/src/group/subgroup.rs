@@ -4,6 +4,9 @@ use super::{Group, GroupConfig, Transport};
 use crate::in_memory::Worlds;
 use crate::{CommError, Endpoint};
 
+/// Longer lists of members stand in a subgroup's name by their checksum.
+const MEMBERS_BYTES_MAX: usize = 128;
+
 impl Group {
     /// Forms groups of some of this group's ranks. All ranks call it together, each with the ranks
     /// of the group that it belongs to (ascending, itself among them), or with none. The ranks of
@@ -64,7 +67,7 @@ impl Group {
         let rank = members.iter().position(|member| *member == self.config.rank)?;
         Some(GroupConfig {
             // Groups of other names or members are other islands, which do not come together.
-            island: format!("{}/{name}.{}", self.config.island, text(members)),
+            island: format!("{}/{name}.{}", self.config.island, short(members)),
             rank: rank as u32,
             world_size: members.len() as u32,
             ..self.config.clone()
@@ -92,9 +95,21 @@ impl Group {
     }
 }
 
-/// Members as they travel and as they stand in a subgroup's name.
+/// Members as they travel.
 fn text(members: &[u32]) -> String {
     members.iter().map(u32::to_string).collect::<Vec<_>>().join("-")
+}
+
+/// Members in a subgroup's name, which has to fit a hello: many are told apart by a checksum (FNV)
+/// of them all.
+fn short(members: &[u32]) -> String {
+    let all = text(members);
+    if all.len() <= MEMBERS_BYTES_MAX {
+        return all;
+    }
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = all.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("{}-ranks-{hash:016x}", members.len())
 }
 
 /// All ranks see the same wishes and come to the same end.
@@ -119,3 +134,6 @@ fn check(wishes: &[&str]) -> Result<(), CommError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

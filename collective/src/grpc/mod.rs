@@ -151,3 +151,6 @@ fn hello(config: &GroupConfig, to_rank: u32) -> v1::Hello {
         world_size: config.world_size,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Tests of reading a corpus, whole and damaged.
 
+mod altered;
+
 use std::fs;
 use std::num::NonZeroU64;
 use std::sync::{Arc, LazyLock};

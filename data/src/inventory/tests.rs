@@ -148,3 +148,87 @@ fn a_given_file_is_read_whatever_its_name_and_a_given_link_is_followed() {
         assert_eq!(kinds, [kind], "{name}");
     }
 }
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// How large the text of a file of this name and content is thought to be.
+fn estimated(name: &str, content: &[u8]) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    let inventory = Inventory::of(&[path], WANTED).unwrap();
+    estimate(&inventory.sources[0], "text").unwrap()
+}
+
+#[test]
+fn a_file_is_as_large_as_what_it_unpacks_to() {
+    let small = "some text\n".repeat(500);
+    assert_eq!(estimated("a.txt", small.as_bytes()), 5000);
+    assert_eq!(estimated("a.txt.gz", &gzip(small.as_bytes())), 5000);
+    assert_eq!(estimated("a.txt", b""), 0);
+    assert_eq!(estimated("a.bin", &gzip(b"")), 0, "packed is what begins so");
+    // Beyond what is unpacked to know it, it is about right.
+    let words: Vec<String> = (0..1_000_000_u64)
+        .map(|at| format!("{:x} ", at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40))
+        .collect();
+    let large = words.concat();
+    let found = estimated("a.txt.gz", &gzip(large.as_bytes())) as f64 / large.len() as f64;
+    assert!((0.8..1.25).contains(&found), "{found}");
+    let source = Source {
+        path: "/nowhere/a.txt".into(),
+        kind: Kind::Plain,
+        bytes: 7,
+        stream: false,
+        input: 0,
+    };
+    assert!(estimate(&source, "text").is_err());
+}
+
+#[test]
+fn several_inputs_are_counted_apart_and_read_in_their_order() {
+    let folder = folder(&[("z/a.txt", "12345"), ("z/b.bin", "123"), ("a.log", "1234567")]);
+    let root = folder.path();
+    let inputs = [root.join("z"), root.join("a.log"), root.join("z/b.bin")];
+    let inventory = Inventory::of(&inputs, WANTED).unwrap();
+    let read: Vec<_> = inventory.sources.iter().map(|source| source.input).collect();
+    assert_eq!((read, inventory.files(), inventory.bytes()), (vec![0, 1, 2], 3, 15));
+    let passed: Vec<_> = inventory.tallies.iter().map(|it| it.passed().to_string()).collect();
+    assert_eq!(passed, ["1 .bin (3 bytes)", "", ""]);
+    let missing = Inventory::of(&[root.join("nowhere")], WANTED).unwrap_err();
+    assert!(missing.to_string().ends_with("nowhere"), "{missing}");
+    assert!(Inventory::of(&[], WANTED).unwrap().sources.is_empty());
+}
+
+#[test]
+fn a_field_is_looked_for_in_the_first_records_alone() {
+    let other = "{\"id\": 1}\n";
+    let at = |before: u64| {
+        let records = other.repeat(usize::try_from(before).unwrap()) + RECORDS;
+        let folder = folder(&[("a.json", records.as_str())]);
+        !stock(folder.path(), WANTED).0.is_empty()
+    };
+    assert!(at(0) && at(PROBED_RECORDS_MAX - 1));
+    assert!(!at(PROBED_RECORDS_MAX));
+    // What has the field with something else in it has it: that is said where it is read.
+    for has in ["{\"text\": null}", "{\"text\": \"\\ud800\"}", "[{\"text\": 7}]"] {
+        let folder = folder(&[("a.json", has)]);
+        assert_eq!(stock(folder.path(), WANTED).0, ["a.json"], "{has}");
+    }
+}
+
+#[test]
+fn a_folder_that_leads_into_itself_and_what_is_no_file_are_passed_over() {
+    let folder = folder(&[("a/b.txt", "text"), ("a/.cache/c.txt", "hidden")]);
+    symlink("..", folder.path().join("a/up")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(folder.path().join("a/socket")).unwrap();
+    let (read, passed) = stock(folder.path(), WANTED);
+    drop(socket);
+    assert_eq!(read, ["a/b.txt"]);
+    let said = "1 hidden, 1 links to folders (give those as inputs), 1 pipes, sockets or devices";
+    assert_eq!(passed, said);
+}

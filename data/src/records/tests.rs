@@ -151,3 +151,90 @@ proptest! {
         read(&bytes);
     }
 }
+
+/// What is found when the file is read in pieces of so many bytes.
+fn in_pieces(bytes: &[u8], size: usize) -> Vec<(u64, u64, Result<String, Problem>)> {
+    let mut found = Vec::new();
+    let reader = io::BufReader::with_capacity(size, bytes);
+    read_records::<io::Error>(reader, shape(bytes), "text", &mut |record| {
+        let text = record.text.as_deref().map(str::to_owned).map_err(|problem| *problem);
+        found.push((record.number, record.bytes, text));
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+proptest! {
+    /// A record may be cut anywhere between two reads: within a string, an escape, a character.
+    #[test]
+    fn records_are_the_same_in_whatever_pieces_they_come(
+        texts in proptest::collection::vec("[ -~\u{e9}\u{1f600}\n\\\\\"{}\\[\\],]{0,20}", 1..5),
+        broken in proptest::sample::select(&["", "nonsense", "7", "{\"text\": \"cut"][..]),
+        array: bool, size in 1_usize..9,
+    ) {
+        let records: Vec<_> =
+            texts.iter().map(|text| serde_json::json!({ "text": text }).to_string()).collect();
+        let input = match array {
+            true => format!("[{},{broken}]", records.join(",")),
+            false => format!("{}\n{broken}", records.join("\n")),
+        };
+        let whole = in_pieces(input.as_bytes(), 1 << 16);
+        prop_assert_eq!(&in_pieces(input.as_bytes(), size), &whole, "{}", input);
+        let found: Vec<_> =
+            whole.iter().take(texts.len()).map(|(.., text)| text.clone().unwrap()).collect();
+        prop_assert_eq!(found, texts);
+    }
+
+    #[test]
+    fn a_field_is_found_whatever_stands_beside_it(
+        before in proptest::collection::btree_map("[a-s]{1,5}", ".{0,10}", 0..4),
+        text in ".{0,20}", odd in proptest::sample::select(&["NaN", "-Infinity", "[NaN]"][..]),
+    ) {
+        let mut fields: Vec<_> = before
+            .iter()
+            .map(|(name, value)| format!("\"{name}\": {}", serde_json::json!(value)))
+            .collect();
+        fields.push(format!("\"zz\": {odd}"));
+        fields.push(format!("\"text\": {}", serde_json::json!(text)));
+        let input = format!("{{{}}}", fields.join(", "));
+        prop_assert_eq!(results(input.as_bytes()), [Ok(text)], "{}", input);
+        let mut expected: Vec<_> = before.keys().cloned().collect();
+        expected.extend(["zz".to_owned(), "text".to_owned()]);
+        prop_assert_eq!(super::fields(&input), expected);
+    }
+}
+
+#[test]
+fn records_on_one_line_have_its_number_and_the_lines_after_it_their_own() {
+    let two = "{\"text\": \"a\"} {\"text\": \"b\"}";
+    let found = read(format!("{two}\n{{\"text\": 1}}\n\n  {two},\n").as_bytes());
+    let expected = [
+        (1, Ok("a".to_owned())),
+        (1, Ok("b".to_owned())),
+        (2, Err(Problem::NotText)),
+        (4, Ok("a".to_owned())),
+        (4, Ok("b".to_owned())),
+    ];
+    // Within a line, records are told apart by the line alone.
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_shape_is_told_by_the_first_line_that_has_something() {
+    let table = [
+        ("{\"text\": 1}\n", Shape::Lines),
+        ("{\"text\": {\n", Shape::Values),
+        ("{\n", Shape::Values),
+        ("\n\n {\"a\": [\r\n1]}", Shape::Values),
+        ("{\"a\": 1,\n", Shape::Values),
+        ("[", Shape::Values),
+        ("[]\n[]", Shape::Values),
+        ("\"[\"", Shape::Lines),
+        ("text\n[", Shape::Lines),
+        ("", Shape::Lines),
+    ];
+    for (head, expected) in table {
+        assert_eq!(shape(head.as_bytes()), expected, "{head:?}");
+    }
+}

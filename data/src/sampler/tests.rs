@@ -111,3 +111,94 @@ proptest! {
         prop_assert_eq!(seen, (0..windows).map(|window| window * 16).collect::<BTreeSet<_>>());
     }
 }
+
+proptest! {
+    /// Whoever comes and goes: positions that were handed out in any pieces to anybody are all
+    /// there once, and no sample of them comes twice within an epoch.
+    #[test]
+    fn no_sample_comes_twice_in_an_epoch_however_it_is_handed_out(
+        seed: u64, windows in 1_u64..120, cuts in proptest::collection::vec(0_u64..360, 0..12),
+        islands in 1_usize..5,
+    ) {
+        let sampler = sampler(windows * 16 + 1, seed);
+        let end = 3 * windows;
+        let mut cuts: Vec<u64> = cuts.into_iter().filter(|cut| *cut < end).collect();
+        cuts.extend([0, end]);
+        cuts.sort_unstable();
+        let ranges: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+        let of = |island: usize| {
+            Allotment::new(ranges.iter().skip(island).step_by(islands).cloned())
+        };
+        let mut positions = Vec::new();
+        for island in 0..islands {
+            let allotted = of(island);
+            positions.extend((0..allotted.samples()).map(|it| allotted.position(it).unwrap()));
+        }
+        positions.sort_unstable();
+        prop_assert_eq!(&positions, &(0..end).collect::<Vec<_>>());
+        for epoch in 0..3 {
+            let own = &positions[(epoch * windows) as usize..((epoch + 1) * windows) as usize];
+            let seen: BTreeSet<u64> = own.iter().map(|at| sampler.sequence(*at)).collect();
+            prop_assert_eq!(seen.len() as u64, windows);
+        }
+    }
+
+    /// Too many to see them all: those that are looked at are unlike, and there.
+    #[test]
+    fn the_permutation_of_any_size_keeps_numbers_apart(
+        count in prop_oneof![1_u64..1 << 20, 1 << 30..1_u64 << 34, (1_u64 << 62)..=u64::MAX],
+        seed: u64, first: u64,
+    ) {
+        let keys = round_keys(seed, 1);
+        let looked = count.min(300);
+        let first = first % (count - looked + 1);
+        let found: BTreeSet<u64> =
+            (first..first + looked).map(|at| permute(at, count, &keys)).collect();
+        prop_assert_eq!(found.len() as u64, looked);
+        prop_assert!(found.iter().all(|value| *value < count));
+    }
+
+    #[test]
+    fn an_allotment_is_its_ranges_one_after_the_other(
+        ranges in proptest::collection::vec((0_u64..50, 0_u64..50), 0..6),
+    ) {
+        // One that ends before it begins has nothing.
+        let ranges: Vec<_> = ranges.into_iter().map(|(start, end)| start..end).collect();
+        let allotted = Allotment::new(ranges.clone());
+        let all: Vec<u64> = ranges.into_iter().flatten().collect();
+        prop_assert_eq!(allotted.samples(), all.len() as u64);
+        for (sample, position) in (0..).zip(&all) {
+            prop_assert_eq!(allotted.position(sample), Ok(*position));
+        }
+        prop_assert!(allotted.position(all.len() as u64).is_err());
+    }
+
+    #[test]
+    fn held_out_sequences_are_unlike_and_end_before_the_last_token(
+        windows in 1_u64..5000, sequences in 0_u32..300, length in 1_u32..40,
+    ) {
+        let tokens = windows * u64::from(length) + 1;
+        let held_out = HeldOut::new(tokens, length, sequences).unwrap();
+        let firsts: Vec<u64> = held_out.sequences().collect();
+        prop_assert_eq!(firsts.len() as u64, windows.min(sequences.into()));
+        prop_assert!(firsts.is_sorted_by(|a, b| a < b));
+        let length = u64::from(length);
+        let fits = |first: &u64| first % length == 0 && first + length < tokens;
+        prop_assert!(firsts.iter().all(fits));
+    }
+}
+
+#[test]
+fn the_order_is_that_of_the_seed_alone() {
+    let order = |seed| -> Vec<u64> {
+        let sampler = sampler(16 * 50 + 1, seed);
+        (0..50).map(|position| sampler.sequence(position)).collect()
+    };
+    assert_eq!(order(7), order(7));
+    let unlike: BTreeSet<Vec<u64>> = (0..20).map(order).collect();
+    assert_eq!(unlike.len(), 20, "every seed has its own order");
+    // Tokens behind the last window change nothing.
+    let longer = Sampler::new(SamplerOptions { tokens: 16 * 51, seed: 7, sequence_length: 16 });
+    let longer = longer.unwrap();
+    assert_eq!((0..50).map(|at| longer.sequence(at)).collect::<Vec<_>>(), order(7));
+}

@@ -127,3 +127,75 @@ fn a_choice_is_the_word_byte_or_a_path() {
     assert_eq!("byte".parse(), Ok(TokenizerChoice::Byte));
     assert_eq!("./byte".parse(), Ok(TokenizerChoice::File("./byte".into())));
 }
+
+#[test]
+fn a_vocabulary_reaches_to_its_highest_id_wherever_that_stands() {
+    // Gaps are tokens that nothing makes; an added token may have the highest id, or a low one.
+    let table = [
+        (r#"{"<unk>": 0, "a": 9}"#, 3, 10, 3),
+        (r#"{"<unk>": 0, "a": 1}"#, 500, 501, 500),
+        (r#"{"<unk>": 0, "a": 70000}"#, 1, 70_001, 1),
+    ];
+    for (vocab, end, size, expected) in table {
+        let tokenizer = load(&word_level(vocab, end)).unwrap();
+        assert_eq!((tokenizer.vocab_size(), tokenizer.end_token()), (size, expected), "{vocab}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_as_a_file_is_refused_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| TokenizerChoice::File(folder.path().join(name));
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    std::fs::write(folder.path().join("latin.json"), b"{\"a\": \"\xe9\"}").unwrap();
+    let file = std::fs::File::create(folder.path().join("large.json")).unwrap();
+    file.set_len(MAX_FILE_BYTES + 1).unwrap();
+    let error = |name| Tokenizer::load(&path(name)).unwrap_err();
+    let cases = [("folder", false), ("nowhere", false), ("latin.json", true), ("large.json", true)];
+    for (name, is_final) in cases {
+        let error = error(name);
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(error.is_final(), is_final, "{error}");
+    }
+    assert!(matches!(error("large.json"), TokenizerError::TooLarge { .. }));
+    assert!(matches!(path("large.json").hash(), Err(TokenizerError::TooLarge { .. })));
+}
+
+#[test]
+fn a_choice_and_what_is_loaded_of_it_have_the_same_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = word_level(r#"{"<unk>": 0, "</s>": 1}"#, 1);
+    for content in [json.clone(), format!("\u{feff}{json}")] {
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, content).unwrap();
+        let choice = TokenizerChoice::File(path);
+        let hash = choice.hash().unwrap();
+        assert_eq!(Tokenizer::load(&choice).unwrap().hash(), hash);
+        assert_eq!(<[u8; 32]>::from(blake3::hash(json.as_bytes())), hash);
+    }
+    assert_eq!(TokenizerChoice::Byte.hash().unwrap(), Tokenizer::Byte.hash());
+}
+
+#[test]
+fn a_text_that_a_tokenizer_has_no_token_for_is_an_error_and_not_less_text() {
+    // The word for what is not known is not in the vocabulary.
+    let json = word_level(r#"{"a": 0, "</s>": 1}"#, 1);
+    let Ok(tokenizer) = load(&json) else { return };
+    let mut tokens = vec![9];
+    let encoded = tokenizer.encode("a b", &mut tokens);
+    assert!(matches!(encoded, Err(TokenizerError::Encode { bytes: 3, .. })), "{encoded:?}");
+    assert!(encoded.unwrap_err().is_final());
+    tokenizer.encode("a a", &mut tokens).unwrap();
+    assert_eq!(tokens, [9, 0, 0], "what was there stays");
+}
+
+proptest! {
+    #[test]
+    fn bytes_that_are_no_text_decode_to_something(
+        ids in proptest::collection::vec(0_u32..300, 0..40),
+    ) {
+        let text = Tokenizer::Byte.decode(&ids).unwrap();
+        let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
+        prop_assert_eq!(text, String::from_utf8_lossy(&bytes).into_owned());
+    }
+}

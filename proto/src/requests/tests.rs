@@ -1,5 +1,8 @@
 //! Tests of the conversions.
 
+mod laws;
+mod spoiled;
+
 use rounds::types::{
     Checkpoint, Commit, Digest, MemberState, MemberView, Phase, RunView, SampleRange,
 };

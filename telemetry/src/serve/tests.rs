@@ -75,3 +75,48 @@ async fn silent_connections_do_not_keep_others_out_for_ever() {
     let health = fixture.ask("GET /healthz").await;
     assert!(health.ends_with("ok\n"), "{health}");
 }
+
+#[tokio::test]
+async fn a_process_is_ready_when_it_says_so_and_alive_before() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ready = Arc::new(AtomicBool::new(false));
+    let registry = Arc::new(Registry::new(vec![]));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve_ready(listener, registry, Arc::clone(&ready), async {
+        let _ = stopped.await;
+    }));
+    let fixture = Fixture { address, stop, server };
+    let status = async |request: &str| fixture.ask(request).await[9..12].to_owned();
+    for (word, expected) in [(false, "503"), (true, "200"), (false, "503")] {
+        ready.store(word, Ordering::Relaxed);
+        assert_eq!(status("GET /readyz").await, expected, "{word}");
+        assert_eq!(status("GET /healthz").await, "200", "alive whether ready or not");
+    }
+    for (request, expected) in [
+        ("POST /readyz", "405"),
+        ("DELETE /healthz", "405"),
+        ("GET /metrics?all=1", "200"),
+        ("GET /metrics/", "404"),
+        ("GET /readyz/../metrics", "404"),
+    ] {
+        assert_eq!(status(request).await, expected, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn more_who_ask_at_once_than_are_heard_at_once_are_all_answered() {
+    let fixture = Fixture::start().await;
+    let mut asked = Vec::new();
+    for _ in 0..3 * MAX_CONNECTIONS {
+        let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        asked.push(stream);
+    }
+    for mut stream in asked {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("ok\n"), "{answer}");
+    }
+}

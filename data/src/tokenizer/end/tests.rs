@@ -97,3 +97,70 @@ fn files_that_contradict_the_tokenizer_or_cannot_be_read_are_refused() {
     let error = end(&["<eos>"], &broken, None).unwrap_err();
     assert!(matches!(error, TokenizerError::Beside { .. }) && error.is_final(), "{error:?}");
 }
+
+#[test]
+fn an_end_that_is_said_in_an_odd_way_is_passed_over_for_the_next() {
+    let table: [(&[(&str, &str)], u32); 9] = [
+        (&[("tokenizer_config.json", r#"{"eos_token": 7}"#)], 11),
+        (&[("tokenizer_config.json", r#"{"eos_token": ["<x>"]}"#)], 11),
+        (&[("tokenizer_config.json", r#"{"eos_token": {"id": 10}}"#)], 11),
+        (&[("tokenizer_config.json", "[]")], 11),
+        (&[("config.json", r#"{"eos_token_id": "10"}"#)], 11),
+        (&[("config.json", r#"{"eos_token_id": -1}"#)], 11),
+        (&[("config.json", r#"{"eos_token_id": []}"#)], 11),
+        (&[("config.json", r#"{"eos_token_id": 4294967306}"#)], 11),
+        (&[("config.json", r#"{"eos_token_id": [], "text_config": {"eos_token_id": [10]}}"#)], 10),
+    ];
+    for (beside, expected) in table {
+        assert_eq!(end(&["<x>", "<eos>"], beside, None).unwrap(), expected, "{beside:?}");
+    }
+}
+
+#[test]
+fn the_best_known_name_is_taken_whatever_the_order_of_the_tokens() {
+    let mut names = END_NAMES;
+    for _ in 0..names.len() {
+        names.rotate_left(1);
+        let found = end(&names, &[], None).unwrap();
+        let at = names.iter().position(|name| *name == END_NAMES[0]).unwrap();
+        assert_eq!(found as usize, 10 + at, "{names:?}");
+    }
+    for (at, name) in END_NAMES.iter().enumerate() {
+        assert_eq!(end(&["<x>", name], &[], None).unwrap(), 11, "{at}: {name}");
+    }
+}
+
+#[test]
+fn a_refusal_names_some_special_tokens_and_not_all() {
+    let many: Vec<String> = (0..20).map(|at| format!("<s{at}>")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let text = end(&many, &[], None).unwrap_err().to_string();
+    assert!(text.ends_with("(special tokens: <s0> <s1> <s2> <s3> <s4> <s5> <s6> <s7>)"), "{text}");
+    let text = end(&[], &[], Some("<z>")).unwrap_err().to_string();
+    assert!(text.ends_with("(special tokens: none)"), "{text}");
+}
+
+#[test]
+fn files_beside_a_tokenizer_of_another_name_are_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.json");
+    fs::write(&path, tokenizer(&["<x>", "<eos>"])).unwrap();
+    fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "<x>"}"#).unwrap();
+    let found = Tokenizer::load(&TokenizerChoice::File(path)).unwrap();
+    assert_eq!(found.end_token(), 11);
+}
+
+#[test]
+fn a_file_beside_a_tokenizer_that_cannot_be_read_now_may_be_read_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(TOKENIZER_FILE);
+    fs::write(&path, tokenizer(&["<eos>"])).unwrap();
+    fs::create_dir(folder.path().join("config.json")).unwrap();
+    let error = Tokenizer::load(&TokenizerChoice::File(path.clone())).unwrap_err();
+    assert!(matches!(error, TokenizerError::Beside { .. }) && !error.is_final(), "{error:?}");
+    fs::remove_dir(folder.path().join("config.json")).unwrap();
+    let file = File::create(folder.path().join("config.json")).unwrap();
+    file.set_len(BESIDE_BYTES_MAX + 1).unwrap();
+    let error = Tokenizer::load(&TokenizerChoice::File(path)).unwrap_err();
+    assert!(matches!(error, TokenizerError::Beside { .. }) && error.is_final(), "{error:?}");
+}
