@@ -124,6 +124,7 @@ const MAX_WIDTH: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1 << 12;
 const MAX_VOCABULARY: u32 = 1 << 24;
 const MAX_POSITIONS: u32 = 1 << 24;
+const MAX_HEAD: u32 = 1 << 12;
 const MAX_PARAMETERS: u128 = 1 << 50;
 
 impl LlamaConfig {
@@ -148,6 +149,11 @@ impl LlamaConfig {
             None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             None => return Err(ModelError::HeadsDoNotDivide { hidden_size, heads }),
         };
+        // One that follows from the others is filled in, and has to be accepted where that is read.
+        if head_dim > MAX_HEAD {
+            let (key, value, max) = ("head_dim", head_dim, MAX_HEAD);
+            return Err(ModelError::OutOfRange { key, value, max });
+        }
         if !head_dim.is_multiple_of(2) {
             return Err(ModelError::OddHead(head_dim));
         }
@@ -168,7 +174,7 @@ impl LlamaConfig {
             ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
             ("num_attention_heads", self.num_attention_heads, MAX_WIDTH),
             ("num_key_value_heads", self.num_key_value_heads, MAX_WIDTH),
-            ("head_dim", self.head_dim.unwrap_or(1), 1 << 12),
+            ("head_dim", self.head_dim.unwrap_or(1), MAX_HEAD),
             ("vocab_size", self.vocab_size, MAX_VOCABULARY),
             ("max_position_embeddings", self.max_position_embeddings, MAX_POSITIONS),
         ] {
