@@ -120,8 +120,7 @@ pub struct OuterPlan {
 /// H of an island that joins a run whose rounds take so many seconds of inner steps: as many steps
 /// as end with the others', one at least.
 pub fn joining_steps(compute_seconds: f64, step_seconds: f64) -> u32 {
-    // Rounding takes what is not a number to 0.
-    ((compute_seconds / step_seconds) as u32).clamp(1, MOST_STEPS)
+    pace::steps_within(compute_seconds, step_seconds).min(MOST_STEPS)
 }
 
 impl OuterPlan {
