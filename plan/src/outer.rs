@@ -129,6 +129,17 @@ impl OuterPlan {
         self.islands.iter().map(|island| island.compute_seconds).fold(0.0, f64::max)
     }
 
+    /// Whether every island makes a step, no more of them than the fastest, and is done with its
+    /// round when the run's ends.
+    fn holds_every_island(&self) -> bool {
+        let most = self.reference_steps.max(1);
+        let end = self.round_seconds * (1.0 + 1e-9);
+        let fits = |island: &IslandRound| {
+            (1..=most).contains(&island.inner_steps) && island.round_seconds <= end
+        };
+        self.islands.iter().all(fits)
+    }
+
     /// Tokens a second of the run, exchanges included.
     pub fn tokens_per_second(&self) -> f64 {
         self.round_tokens as f64 / self.round_seconds
@@ -178,6 +189,7 @@ pub fn plan_rounds(request: &OuterRequest) -> Result<OuterPlan, OuterError> {
         islands,
         reasons: Vec::new(),
     };
+    debug_assert!(plan.holds_every_island(), "{plan:?}");
     plan.reasons = reasons::reasons(request, &pace, &choice, &plan);
     Ok(plan)
 }
