@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+mod laws;
+
 /// Steps that are left out: the first ones of a process fill caches and queues.
 const WARM_UP: usize = 1;
 /// A correction beyond this, or its inverse, is no error of the estimate: something else is wrong.

@@ -5,6 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::gpu;
 
+#[cfg(test)]
+mod records;
+
 /// A machine with cards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

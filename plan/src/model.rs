@@ -124,6 +124,7 @@ const WIDTH_MAX: u32 = 1 << 20;
 const LAYERS_MAX: u32 = 1 << 12;
 const VOCABULARY_MAX: u32 = 1 << 24;
 const POSITIONS_MAX: u32 = 1 << 24;
+const HEAD_MAX: u32 = 1 << 12;
 const PARAMETERS_MAX: u128 = 1 << 50;
 
 impl LlamaConfig {
@@ -148,6 +149,11 @@ impl LlamaConfig {
             None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             None => return Err(ModelError::HeadsDoNotDivide { hidden_size, heads }),
         };
+        // One that follows from the others is filled in, and has to be accepted where that is read.
+        if head_dim > MAX_HEAD {
+            let (key, value, max) = ("head_dim", head_dim, MAX_HEAD);
+            return Err(ModelError::OutOfRange { key, value, max });
+        }
         if !head_dim.is_multiple_of(2) {
             return Err(ModelError::OddHead(head_dim));
         }
@@ -168,7 +174,7 @@ impl LlamaConfig {
             ("num_hidden_layers", self.num_hidden_layers, LAYERS_MAX),
             ("num_attention_heads", self.num_attention_heads, WIDTH_MAX),
             ("num_key_value_heads", self.num_key_value_heads, WIDTH_MAX),
-            ("head_dim", self.head_dim.unwrap_or(1), 1 << 12),
+            ("head_dim", self.head_dim.unwrap_or(1), HEAD_MAX),
             ("vocab_size", self.vocab_size, VOCABULARY_MAX),
             ("max_position_embeddings", self.max_position_embeddings, POSITIONS_MAX),
         ] {

@@ -120,14 +120,24 @@ pub struct OuterPlan {
 /// H of an island that joins a run whose rounds take so many seconds of inner steps: as many steps
 /// as end with the others', one at least.
 pub fn joining_steps(compute_seconds: f64, step_seconds: f64) -> u32 {
-    // Rounding takes what is not a number to 0.
-    ((compute_seconds / step_seconds) as u32).clamp(1, STEPS_MAX)
+    pace::steps_within(compute_seconds, step_seconds).min(STEPS_MAX)
 }
 
 impl OuterPlan {
     /// Seconds of inner steps in a round: the slowest island's.
     pub fn compute_seconds(&self) -> f64 {
         self.islands.iter().map(|island| island.compute_seconds).fold(0.0, f64::max)
+    }
+
+    /// Whether every island makes a step, no more of them than the fastest, and is done with its
+    /// round when the run's ends.
+    fn holds_every_island(&self) -> bool {
+        let most = self.reference_steps.max(1);
+        let end = self.round_seconds * (1.0 + 1e-9);
+        let fits = |island: &IslandRound| {
+            (1..=most).contains(&island.inner_steps) && island.round_seconds <= end
+        };
+        self.islands.iter().all(fits)
     }
 
     /// Tokens a second of the run, exchanges included.
@@ -179,6 +189,7 @@ pub fn plan_rounds(request: &OuterRequest) -> Result<OuterPlan, OuterError> {
         islands,
         reasons: Vec::new(),
     };
+    debug_assert!(plan.holds_every_island(), "{plan:?}");
     plan.reasons = reasons::reasons(request, &pace, &choice, &plan);
     Ok(plan)
 }

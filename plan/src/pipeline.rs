@@ -1,5 +1,8 @@
 //! The order in which a pipeline stage works through the micro-batches of an inner step.
 
+#[cfg(test)]
+mod laws;
+
 /// One piece of a stage's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {

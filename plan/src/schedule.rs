@@ -87,8 +87,8 @@ pub fn warmup_tokens(warmup_steps: u64, round_tokens: u64, reference_steps: u32)
 /// at the new end. A run that had ended is at its floor and stays there.
 pub fn extended(run: &RunSpec, done: u64, tokens: u64) -> ScheduleSpec {
     let spec = run.schedule;
-    let warms_up = spec.anchor.is_none() && done < spec.warmup_tokens;
-    if tokens == run.tokens || warms_up {
+    // A run that came back behind its warm-up warms up again, whatever was changed afterwards.
+    if tokens == run.tokens || done < spec.warmup_tokens {
         return spec;
     }
     let ratio = Schedule::of(run).ratio(done as f64);

@@ -141,6 +141,7 @@ impl Grid {
 
     /// The position of a device, counted over all ranks in order.
     pub fn position(&self, index: u32) -> Position {
+        debug_assert!(index < self.size(), "device {index} of {self:?}");
         Position {
             data: index / (self.stages * self.tensor),
             stage: index / self.tensor % self.stages,
@@ -150,6 +151,8 @@ impl Grid {
 
     /// The device at a position.
     pub fn index(&self, at: Position) -> u32 {
+        let inside = at.data < self.data && at.stage < self.stages && at.tensor < self.tensor;
+        debug_assert!(inside, "{at:?} of {self:?}");
         (at.data * self.stages + at.stage) * self.tensor + at.tensor
     }
 }
@@ -247,13 +250,16 @@ impl Sharded {
     /// The first stage and tensor-parallel device that hold a value of a tensor. Others may have
     /// copies of it.
     pub fn holder(&self, tensor: usize, row: u64, column: u64) -> (u32, u32) {
-        let stage = (0..self.stages()).find(|stage| self.holds(*stage, tensor)).unwrap_or(0);
+        let stage = (0..self.stages()).find(|stage| self.holds(*stage, tensor));
+        debug_assert!(stage.is_some(), "no stage holds tensor {tensor}");
         let ways = self.sharding.tensor;
         let inside = |part: &u32| {
             let slice = self.slice(tensor, *part);
             slice.rows.contains(&row) && slice.columns.contains(&column)
         };
-        (stage, (0..ways).find(inside).unwrap_or(0))
+        let part = (0..ways).find(inside);
+        debug_assert!(part.is_some(), "no device holds {row}, {column} of tensor {tensor}");
+        (stage.unwrap_or(0), part.unwrap_or(0))
     }
 
     /// Says whether this device's copy of a slice is the one that counts where all are added up.
@@ -307,6 +313,7 @@ enum Place {
 /// Part `part` of `ways` of so many rows or columns: equal, or as equal as chunks allow.
 fn part_of(length: u64, part: u64, ways: u64) -> Range<u64> {
     let blocks = length.div_ceil(BLOCK);
+    debug_assert!(part < ways && ways <= blocks, "part {part} of {ways}, of {blocks} blocks");
     let cut = |part: u64| (blocks * part / ways * BLOCK).min(length);
     cut(part)..cut(part + 1)
 }

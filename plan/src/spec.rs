@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::LlamaConfig;
 
+#[cfg(test)]
+mod json;
+
 /// The specification that all islands of a run share. Its hash is compared when islands join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

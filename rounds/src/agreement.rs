@@ -151,6 +151,7 @@ impl State {
     /// θ of the round in progress is `theta`: whoever holds another cannot take part.
     fn set_theta(&mut self, theta: Digest) {
         let round = self.saved.round;
+        debug_assert!(self.start().theta.is_none(), "θ of round {round} was agreed before");
         self.saved.starts.entry(round).or_default().theta = Some(theta);
         self.timers.voted = None;
         let standing = self.standing();

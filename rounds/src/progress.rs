@@ -239,6 +239,7 @@ impl State {
     }
 
     fn close(&mut self, reason: String) -> bool {
+        debug_assert!(self.saved.closed.is_empty(), "a set is closed once");
         // From here on it matters whose θ the contributions belong to.
         let offered = self.live_offers();
         self.agree(true);
@@ -261,6 +262,7 @@ impl State {
     // Committing
 
     pub(crate) fn commit(&mut self, why: Enough) -> bool {
+        debug_assert_eq!(self.saved.phase, Phase::Fetching, "only what was closed is committed");
         let round = self.saved.round;
         let closed = self.closed_set();
         let (set, dropped): (Vec<_>, Vec<_>) =
@@ -306,7 +308,8 @@ impl State {
         self.saved.round = round;
         self.saved.highest = self.saved.highest.max(round);
         let samples = self.saved.text.next;
-        self.saved.starts.insert(round, Start { theta: None, tokens, samples });
+        let before = self.saved.starts.insert(round, Start { theta: None, tokens, samples });
+        debug_assert!(before.is_none(), "round {round} began before, and was not taken back");
         // Round 0 stays: whoever has the seed can begin there.
         self.saved.starts.retain(|start, _| *start == 0 || start + STARTS_KEPT_MAX > round);
     }

@@ -83,6 +83,12 @@ pub fn step(mut state: State, event: Event, now: Millis) -> Step {
         state.saved.version += 1;
     }
     let entries = std::mem::take(&mut state.entries);
+    // What is recorded is saved with a new version, and the record goes on from what it was.
+    let recorded = state.saved.record_length - before.record_length;
+    debug_assert!(changed || recorded == 0, "a record without a change: {entries:?}");
+    debug_assert!(recorded <= entries.len() as u64, "what was recorded is handed out");
+    debug_assert!(entries.last().is_none_or(|last| last.hash == state.saved.record_hash));
+    debug_assert!(state.saved.highest >= before.highest, "no round was never in progress");
     Step { state, reply, entries, changed }
 }
 

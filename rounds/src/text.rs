@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::SampleRange;
 
+#[cfg(test)]
+mod laws;
+
 /// Ranges that one member gets for a round.
 pub const RANGES_MAX: usize = 16;
 /// Ranges that wait to be handed out again; of more, the smallest are dropped.
@@ -49,6 +52,9 @@ impl Text {
             out.push(SampleRange { first: self.next, end });
             self.next = end;
         }
+        let given = out.iter().fold(0, |sum, range| range.count().saturating_add(sum));
+        debug_assert!(given == count || self.next == u64::MAX, "{given} positions of {count}");
+        debug_assert!(out.len() <= RANGES_MAX && self.is_in_order());
         out
     }
 
@@ -67,6 +73,15 @@ impl Text {
             let smallest = (0..self.returned.len()).min_by_key(|at| self.returned[*at].count());
             self.returned.remove(smallest.unwrap_or(0));
         }
+        debug_assert!(self.is_in_order(), "{self:?}");
+    }
+
+    /// Whether what came back is in order, without overlaps, and was handed out before: else a
+    /// position would be trained on twice.
+    fn is_in_order(&self) -> bool {
+        let apart = self.returned.windows(2).all(|pair| pair[0].end < pair[1].first);
+        let some = self.returned.iter().all(|range| range.first < range.end);
+        apart && some && self.returned.last().is_none_or(|last| last.end <= self.next)
     }
 }
 

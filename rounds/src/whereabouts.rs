@@ -84,6 +84,7 @@ impl State {
 
     fn go_forward(&mut self, adopted: &Adopted, reason: String) {
         let Adopted { round, theta_hash, tokens, samples } = *adopted;
+        debug_assert!(round >= self.saved.highest, "round {round} lies behind what is known");
         self.append(Deed::Adopt { round, theta: theta_hash, tokens, samples, reason });
         self.clear_round();
         self.saved.commits.clear();
@@ -264,6 +265,7 @@ impl State {
 
     fn rewind(&mut self, to: u64, reason: &str) {
         let from = self.saved.round;
+        debug_assert!(to < from, "back from round {from} to {to}");
         self.append(Deed::Rewind { from, to, reason: reason.to_string() });
         self.saved.round = to;
         let after = self.saved.starts.split_off(&(to + 1));

@@ -62,6 +62,9 @@ impl Part {
         if !slice.rows.contains(&row) || !slice.columns.contains(&column) {
             return None;
         }
+        // Cuts are on chunks: a block that begins in a slice ends in it.
+        debug_assert!(row + block.rows as u64 <= slice.rows.end, "{block:?} crosses {slice:?}");
+        debug_assert!(column + block.columns as u64 <= slice.columns.end);
         let width = (slice.columns.end - slice.columns.start) as usize;
         let (down, right) = (row - slice.rows.start, column - slice.columns.start);
         Some((offset + down as usize * width + right as usize, width))
@@ -77,7 +80,8 @@ impl Reshard {
             let ways = 0..sharded.sharding().tensor;
             ways.map(move |tensor| Part::new(sharded, stage, tensor))
         });
-        let parts = parts.collect();
+        let parts: Vec<Part> = parts.collect();
+        debug_assert_eq!(parts.len() as u32, place.grid.stages * place.grid.tensor);
         Reshard { layout, sharded, place, parts }
     }
 
@@ -94,6 +98,8 @@ impl Reshard {
         let own: Vec<Position> = self.place.own().collect();
         let me = group.rank();
         let start = self.start(group, me);
+        debug_assert_eq!(devices.len(), own.len(), "a buffer for each device of this rank");
+        debug_assert_eq!(span.len(), self.layout.span(self.span(group, me)).len());
         for window in 0..self.windows(group) {
             for (to, from) in turns(group) {
                 let mut send = Vec::new();
@@ -114,6 +120,7 @@ impl Reshard {
                     span[first..first + here.len()].copy_from_slice(here);
                     rest = after;
                 }
+                debug_assert!(rest.is_empty(), "{} values came for no block", rest.len());
             }
         }
         Ok(())
@@ -133,6 +140,7 @@ impl Reshard {
         let me = group.rank();
         let start = self.start(group, me);
         let tables = devices.iter().any(|device| device.table.is_some());
+        debug_assert_eq!(span.len(), self.layout.span(self.span(group, me)).len());
         for window in 0..self.windows(group) {
             for (to, from) in turns(group) {
                 let mut send = Vec::new();
@@ -152,6 +160,7 @@ impl Reshard {
                     self.unpack(block, here, devices);
                     rest = after;
                 }
+                debug_assert!(rest.is_empty(), "{} values came for no block", rest.len());
             }
         }
         Ok(())
@@ -235,6 +244,7 @@ fn values(block: &Block) -> usize {
 }
 
 fn pack(block: &Block, place: Option<(usize, usize)>, from: &[f32], to: &mut Vec<f32>) {
+    debug_assert!(place.is_some(), "{block:?} is asked of a device that lacks it");
     let Some((first, width)) = place else { return };
     for row in 0..block.rows {
         let start = first + row * width;

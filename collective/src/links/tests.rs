@@ -17,8 +17,8 @@ struct Peer {
 
 /// Rank 0 of two.
 fn two(faults: &Faults) -> (Links, Peer) {
-    let (out, from) = mpsc::channel(QUEUE_MESSAGES);
-    let (to, inbox) = mpsc::channel(QUEUE_MESSAGES);
+    let (out, from) = mpsc::channel(QUEUE_MESSAGES_MAX);
+    let (to, inbox) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let outs = vec![None, Some((out, None))];
     (Links::new(0, outs, vec![None, Some(inbox)], faults.clone()), Peer { to, from })
 }
@@ -176,7 +176,7 @@ fn a_peer_that_sends_nothing_and_one_that_takes_nothing_are_silent() {
         let call = hurried(Operation::Send);
         silent(chain::recv(&mut links, call, &mut [0.0], 1).await, Operation::Send);
         // One message more than the queue holds.
-        let values = vec![0.0; (QUEUE_MESSAGES + 1) * CHUNK_BYTES / 4];
+        let values = vec![0.0; (QUEUE_MESSAGES_MAX + 1) * CHUNK_BYTES / 4];
         let call = hurried(Operation::Broadcast);
         silent(chain::send(&mut links, call, &values, 1).await, Operation::Broadcast);
     });
@@ -216,10 +216,10 @@ fn a_failing_rank_tells_who_listens_and_waits_for_nobody() {
         links.abort(7).await;
         assert_eq!(peer.from.recv().await.unwrap().unwrap().culprit(), Some(7));
         // A queue that is full: the peer does not listen.
-        let values = vec![0.0; QUEUE_MESSAGES * CHUNK_BYTES / 4];
+        let values = vec![0.0; QUEUE_MESSAGES_MAX * CHUNK_BYTES / 4];
         chain::send(&mut links, call(Operation::Send, None), &values, 1).await.unwrap();
         links.abort(7).await;
-        for _ in 0..QUEUE_MESSAGES {
+        for _ in 0..QUEUE_MESSAGES_MAX {
             assert_eq!(peer.from.recv().await.unwrap().unwrap().culprit(), None);
         }
         assert!(peer.from.try_recv().is_err(), "the word found no room");

@@ -149,7 +149,7 @@ fn what_cannot_be_read_as_a_file_is_refused_with_its_name() {
     std::fs::create_dir(folder.path().join("folder")).unwrap();
     std::fs::write(folder.path().join("latin.json"), b"{\"a\": \"\xe9\"}").unwrap();
     let file = std::fs::File::create(folder.path().join("large.json")).unwrap();
-    file.set_len(MAX_FILE_BYTES + 1).unwrap();
+    file.set_len(FILE_BYTES_MAX + 1).unwrap();
     let error = |name| Tokenizer::load(&path(name)).unwrap_err();
     let cases = [("folder", false), ("nowhere", false), ("latin.json", true), ("large.json", true)];
     for (name, is_final) in cases {

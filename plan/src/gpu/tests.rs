@@ -1,5 +1,7 @@
 //! Tests of the catalogue's figures and of product labels.
 
+mod patterns;
+
 use proptest::prelude::*;
 
 use super::*;

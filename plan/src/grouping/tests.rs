@@ -1,5 +1,7 @@
 //! Tests of grouping: tables of clusters and their islands.
 
+mod names;
+mod omitted;
 mod planned;
 mod properties;
 

@@ -1,5 +1,7 @@
 //! Tests of the memory model: figures by hand, and what grows with what.
 
+mod laws;
+
 use super::*;
 use crate::model::preset;
 use crate::part::Parts;

@@ -1,5 +1,7 @@
 //! Tests of presets, shapes and refusals.
 
+mod bounds;
+
 use super::*;
 
 fn llama(name: &str) -> Llama {

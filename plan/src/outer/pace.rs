@@ -64,7 +64,7 @@ impl<'a> Pace<'a> {
     }
 
     fn steps(island: &Participant, window: f64) -> u32 {
-        (window / island.step_seconds * (1.0 + ROUNDING)).floor().max(1.0) as u32
+        steps_within(window, island.step_seconds)
     }
 
     pub(super) fn round(&self, window: f64) -> Round {
@@ -97,6 +97,11 @@ impl<'a> Pace<'a> {
             utilisation: compute_seconds / run.seconds,
         }
     }
+}
+
+/// Steps of so many seconds that fit into a window, at least 1.
+pub(super) fn steps_within(window: f64, step_seconds: f64) -> u32 {
+    (window / step_seconds * (1.0 + ROUNDING)).floor().max(1.0) as u32
 }
 
 /// H of the fastest island.

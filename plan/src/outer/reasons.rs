@@ -100,7 +100,11 @@ impl Said<'_> {
             return None;
         }
         let best = pace::automatic(self.pace, self.request.deadline_seconds);
-        let remedy = if best.steps > self.choice.steps {
+        // A longer window may be emptier, where no further step of a slow island goes into it.
+        let better = best.why != Why::NeverInTime
+            && best.steps > self.choice.steps
+            && self.pace.round_of(best.steps).utilisation > self.plan.utilisation;
+        let remedy = if better {
             format!("raise sparseLoCo.innerSteps to {}", best.steps)
         } else if self.plan.exchange_seconds * 2.0 > (1.0 - LOW) * self.plan.round_seconds {
             "faster uplinks, fewer islands, a smaller sparseLoCo.topK or a later rounds.deadline \

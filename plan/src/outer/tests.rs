@@ -1,6 +1,7 @@
 //! Tests of rounds: tables of H and warnings, and Covenant-72B's figures.
 
 mod properties;
+mod remedies;
 
 use super::*;
 use crate::model::preset;

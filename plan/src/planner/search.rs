@@ -162,8 +162,7 @@ impl<'a, 'e> Search<'a, 'e> {
     fn deepest(&mut self, compression: Option<PipelineCompression>) {
         for cut in 0..self.estimator.cuts.len() {
             for limit in shortfall::limits(self.estimator.groups[cut].len()) {
-                let places = shortfall::deepest(self.estimator, cut, &self.parallelism, limit);
-                if let Some(places) = places {
+                for places in shortfall::deepest(self.estimator, cut, &self.parallelism, limit) {
                     self.consider(&self.estimator.shape(cut, compression, places), 1);
                 }
             }

@@ -1,6 +1,14 @@
 //! Tests of plans: tables of what is planned and refused, and what holds for any request.
 
+mod answers;
+mod bounds;
+mod chosen;
+mod grids;
+mod objectives;
+mod optimal;
 mod parts;
+mod prices;
+mod remedies;
 mod sharding;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Tests of the learning rate's schedule.
 
+mod changes;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,5 +1,7 @@
 //! Cuts, their copies, and what is refused.
 
+mod properties;
+
 use super::*;
 use crate::model::LlamaConfig;
 use crate::spec::{PipelineCompression, StageSpec};

@@ -108,7 +108,7 @@ async fn a_process_is_ready_when_it_says_so_and_alive_before() {
 async fn more_who_ask_at_once_than_are_heard_at_once_are_all_answered() {
     let fixture = Fixture::start().await;
     let mut asked = Vec::new();
-    for _ in 0..3 * MAX_CONNECTIONS {
+    for _ in 0..3 * CONNECTIONS_MAX {
         let mut stream = TcpStream::connect(fixture.address).await.unwrap();
         let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(request).await.unwrap();

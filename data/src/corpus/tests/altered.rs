@@ -133,7 +133,7 @@ fn fields_of_other_types_and_other_versions_are_no_index() {
 fn an_index_beyond_the_bound_is_not_read_into_memory() {
     let (_folder, out) = corpus(100);
     let file = File::create(out.join(FILE_NAME)).unwrap();
-    file.set_len(MAX_INDEX_BYTES + 1).unwrap();
+    file.set_len(INDEX_BYTES_MAX + 1).unwrap();
     let error = Corpus::open(&out).unwrap_err();
     assert!(error.to_string().ends_with("it is larger than 67108864 bytes"), "{error}");
     assert!(error.is_final());

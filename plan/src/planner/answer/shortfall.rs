@@ -29,37 +29,37 @@ pub(crate) struct Shortfall {
     pub card_needs: u64,
 }
 
-/// The grid with as many stages as the cards make for a cut, but no more than the limit, of the
-/// largest cards; `None` where they do not make up the layout at all.
+/// The ways to fill the grid with as many stages as the cards make for a cut, but no more than the
+/// limit, with the largest cards; none where they do not make up the layout at all.
 pub(crate) fn deepest(
     estimator: &Estimator<'_>,
     cut: usize,
     parallelism: &Parallelism,
     limit: usize,
-) -> Option<Arrangement> {
+) -> Vec<Arrangement> {
     let replicas = parallelism.data.unwrap_or(1).max(1) as usize;
     let groups = &estimator.groups[cut];
     let layers = estimator.planner.run.model.config().num_hidden_layers as usize;
     let most = (groups.len() / replicas).min(layers).min(limit);
     let stages = parallelism.pipeline.map_or(most, |stages| stages as usize);
     if stages == 0 || stages > most || replicas > estimator.planner.run.sequences as usize {
-        return None;
+        return Vec::new();
     }
     let memory = |kind: usize| estimator.kinds[kind].memory;
     let mut chosen: Vec<usize> = (0..groups.len()).collect();
     chosen.sort_by_key(|group| Reverse(memory(groups[*group].kind)));
     chosen.truncate(replicas * stages);
-    arrange::arrangements(&chosen, groups, memory, [replicas, stages]).pop()
+    arrange::arrangements(&chosen, groups, memory, [replicas, stages])
 }
 
-/// Says whether one sequence at a time fits some way: as many stages as there can be, or fewer of
-/// the largest cards.
+/// Says whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
+/// largest cards. Which kind of card has the embedding, and which the head, may decide it.
 pub(crate) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
     (0..estimator.cuts.len()).any(|cut| {
         let most = estimator.groups[cut].len();
         limits(most).any(|limit| {
-            let places = deepest(estimator, cut, parallelism, limit);
-            places.is_some_and(|places| {
+            let mut ways = deepest(estimator, cut, parallelism, limit).into_iter();
+            ways.any(|places| {
                 let shape = estimator.shape(cut, estimator.compression, places);
                 estimator.best(&shape, 1).is_some()
             })
@@ -76,7 +76,7 @@ pub(crate) fn limits(most: usize) -> impl Iterator<Item = usize> {
 pub(crate) fn least(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> Option<Shortfall> {
     let cuts = 0..estimator.cuts.len();
     let all = cuts.filter_map(|cut| {
-        let places = deepest(estimator, cut, parallelism, usize::MAX)?;
+        let places = deepest(estimator, cut, parallelism, usize::MAX).pop()?;
         let shape = estimator.shape(cut, estimator.compression, places);
         of(estimator, &shape)
     });
