@@ -150,8 +150,8 @@ impl LlamaConfig {
             None => return Err(ModelError::HeadsDoNotDivide { hidden_size, heads }),
         };
         // One that follows from the others is filled in, and has to be accepted where that is read.
-        if head_dim > MAX_HEAD {
-            let (key, value, max) = ("head_dim", head_dim, MAX_HEAD);
+        if head_dim > HEAD_MAX {
+            let (key, value, max) = ("head_dim", head_dim, HEAD_MAX);
             return Err(ModelError::OutOfRange { key, value, max });
         }
         if !head_dim.is_multiple_of(2) {

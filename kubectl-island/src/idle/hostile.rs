@@ -45,7 +45,7 @@ fn pods_that_ask_for_more_than_any_node_has_hold_all_of_it_and_no_more() {
     assert_eq!((idle.cards, idle.count()), (16, 0));
     let expected = format!("cards that are not idle: island ml/lab holds {most}");
     assert_eq!(idle.notes(), [expected]);
-    let own = found(&pods, &[("ml".into(), "lab".into())]);
+    let own = found(&pods, &[Key::new("ml", "lab")]);
     assert_eq!((own.count(), own.notes().len()), (16, 0), "what an island holds is planned anew");
 }
 
@@ -75,7 +75,7 @@ fn pods_of_which_little_is_known_hold_nothing() {
 fn an_island_is_known_by_its_namespace_too() {
     let mut other = rank("p", "a", "3");
     other.metadata.namespace = Some("other".into());
-    let idle = found(&[rank("p", "a", "2"), other], &[("ml".into(), "lab".into())]);
+    let idle = found(&[rank("p", "a", "2"), other], &[Key::new("ml", "lab")]);
     assert_eq!(idle.count(), 8 - 3 + 8);
     assert_eq!(idle.notes(), ["cards that are not idle: island other/lab holds 3"]);
 }

@@ -255,8 +255,8 @@ mod tests {
         assert_eq!(short, [("a", H100, 2), ("a", L4, 1), ("b", L4, 1)]);
         let card = nodes[0].cards[0].clone();
         let machine = Node { cards: vec![card], ..nodes[0].clone() };
-        let many = vec![machine; plan::planner::MOST_CARDS + 1];
-        assert_eq!(devices(&many).len(), plan::planner::MOST_CARDS, "no more than status takes");
+        let many = vec![machine; plan::planner::CARDS_MAX + 1];
+        assert_eq!(devices(&many).len(), plan::planner::CARDS_MAX, "no more than status takes");
     }
 
     #[test]

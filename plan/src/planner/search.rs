@@ -153,7 +153,10 @@ impl<'a, 'e> Search<'a, 'e> {
         let mut others: Vec<Candidate> = others.map(|(_, candidate)| candidate).collect();
         others.sort_by(|a, b| a.score.total_cmp(&b.score));
         others.truncate(OTHERS_MAX);
-        let others = others.into_iter().map(|other| estimator.exact(other)).collect();
+        let exact = others.into_iter().map(|other| estimator.exact(other));
+        let mut others: Vec<Candidate> = exact.collect();
+        // Simulated to the end they may come in another order than estimated.
+        others.sort_by(|a, b| a.score.total_cmp(&b.score));
         Found { best: self.best.map(|best| estimator.exact(best)), others, cut_short }
     }
 

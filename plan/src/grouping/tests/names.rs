@@ -25,7 +25,8 @@ proptest! {
     fn whatever_places_are_called_islands_have_labels_of_their_own(
         texts in prop::collection::vec(any_text(), 0..40),
     ) {
-        let names: Vec<String> = unique_names(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let names = unique_names(&asked);
         prop_assert_eq!(names.len(), texts.len());
         prop_assert!(names.iter().all(|name| is_label(name)), "{names:?}");
         prop_assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{:?}", names);

@@ -76,7 +76,10 @@ impl Case {
 
 proptest! {
     #[test]
-    fn what_a_stage_needs_grows_by_the_same_with_every_layer(case in any_case(), layers in 3_u32..99) {
+    fn what_a_stage_needs_grows_by_the_same_with_every_layer(
+        case in any_case(),
+        layers in 3_u32..99,
+    ) {
         let needs = |layers| Memory::apart(&case.load(layers, case.parts.heaviest()));
         let (first, each) = (needs(1), needs(2) - needs(1));
         prop_assert!(each > 0);
@@ -84,7 +87,10 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_is_used_twice_makes_a_device_need_more(case in any_case(), layers in 1_u32..40) {
+    fn nothing_that_is_used_twice_makes_a_device_need_more(
+        case in any_case(),
+        layers in 1_u32..40,
+    ) {
         let load = case.load(layers, 0);
         let (card, apart) = (Memory::of(&load).card(), Memory::apart(&load));
         prop_assert!(card <= apart);
@@ -96,7 +102,10 @@ proptest! {
     }
 
     #[test]
-    fn more_work_never_needs_less_and_more_ranks_never_more(case in any_case(), layers in 1_u32..40) {
+    fn more_work_never_needs_less_and_more_ranks_never_more(
+        case in any_case(),
+        layers in 1_u32..40,
+    ) {
         let card = |case: &Case| Memory::of(&case.load(layers, 0)).card();
         let host = |case: &Case| Memory::of(&case.load(layers, 0)).host();
         let larger = [
@@ -115,7 +124,10 @@ proptest! {
     }
 
     #[test]
-    fn no_device_of_a_stage_needs_more_than_the_heaviest(case in any_case(), layers in 1_u32..40) {
+    fn no_device_of_a_stage_needs_more_than_the_heaviest(
+        case in any_case(),
+        layers in 1_u32..40,
+    ) {
         let needs = |tensor| Memory::of(&case.load(layers, tensor)).card();
         let heaviest = needs(case.parts.heaviest());
         prop_assert!((0..case.parts.tensor()).all(|tensor| needs(tensor) <= heaviest));
@@ -123,7 +135,10 @@ proptest! {
 
     /// What the search takes as the most room that a stage has anywhere.
     #[test]
-    fn layers_by_themselves_need_no_more_than_in_any_stage(case in any_case(), layers in 1_u32..40) {
+    fn layers_by_themselves_need_no_more_than_in_any_stage(
+        case in any_case(),
+        layers in 1_u32..40,
+    ) {
         let own = StageSpec { layers, recompute: case.recompute };
         let bare = Load { part: case.parts.layers_only(own), in_flight: 1, ..case.load(layers, 0) };
         for tensor in 0..case.parts.tensor() {
@@ -152,7 +167,10 @@ proptest! {
     /// A layer of one micro-batch is there in any case, with its input besides where it is computed
     /// again: recompute is of use from the second on.
     #[test]
-    fn recompute_keeps_less_wherever_more_than_one_layer_waits(case in any_case(), layers in 1_u32..9) {
+    fn recompute_keeps_less_wherever_more_than_one_layer_waits(
+        case in any_case(),
+        layers in 1_u32..9,
+    ) {
         let kept = |recompute| activations(&Case { recompute, ..case.clone() }.load(layers, 0));
         prop_assert_eq!(kept(true) < kept(false), case.in_flight * layers > 1);
     }

@@ -151,7 +151,7 @@ fn the_edges_of_what_a_round_is_planned_from() {
     assert!(with(&|it| it.islands[1].uplink = Some(Bandwidth { up: 1.0, down: 1e18 })).is_ok());
     assert!(with(&|it| it.islands[1].uplink = Some(Bandwidth { up: 0.9, down: 1.0 })).is_err());
     let many = |count| vec![island("a", 1.0, None); count];
-    assert!(with(&|it| it.islands = many(MOST_ISLANDS)).is_ok());
-    let refused = with(&|it| it.islands = many(MOST_ISLANDS + 1));
-    assert_eq!(refused, Err(OuterError::TooManyIslands(MOST_ISLANDS + 1)));
+    assert!(with(&|it| it.islands = many(ISLANDS_MAX)).is_ok());
+    let refused = with(&|it| it.islands = many(ISLANDS_MAX + 1));
+    assert_eq!(refused, Err(OuterError::TooManyIslands(ISLANDS_MAX + 1)));
 }

@@ -27,11 +27,12 @@ fn whole(nodes: &[Node]) -> IslandRequest {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
-    fn nodes_hold_a_model_where_they_have_a_plan_and_are_as_fast_as_that(case in any_case()) {
+    fn nodes_that_hold_a_model_have_a_plan_and_are_as_fast_as_that(case in any_case()) {
         let Execution::Cluster { nodes } = &case.execution else { unreachable!("nodes") };
         let pipeline = PipelineRequest::default();
         let plan = plan_run(&case.run, &[whole(nodes)], &case.execution);
-        prop_assert_eq!(holds(&case.run, nodes, pipeline), plan.is_ok());
+        // Of unlike cards the largest are tried, so that a plan may be found where this says no.
+        prop_assert!(!holds(&case.run, nodes, pipeline) || plan.is_ok());
         let speed = tokens_per_second(&case.run, nodes, (Objective::Throughput, pipeline));
         let planned = plan.ok().map(|plan| plan.islands[0].spec.tokens_per_second);
         prop_assert_eq!(speed.is_some(), planned.is_some());

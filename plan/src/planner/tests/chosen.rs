@@ -102,7 +102,7 @@ fn more_cards_than_are_planned_for_are_refused_and_as_many_are_not() {
         };
         plan_run(&run("llama-demo", 8), &[asked], &EMULATED).err()
     };
-    let most = MOST_CARDS as u32;
+    let most = CARDS_MAX as u32;
     assert_eq!(refused(&[most]), None);
     for counts in [&[most + 1][..], &[most, 1], &[u32::MAX, u32::MAX]] {
         let refusals = refused(counts).expect("too many");

@@ -96,7 +96,8 @@ proptest! {
             .collect();
         let [replicas, stages] = shapes[shape.index(shapes.len())];
         let chosen: Vec<usize> = (0..replicas * stages).collect();
-        let ways = arrange::arrangements(&chosen, &groups, |kind| memories[kind], [replicas, stages]);
+        let memory = |kind: usize| memories[kind];
+        let ways = arrange::arrangements(&chosen, &groups, memory, [replicas, stages]);
         prop_assert!(!ways.is_empty());
         let mut seen = BTreeSet::new();
         for way in &ways {

@@ -4,8 +4,8 @@ use super::bounds::{Case, any_case};
 use super::*;
 use crate::planner::exhaustive;
 
-/// How much slower than the best a plan may be here: a gain of less is not looked for, and estimates
-/// are no better.
+/// How much slower than the best a plan may be here: a gain of less is not looked for, and
+/// estimates are no better.
 const SLOWER: f64 = 0.03;
 
 proptest! {

@@ -119,8 +119,8 @@ proptest! {
         };
         let whole = Parts::new(&model, 1).expect("a cut");
         let own = seconds(&whole, size, sequence_length);
-        let [larger, longer] =
-            [seconds(&whole, size + 1, sequence_length), seconds(&whole, size, sequence_length + 1)];
+        let larger = seconds(&whole, size + 1, sequence_length);
+        let longer = seconds(&whole, size, sequence_length + 1);
         let twice = seconds(&whole, 2 * size, sequence_length);
         for at in 0..2 {
             prop_assert!(own[at] > 0.0 && own[at].is_finite());

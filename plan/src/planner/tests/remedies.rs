@@ -73,7 +73,10 @@ fn check(
         };
         tried += 1;
         let planned = plan_run(&run, std::slice::from_ref(&island), &on(&island));
-        prop_assert!(planned.is_ok(), "{clause} of {refusal}:\n{}", planned.unwrap_err());
+        // Threads that emulate a small part of a fast card may hold a model, and be too slow for
+        // any round.
+        let refused = planned.as_ref().is_err_and(|it| it.0[0].reason != Reason::NoRounds);
+        prop_assert!(!refused, "{clause} of {refusal}:\n{:?}", planned.err());
     }
     Ok((refusal.reason, tried))
 }

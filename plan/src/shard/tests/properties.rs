@@ -117,7 +117,8 @@ proptest! {
                 prop_assert!(parts.iter().all(|part| part.tensor == whole.tensor));
                 let rows: Vec<_> = parts.iter().map(|part| part.rows.clone()).collect();
                 let columns: Vec<_> = parts.iter().map(|part| part.columns.clone()).collect();
-                let uncut = |ranges: &[Range<u64>], all: &Range<u64>| ranges.iter().all(|r| r == all);
+                let uncut =
+                    |ranges: &[Range<u64>], all: &Range<u64>| ranges.iter().all(|it| it == all);
                 let by_rows = tiles(&rows, whole.rows.end) && uncut(&columns, &whole.columns);
                 let by_columns = tiles(&columns, whole.columns.end) && uncut(&rows, &whole.rows);
                 let same = uncut(&rows, &whole.rows) && uncut(&columns, &whole.columns);
@@ -173,7 +174,9 @@ proptest! {
         let config = model.config();
         let (query, key_value) = (config.num_attention_heads, config.num_key_value_heads);
         let head = config.head_dim.expect("filled in");
-        let chunks = |width: u32| width.is_multiple_of(tensor) && (width / tensor).is_multiple_of(64);
+        let chunks = |width: u32| {
+            width.is_multiple_of(tensor) && (width / tensor).is_multiple_of(64)
+        };
         let heads = |count: u32| count.is_multiple_of(tensor) && chunks(count * head);
         let rows = config.vocab_size.div_ceil(64) >= tensor;
         let fits = heads(query) && heads(key_value) && chunks(config.intermediate_size) && rows;
