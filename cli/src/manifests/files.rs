@@ -83,7 +83,7 @@ fn decoded(mut bytes: Vec<u8>, is_cut: bool) -> io::Result<String> {
     let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
         let broken = || invalid("it is broken UTF-16: save it as UTF-8".into());
-        if bytes.len() % 2 != 0 {
+        if !bytes.len().is_multiple_of(2) {
             return Err(broken());
         }
         let mut units: Vec<u16> =

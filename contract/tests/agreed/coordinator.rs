@@ -26,7 +26,8 @@ fn a_file_of_an_older_version_has_neither_metrics_nor_a_checkpoint_to_adopt() {
 
 #[test]
 fn what_a_coordinator_does_not_know_is_refused_and_not_passed_over() {
-    let wrong: [(&str, fn(&mut Value)); 4] = [
+    type Spoil = fn(&mut Value);
+    let wrong: [(&str, Spoil); 4] = [
         ("metricz", |file| file["metricz"] = "127.0.0.1:0".into()),
         ("graceSeconds", |file| file["run"]["graceSeconds"] = 3.into()),
         ("rounds", |file| file["adopt"] = json!({"rounds": 4, "tokens": 7})),

@@ -183,7 +183,7 @@ proptest! {
         prop_assert_eq!(firsts.len() as u64, windows.min(sequences.into()));
         prop_assert!(firsts.is_sorted_by(|a, b| a < b));
         let length = u64::from(length);
-        let fits = |first: &u64| first % length == 0 && first + length < tokens;
+        let fits = |first: &u64| first.is_multiple_of(length) && first + length < tokens;
         prop_assert!(firsts.iter().all(fits));
     }
 }

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn a_rank_says_the_layers_of_all_its_positions() {
         let each = |cards: &[u32]| cards.iter().map(|card| rank("a", &[*card])).collect();
-        let table: [(&[u32], u32, Vec<RankSpec>, &[&str]); 6] = [
+        type Case<'a> = (&'a [u32], u32, Vec<RankSpec>, &'a [&'a str]);
+        let table: [Case<'_>; 6] = [
             (&[4], 1, each(&[0]), &["0-3"]),
             (&[3, 2], 1, each(&[0, 1]), &["0-2", "3-4"]),
             // One process has both stages.

@@ -42,7 +42,8 @@ fn said(variables: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn a_process_says_what_its_filter_lets_through() {
-    let table: [(&[(&str, &str)], [bool; 3]); 5] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], [bool; 3]);
+    let table: [Case<'_>; 5] = [
         (&[], [false, true, true]),
         (&[(LOG_FILTER, "")], [false, true, true]),
         (&[(LOG_FILTER, "debug")], [true, true, true]),

@@ -116,7 +116,7 @@ fn more_cards_than_are_planned_for_are_refused_and_as_many_are_not() {
 fn alone(device: &DeviceRequest, card: NodeCard) -> (u64, f64) {
     let nodes = vec![Node { cards: vec![card], ..node("a", &[]) }];
     let on = Execution::Cluster { nodes };
-    let plan = plan_run(&run("llama-160m", 32), &[island("i", &[device.clone()])], &on);
+    let plan = plan_run(&run("llama-160m", 32), &[island("i", std::slice::from_ref(device))], &on);
     let plan = plan.expect("it fits");
     (devices(&plan.islands[0])[0].memory_bytes, plan.islands[0].spec.tokens_per_second)
 }
