@@ -37,7 +37,7 @@ impl Exchange {
                 weighted.map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes }).collect();
             fetcher.store.with_anchor_mut(|anchor| {
                 anchor.round = None;
-                let state = PieceState { anchor: &mut anchor.values[range], error };
+                let state = PieceState { anchor: &mut anchor.values[range], residual: error };
                 apply_piece(at, &self.outer, &set, own, state)
                     .map_err(|source| MemberError::Apply { round, source })
             })?;
