@@ -9,6 +9,8 @@ use tempfile::tempdir;
 
 use super::*;
 
+mod damage;
+
 fn layout() -> Layout {
     // Three pieces, the last of them not full.
     let shape = vec![2560, 256];
