@@ -10,6 +10,7 @@ use tempfile::tempdir;
 use super::*;
 
 mod damage;
+mod names;
 
 fn layout() -> Layout {
     // Three pieces, the last of them not full.
