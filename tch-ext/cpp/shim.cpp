@@ -59,7 +59,14 @@ char* tch_ext_fused_adamw(
     at::Tensor* const* tensors, const at::Tensor* const* scalars, const TchExtAdamW* settings) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    // The kernels read what is behind the pointers as it is.
+    // The kernels take what is behind the pointers as it is, as many values as theta has.
+    for (int i = 0; i < 4; ++i) {
+      TORCH_CHECK(
+          tensors[i]->sizes() == tensors[0]->sizes() && tensors[i]->is_contiguous() &&
+              tensors[i]->scalar_type() == tensors[0]->scalar_type() &&
+              tensors[i]->device() == tensors[0]->device(),
+          "tensors of unlike shapes, kinds or devices, or with gaps between their values");
+    }
     for (int i = 0; i < 3; ++i) {
       TORCH_CHECK(
           scalars[i]->numel() == 1 && scalars[i]->scalar_type() == at::kFloat &&

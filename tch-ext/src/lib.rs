@@ -99,7 +99,7 @@ pub struct AdamWScalars<'a> {
 /// libtorch's fused AdamW. On a card nobody waits for it.
 ///
 /// # Errors
-/// What libtorch says: shapes or devices that differ.
+/// Shapes, kinds or devices that differ, gaps between values; what libtorch says.
 pub fn fused_adamw(
     tensors: AdamWTensors<'_>,
     scalars: &AdamWScalars<'_>,

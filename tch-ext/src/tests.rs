@@ -4,6 +4,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::*;
 
+mod formulas;
+mod graphs;
+
 #[test]
 fn backward_uses_the_given_gradient() {
     let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0]).set_requires_grad(true);

@@ -191,8 +191,11 @@ pub fn folder_of(root: &Path, round: u64) -> PathBuf {
     root.join(format!("round-{round:08}"))
 }
 
+/// The round that a folder is named after, exactly as [`folder_of`] names it: what people keep
+/// under other names is not looked at, and never removed.
 fn round_of(folder: &Path) -> Option<u64> {
-    folder.file_name()?.to_str()?.strip_prefix("round-")?.parse().ok()
+    let round = folder.file_name()?.to_str()?.strip_prefix("round-")?.parse().ok()?;
+    (folder_of(Path::new(""), round).as_os_str() == folder.file_name()?).then_some(round)
 }
 
 /// Complete checkpoints below `root`, newest first. A missing root holds none.

@@ -183,6 +183,9 @@ impl EncodeLabelValue for Direction {
 }
 
 #[cfg(test)]
+mod served;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -176,7 +176,9 @@ pub(super) fn read(
 ) -> Result<Vec<f32>, CheckpointError> {
     let span = layout.span(wanted.clone());
     let mut values = vec![0.0; span.len()];
-    let mut filled = 0;
+    let mut next = wanted.start;
+    let mut entries: Vec<&PartEntry> = entries.iter().collect();
+    entries.sort_by_key(|entry| entry.first_piece);
     for entry in entries {
         let range = entry.first_piece.max(wanted.start)..entry.end_piece.min(wanted.end);
         if range.start >= range.end {
@@ -187,20 +189,24 @@ pub(super) fn read(
         if entry.end_piece > layout.pieces() {
             return Err(damaged(format!("the model has {} pieces", layout.pieces())));
         }
+        if range.start != next {
+            let piece = next.min(range.start);
+            return Err(damaged(format!("piece {piece} is in two files, or in none before it")));
+        }
         let here = layout.span(entry.first_piece..entry.end_piece);
         let mut file = File::open(&path).map_err(CheckpointError::io("open", &path))?;
         let first =
             find(&mut file, part, here.len()).map_err(|error| damaged(error.to_string()))?;
-        let take = layout.span(range);
+        let take = layout.span(range.clone());
         let skip = ((take.start - here.start) * size_of::<f32>()) as u64;
         let target = &mut values[take.start - span.start..take.end - span.start];
         file.seek(SeekFrom::Start(first + skip))
             .and_then(|_| read_values(&mut file, target))
             .map_err(CheckpointError::io("read", &path))?;
-        filled += take.len();
+        next = range.end;
     }
-    if filled != values.len() {
-        let reason = format!("its files hold {filled} of {} values", values.len());
+    if next < wanted.end {
+        let reason = format!("piece {next} is in none of its files");
         return Err(CheckpointError::Damaged { path: folder.into(), reason });
     }
     Ok(values)
@@ -217,8 +223,13 @@ fn find(file: &mut File, part: Part, length: usize) -> io::Result<u64> {
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header)?;
     let metadata: Metadata = serde_json::from_slice(&header)?;
+    let room = file.metadata()?.len().saturating_sub(size + 8);
+    let fits = |(start, end): (usize, usize)| {
+        end as u64 <= room && end.checked_sub(start) == Some(length * size_of::<f32>())
+    };
     let info = metadata.info(part.name());
     let info = info.filter(|info| info.dtype == Dtype::F32 && info.shape == [length]);
+    let info = info.filter(|info| fits(info.data_offsets));
     let other = || io::Error::other(format!("{} is not {length} f32 values", part.name()));
     Ok(size + 8 + info.ok_or_else(other)?.data_offsets.0 as u64)
 }

@@ -9,6 +9,9 @@ use tempfile::tempdir;
 
 use super::*;
 
+mod damage;
+mod names;
+
 fn layout() -> Layout {
     // Three pieces, the last of them not full.
     let shape = vec![2560, 256];
