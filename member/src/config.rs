@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::Keepalive;
+use rounds::request::Identity;
 use rounds::types::Digest;
 use sparseloco::CodecParams;
 use sparseloco::outer::OuterParams;
@@ -40,6 +41,14 @@ pub struct MemberConfig {
     pub tokens_per_second: f64,
     /// Bounds on every wait.
     pub timeouts: Timeouts,
+}
+
+impl MemberConfig {
+    /// Who the island is to the coordinator.
+    pub(crate) fn who(&self) -> Identity {
+        let MemberConfig { run, island, epoch, .. } = self;
+        Identity { run: run.clone(), island: island.clone(), epoch: *epoch }
+    }
 }
 
 /// Bounds on a member's waits. `group` has to exceed `coordinator`, because the island's other

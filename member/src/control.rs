@@ -94,4 +94,60 @@ mod tests {
         let error = StepControl::sum(&[good, short]).expect_err("too short");
         assert_eq!(error.rank(), Some(1));
     }
+
+    #[test]
+    fn every_flag_and_number_has_its_place_in_the_message() {
+        let numbers = StepControl {
+            loss_sum: -0.0,
+            squares: f64::MIN_POSITIVE,
+            tokens: u64::MAX,
+            ..StepControl::default()
+        };
+        for (stop, closed, interrupted) in
+            [(true, false, false), (false, true, false), (false, false, true), (true, true, true)]
+        {
+            let step = StepControl { stop, closed, interrupted, ..numbers };
+            let back = StepControl::decode(&step.encode()).expect("whole");
+            assert_eq!(back, step);
+            assert_eq!(back.loss_sum.to_bits(), step.loss_sum.to_bits(), "bit by bit");
+        }
+    }
+
+    #[test]
+    fn a_flag_of_one_rank_is_the_islands_and_no_flag_raises_another() {
+        let none = StepControl::default();
+        let flags = [
+            StepControl { stop: true, ..none },
+            StepControl { closed: true, ..none },
+            StepControl { interrupted: true, ..none },
+        ];
+        for flagged in flags {
+            for place in 0..3 {
+                let mut ranks = [none; 3];
+                ranks[place] = flagged;
+                let all = ranks.map(|step| step.encode().to_vec());
+                assert_eq!(StepControl::sum(&all).ok(), Some(flagged), "rank {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_neither_wrap_nor_hide_what_is_not_a_number() {
+        let many = StepControl { tokens: u64::MAX - 1, ..StepControl::default() };
+        let odd = StepControl { loss_sum: f64::NAN, squares: f64::INFINITY, ..many };
+        let sum = StepControl::sum(&[many, odd].map(|step| step.encode().to_vec()));
+        let sum = sum.expect("whole messages");
+        assert_eq!(sum.tokens, u64::MAX);
+        assert!(sum.loss_sum.is_nan() && sum.squares.is_infinite());
+    }
+
+    #[test]
+    fn messages_of_every_other_length_are_refused() {
+        let whole = StepControl::default().encode();
+        for length in (0..BYTES).chain([BYTES + 1, 2 * BYTES]) {
+            let mut message = whole.to_vec();
+            message.resize(length, 0);
+            assert!(StepControl::sum(&[message]).is_err(), "{length} bytes");
+        }
+    }
 }

@@ -1,11 +1,9 @@
 //! What is fetched in the background, on the network's threads, while the train loop goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rounds::types::{Contribution, Digest, MemberView, Rejection, RejectionCause};
-use serde::{Deserialize, Serialize};
+use rounds::types::{Contribution, Digest, MemberView};
 use sparseloco::FrameId;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,53 +11,12 @@ use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
 
 use crate::fetch::{Fetcher, Parts, Wanted};
+use crate::hold::{Holding, Reach};
 use crate::sources::{self, Progress};
 use crate::store::Store;
 
 /// While something is fetched, the ranks tell each other so often how far they are.
 pub(crate) const FETCH_EVERY: Duration = Duration::from_millis(100);
-/// Pieces that have come are told to the coordinator so often.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// How far a rank, or the whole island, is with a set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holding {
-    /// Owners of contributions that are whole.
-    pub(crate) have: BTreeSet<String>,
-    /// Pieces that were verified.
-    pub(crate) pieces: u64,
-    /// Owners of contributions that cannot be had.
-    pub(crate) rejected: BTreeMap<String, Rejection>,
-}
-
-impl Holding {
-    /// What the island holds when its ranks hold this: a contribution is whole where it is on all
-    /// ranks, and rejected where it is on one.
-    pub(crate) fn of_island(ranks: Vec<Holding>) -> Holding {
-        let mut ranks = ranks.into_iter();
-        let mut island = ranks.next().unwrap_or_default();
-        for rank in ranks {
-            island.have.retain(|owner| rank.have.contains(owner));
-            island.pieces = island.pieces.saturating_add(rank.pieces);
-            for (owner, rejection) in rank.rejected {
-                let worse = rejection.cause == RejectionCause::Invalid;
-                let known = island.rejected.get(&owner);
-                if known.is_none_or(|k| worse && k.cause == RejectionCause::Unserved) {
-                    island.rejected.insert(owner, rejection);
-                }
-            }
-        }
-        island
-    }
-
-    /// Whether the coordinator has to hear of it, which heard `told` so long ago: of what is whole
-    /// or rejected at once, of more pieces now and then.
-    pub(crate) fn is_news(&self, told: Option<(&Holding, Duration)>) -> bool {
-        let Some((told, ago)) = told else { return true };
-        let differs = (&told.have, &told.rejected) != (&self.have, &self.rejected);
-        differs || (told.pieces != self.pieces && ago >= TELL_EVERY)
-    }
-}
 
 /// Tasks that fetch, until this is dropped.
 struct Tasks {
@@ -168,25 +125,23 @@ impl Gather {
         holding
     }
 
-    /// Whether something that is missing here of `set` gets no further: nothing of it came for
-    /// `stall` of the time for which it was `waited`, or it can never be had. Where others drop it
-    /// by and by, who does not serve it never will.
-    pub(crate) fn is_stalled(
+    /// Whether what is missing here of `set`, for which it was `waited` so long, is worth waiting
+    /// for; see [`Reach::of`].
+    pub(crate) fn reach(
         &self,
         store: &Store,
         set: &[Contribution],
         (stall, waited): (Duration, Duration),
         is_dropped: bool,
-    ) -> bool {
+    ) -> Reach {
         let is_missing =
             |c: &&Contribution| !store.missing(self.round, &c.island, c.digest).is_empty();
-        let mut missing = set.iter().filter(is_missing).filter_map(|c| self.progress(c));
-        missing.any(|progress| {
-            let rejection = progress.rejection();
-            let is_final =
-                rejection.is_some_and(|r| is_dropped || r.cause == RejectionCause::Invalid);
-            is_final || progress.silent_for().min(waited) >= stall
-        })
+        let missing = set.iter().filter(is_missing).filter_map(|c| self.progress(c));
+        let mut reaches = missing.map(|progress| {
+            let cause = progress.rejection().map(|rejection| rejection.cause);
+            Reach::of(cause, (progress.silent_for().min(waited), stall), is_dropped)
+        });
+        reaches.find(|reach| *reach != Reach::Coming).unwrap_or(Reach::Coming)
     }
 
     fn progress(&self, contribution: &Contribution) -> Option<&Progress> {
@@ -248,46 +203,4 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn holding(have: &[&str], pieces: u64, rejected: &[(&str, RejectionCause)]) -> Holding {
-        let reject = |(owner, cause): &(&str, RejectionCause)| {
-            (owner.to_string(), Rejection { cause: *cause, detail: "why".into() })
-        };
-        Holding {
-            have: have.iter().map(ToString::to_string).collect(),
-            pieces,
-            rejected: rejected.iter().map(reject).collect(),
-        }
-    }
-
-    #[test]
-    fn an_island_holds_what_all_its_ranks_hold_and_rejects_what_one_rejects() {
-        use RejectionCause::{Invalid, Unserved};
-        let ranks = vec![
-            holding(&["a", "b"], 5, &[("c", Unserved)]),
-            holding(&["a", "c"], 7, &[]),
-            holding(&["a", "b"], 1, &[("c", Invalid), ("d", Unserved)]),
-        ];
-        let expected = holding(&["a"], 13, &[("c", Invalid), ("d", Unserved)]);
-        assert_eq!(Holding::of_island(ranks), expected);
-    }
-
-    #[test]
-    fn the_coordinator_hears_at_once_of_what_is_whole_and_now_and_then_of_pieces() {
-        let told = holding(&["a"], 5, &[]);
-        let (soon, later) = (TELL_EVERY / 2, TELL_EVERY);
-        let table = [
-            (holding(&["a"], 5, &[]), later, false, "nothing new"),
-            (holding(&["a"], 6, &[]), soon, false, "pieces, a moment ago"),
-            (holding(&["a"], 6, &[]), later, true, "pieces"),
-            (holding(&["a", "b"], 6, &[]), soon, true, "whole"),
-            (holding(&["a"], 5, &[("b", RejectionCause::Invalid)]), soon, true, "rejected"),
-        ];
-        for (now, ago, expected, why) in table {
-            assert_eq!(now.is_news(Some((&told, ago))), expected, "{why}");
-        }
-        assert!(told.is_news(None));
-    }
-}
+mod tests;

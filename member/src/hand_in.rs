@@ -1,5 +1,6 @@
 //! Whether an island goes on with its inner steps: nobody waits for work that cannot count.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use rounds::types::RunView;
@@ -8,7 +9,7 @@ use crate::decide::is_closed;
 
 /// Why the steps of a round go on or end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandIn {
+pub(crate) enum HandIn {
     /// The round is open.
     Open,
     /// The round closes soon, and the remaining steps fit.
@@ -26,25 +27,38 @@ pub enum HandIn {
 
 impl HandIn {
     /// Whether the steps end here.
-    pub fn is_due(self) -> bool {
+    pub(crate) fn is_due(self) -> bool {
         matches!(self, HandIn::TooSlow { .. } | HandIn::Closed)
+    }
+}
+
+impl fmt::Display for HandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandIn::Open => f.write_str("the round is open"),
+            HandIn::Fits => f.write_str("the round closes, and the remaining steps fit"),
+            HandIn::TooSlow { needed, left } => {
+                write!(f, "the remaining steps take {needed:.1?}, and the round {left:.1?}")
+            }
+            HandIn::Closed => f.write_str("the round is closed"),
+        }
     }
 }
 
 /// How the inner steps of a round go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Steps that are still to be made.
-    pub steps_left: u32,
+    pub(crate) steps_left: u32,
     /// The mean time of a step so far in this round.
-    pub step: Duration,
+    pub(crate) step: Duration,
     /// The time since the view first said that the round closes.
-    pub closing_for: Duration,
+    pub(crate) closing_for: Duration,
 }
 
 /// Whether the steps of `round` end with the one just made. Half of the grace is for the steps that
 /// remain, half for compressing and offering.
-pub fn hand_in(view: &RunView, round: u64, pace: &Pace) -> HandIn {
+pub(crate) fn hand_in(view: &RunView, round: u64, pace: &Pace) -> HandIn {
     if is_closed(view, round) {
         return HandIn::Closed;
     }
@@ -137,5 +151,23 @@ mod tests {
         assert!(since.is_some());
         training.step(&closing, 3);
         assert_eq!(training.closing_since, since);
+    }
+
+    #[test]
+    fn a_view_of_another_round_says_nothing_of_when_this_one_closes() {
+        let mut training = Training::new();
+        assert_eq!(training.step(&view(Phase::Training, 4, true), 3), HandIn::Closed);
+        assert!(training.closing_since.is_none());
+    }
+
+    #[test]
+    fn the_last_step_is_never_too_slow() {
+        let mut training = Training::new();
+        training.expect(0);
+        let closing = RunView { grace_ms: 0, ..view(Phase::Training, 3, true) };
+        assert_eq!(training.step(&closing, 3), HandIn::Fits);
+        training.expect(u32::MAX);
+        let verdict = training.step(&closing, 3);
+        assert!(matches!(verdict, HandIn::TooSlow { left: Duration::ZERO, .. }), "{verdict:?}");
     }
 }

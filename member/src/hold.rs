@@ -1,161 +1,169 @@
-//! How an island comes to hold what it lacks: a closed set, a committed one, θ. Each rank fetches
-//! in the background; at every consult the ranks tell each other how far they are, and decide from
-//! that together, so that they stay in lockstep.
+//! How far an island is with a set, what of that is told, and when it is given up. Pure: each rank
+//! says what it has, and all derive the same from it.
 
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-use rounds::request::Fetched;
-use rounds::types::{Commit, Contribution, Digest};
-use tracing::Span;
+use rounds::types::{Contribution, Digest, Rejection, RejectionCause};
+use serde::{Deserialize, Serialize};
 
-use crate::gather::{FETCH_EVERY, Gather, Holding, Means, Snapshot};
-use crate::member::{Member, during};
-use crate::store::ROUNDS_KEPT;
-use crate::{MemberError, Theta};
+/// Pieces that have come are told to the coordinator so often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How far a rank, or the whole island, is with a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    /// Owners of contributions that are whole.
+    pub(crate) have: BTreeSet<String>,
+    /// Pieces that were verified.
+    pub(crate) pieces: u64,
+    /// Owners of contributions that cannot be had.
+    pub(crate) rejected: BTreeMap<String, Rejection>,
+}
+
+/// Whether the coordinator has to hear of a holding, and why or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It has heard nothing of this set.
+    First,
+    /// A contribution is whole, or cannot be had, or may be had after all.
+    Changed,
+    /// More pieces came, and it heard of some a while ago.
+    Grown,
+    /// More pieces came, but it heard of some only now.
+    TooSoon,
+    /// It knows.
+    Nothing,
+}
+
+impl News {
+    pub(crate) fn is_told(self) -> bool {
+        matches!(self, News::First | News::Changed | News::Grown)
+    }
+}
 
 /// What the leader told the coordinator last of a closed set.
+#[derive(Debug)]
 pub(crate) struct Told {
+    /// By digest.
     set: Vec<Digest>,
     holding: Holding,
     at: Instant,
 }
 
-/// Whether the island holds a committed set.
-pub(crate) enum Hold {
-    /// All of it.
+impl Told {
+    pub(crate) fn now(set: &[Contribution], holding: Holding) -> Told {
+        Told { set: digests_of(set), holding, at: Instant::now() }
+    }
+
+    /// What was told of `set`, and how long ago.
+    pub(crate) fn of(&self, set: &[Contribution]) -> Option<(&Holding, Duration)> {
+        (self.set == digests_of(set)).then(|| (&self.holding, self.at.elapsed()))
+    }
+}
+
+/// A set, by what was offered.
+pub(crate) fn digests_of(set: &[Contribution]) -> Vec<Digest> {
+    set.iter().map(|c| c.digest).collect()
+}
+
+impl Holding {
+    /// What the island holds when its ranks hold this: a contribution is whole where it is on all
+    /// ranks, and rejected where it is on one.
+    pub(crate) fn of_island(ranks: Vec<Holding>) -> Holding {
+        let mut ranks = ranks.into_iter();
+        let mut island = ranks.next().unwrap_or_default();
+        for rank in ranks {
+            island.have.retain(|owner| rank.have.contains(owner));
+            island.pieces = island.pieces.saturating_add(rank.pieces);
+            for (owner, rejection) in rank.rejected {
+                let worse = rejection.cause == RejectionCause::Invalid;
+                let known = island.rejected.get(&owner);
+                if known.is_none_or(|k| worse && k.cause == RejectionCause::Unserved) {
+                    island.rejected.insert(owner, rejection);
+                }
+            }
+        }
+        island
+    }
+
+    /// Whether it is all of `set`.
+    pub(crate) fn is_all_of(&self, set: &[Contribution]) -> bool {
+        set.iter().all(|c| self.have.contains(&c.island))
+    }
+
+    /// What of it is news to the coordinator, which heard `told` so long ago.
+    pub(crate) fn news(&self, told: Option<(&Holding, Duration)>) -> News {
+        let Some((told, ago)) = told else { return News::First };
+        if (&told.have, &told.rejected) != (&self.have, &self.rejected) {
+            News::Changed
+        } else if told.pieces == self.pieces {
+            News::Nothing
+        } else if ago >= TELL_EVERY {
+            News::Grown
+        } else {
+            News::TooSoon
+        }
+    }
+}
+
+/// Whether what a rank lacks of a committed set is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It lacks nothing.
     Whole,
     /// More of it is on its way.
-    Partly,
-    /// It is out of reach.
-    Lost,
+    Coming,
+    /// Nothing of it came for as long as is waited.
+    Silent,
+    /// What was offered can never be used, whoever serves it.
+    Invalid,
+    /// Nobody serves it, and the others have dropped it by now.
+    Dropped,
 }
 
-impl Member {
-    /// Fetches a closed set for a moment, and then in the background; reports what the whole island
-    /// holds. True when that is all of it.
-    pub(crate) fn fetch(&mut self, set: &[Contribution]) -> Result<bool, MemberError> {
-        let started = Instant::now();
-        let mine = self.gather(set);
-        let mine = serde_json::to_vec(&mine).map_err(MemberError::Leader)?;
-        let all = self.group.all_gather_bytes(&mine).map_err(during("compare fetches"))?;
-        let ranks = all.iter().map(|bytes| serde_json::from_slice(bytes));
-        let ranks = ranks.collect::<Result<Vec<Holding>, _>>().map_err(MemberError::Leader)?;
-        let holding = Holding::of_island(ranks);
-        let complete = set.iter().all(|c| holding.have.contains(&c.island));
-        self.standing.fetched = complete.then(|| set.iter().map(|c| c.digest).collect());
-        self.tell(set, holding)?;
-        self.report.exchange_seconds += started.elapsed().as_secs_f64();
-        Ok(complete)
+impl Reach {
+    const ALL: [Reach; 5] =
+        [Reach::Whole, Reach::Coming, Reach::Silent, Reach::Invalid, Reach::Dropped];
+
+    /// Of one contribution that is missing here, of which nothing came for the time `silent`, and
+    /// which cannot be had for `cause` as far as is known. Where others drop it by and by, who does
+    /// not serve it never will.
+    pub(crate) fn of(
+        cause: Option<RejectionCause>,
+        (silent, stall): (Duration, Duration),
+        is_dropped: bool,
+    ) -> Reach {
+        match cause {
+            Some(RejectionCause::Invalid) => Reach::Invalid,
+            Some(RejectionCause::Unserved) if is_dropped => Reach::Dropped,
+            _ if silent >= stall => Reach::Silent,
+            _ => Reach::Coming,
+        }
     }
 
-    /// The leader reports what is news to the coordinator.
-    fn tell(&mut self, set: &[Contribution], holding: Holding) -> Result<(), MemberError> {
-        let Some(session) = &self.session else { return Ok(()) };
-        let set: Vec<Digest> = set.iter().map(|c| c.digest).collect();
-        let told = self.told.as_ref().filter(|told| told.set == set);
-        if !holding.is_news(told.map(|told| (&told.holding, told.at.elapsed()))) {
-            return Ok(());
-        }
-        let Holding { have, pieces, rejected } = holding.clone();
-        let (who, round) = (self.who(), self.standing.round);
-        let fetched = Fetched { who, round, have, pieces, rejected };
-        self.runtime.block_on(session.fetched(fetched))?;
-        self.told = Some(Told { set, holding, at: Instant::now() });
-        Ok(())
+    fn is_lost(self) -> bool {
+        matches!(self, Reach::Silent | Reach::Invalid | Reach::Dropped)
     }
 
-    /// Fetches `set` for a moment, and then in the background; how far this rank is.
-    fn gather(&mut self, set: &[Contribution]) -> Holding {
-        let round = self.standing.round;
-        let (id, span, members) =
-            (self.frame_id(&self.config.island), self.span_of_round("fetch"), self.members());
-        let (runtime, fetcher) = (self.runtime.handle(), &self.fetcher);
-        let means = Means { runtime, fetcher, span: &span };
-        let running = self.gather.take().filter(|gather| gather.covers(round, set));
-        let mut gather = running.unwrap_or_else(|| Gather::start(means, id, set, &members));
-        gather.tell(&members);
-        runtime.block_on(gather.wait(FETCH_EVERY));
-        let holding = gather.holding(&self.store, set);
-        self.gather = Some(gather);
-        holding
+    pub(crate) fn encode(self) -> [u8; 1] {
+        [self as u8]
     }
 
-    /// Sees to it that every rank holds its span of every contribution of a commit. Members that
-    /// committed it serve it, so that it is given up only when none gives anything for long, or
-    /// none has it any more because the run has gone on.
-    pub(crate) fn hold_commit(&mut self, commit: &Commit) -> Result<Hold, MemberError> {
-        let (round, set) = (self.standing.round, &commit.set);
-        let is_here = |c: &Contribution| self.store.missing(round, &c.island, c.digest).is_empty();
-        let (mut whole, mut stalled) = (set.iter().all(is_here), false);
-        if !whole {
-            let waited = self.holding_since.get_or_insert_with(Instant::now).elapsed();
-            whole = self.gather(set).have.len() == set.len();
-            let stall = self.config.timeouts.stall;
-            let gather = self.gather.as_ref();
-            let is_dropped = self.run_round() >= round + ROUNDS_KEPT;
-            let is_stalled =
-                |g: &Gather| g.is_stalled(&self.store, set, (stall, waited), is_dropped);
-            stalled = gather.is_some_and(is_stalled);
-        }
-        let mine = [u8::from(whole), u8::from(stalled)];
-        let all = self.group.all_gather_bytes(&mine).map_err(during("compare fetches"))?;
-        let flag = |at: usize| all.iter().map(move |bytes| bytes.get(at) == Some(&1));
-        if flag(0).all(|whole| whole) {
-            return Ok(Hold::Whole);
-        }
-        if flag(1).any(|stalled| stalled) {
-            return Ok(Hold::Lost);
-        }
-        Ok(Hold::Partly)
+    fn decode(bytes: &[u8]) -> Option<Reach> {
+        Reach::ALL.into_iter().find(|reach| reach.encode() == *bytes)
     }
 
-    /// Takes θ of `round` from other members, in the background; true when it is here.
-    pub(crate) fn sync(
-        &mut self,
-        round: u64,
-        hash: Digest,
-        theta: &mut dyn Theta,
-    ) -> Result<bool, MemberError> {
-        let (span, members) = (self.span_of_round("sync"), self.members());
-        let means = Means { runtime: self.runtime.handle(), fetcher: &self.fetcher, span: &span };
-        let running = self.snapshot.take().filter(|snapshot| snapshot.is_of(round, hash));
-        let mut snapshot = running.unwrap_or_else(|| Snapshot::new(round, hash));
-        let whole = snapshot.fetch(means, &members, FETCH_EVERY);
-        if !self.all_agree(whole)? {
-            self.snapshot = Some(snapshot);
-            return Ok(false);
+    /// Of the island, whose ranks sent this: lost where one has lost it, with the first one's
+    /// reason. Whoever sent something else is waited for.
+    pub(crate) fn of_island(ranks: &[Vec<u8>]) -> Reach {
+        let mut ranks = ranks.iter().map(|bytes| Reach::decode(bytes).unwrap_or(Reach::Coming));
+        if ranks.clone().all(|reach| reach == Reach::Whole) {
+            return Reach::Whole;
         }
-        let values = snapshot.values();
-        self.error = vec![0.0; values.len()];
-        self.store.set_anchor(None, values);
-        let mine = self.theta_hash(round)?;
-        if hash != mine {
-            tracing::warn!(round, "The θ that was fetched is not the run's; fetching again.");
-            return Ok(false);
-        }
-        self.store.with_anchor_mut(|anchor| anchor.round = Some(round));
-        self.stand_at(round);
-        self.known = self.known_of_view();
-        self.standing.needs_snapshot = false;
-        self.load_local_start(theta)?;
-        if let Some(session) = &self.session
-            && let Err(error) = self.runtime.block_on(session.ready(round, mine))
-        {
-            // The run moved on meanwhile: the next view says where to.
-            tracing::info!(%error, round, "Readiness was not accepted.");
-        }
-        Ok(true)
-    }
-
-    /// A span of what is done in the round, under the round's trace.
-    fn span_of_round(&self, step: &str) -> Span {
-        let span = tracing::info_span!("exchange", otel.name = step, round = self.standing.round);
-        telemetry::set_parent(&span, self.traceparent());
-        span
-    }
-
-    pub(crate) fn all_agree(&mut self, mine: bool) -> Result<bool, MemberError> {
-        let all = self.group.all_gather_bytes(&[u8::from(mine)]).map_err(during("agree"))?;
-        Ok(all.iter().all(|answer| answer == &[1]))
+        ranks.find(|reach| reach.is_lost()).unwrap_or(Reach::Coming)
     }
 }
+
+#[cfg(test)]
+mod tests;

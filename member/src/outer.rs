@@ -73,6 +73,27 @@ mod tests {
     }
 
     #[test]
+    fn ranks_beyond_the_pieces_have_none_and_no_span_differs_by_more_than_one() {
+        let tensors = [TensorShape { name: "w".into(), shape: vec![2048, 640] }];
+        let layout = Layout::new(&tensors).expect("a valid shape");
+        assert_eq!(layout.pieces(), 5);
+        for (world_size, smallest, largest) in [(2, 2, 3), (5, 1, 1), (7, 0, 1), (4096, 0, 1)] {
+            let lengths = (0..world_size).map(|rank| span_of(&layout, rank, world_size).len());
+            let lengths: Vec<usize> = lengths.collect();
+            assert_eq!(lengths.iter().sum::<usize>(), 5);
+            let range = (lengths.iter().min().copied(), lengths.iter().max().copied());
+            assert_eq!(range, (Some(smallest), Some(largest)), "{world_size} ranks");
+        }
+    }
+
+    #[test]
+    fn a_state_without_a_history_has_a_residual_of_zeros() {
+        let state = OuterState::fresh(3, vec![1.0, 2.0]);
+        assert_eq!((state.round, state.tokens, state.samples), (3, 0, 0));
+        assert_eq!((state.anchor, state.error), (vec![1.0, 2.0], vec![0.0; 2]));
+    }
+
+    #[test]
     fn the_digest_is_of_all_values() {
         let mut values = vec![1.0f32; 5000];
         let before = theta_piece_digest(&values);

@@ -58,3 +58,6 @@ impl Peers {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

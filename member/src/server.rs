@@ -230,3 +230,6 @@ impl Exchange for Service {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,31 +1,35 @@
-//! What tests of the exchange share: a layout and a contribution, ranks that misbehave, and a line
-//! that goes dead without a word.
+//! What tests of the exchange share: a layout and a contribution, ranks that misbehave, a line that
+//! goes dead without a word, and a coordinator that says what it is told to.
 
+mod coordinator;
+mod line;
+mod peer;
+
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use proto::v1::exchange_server::{Exchange, ExchangeServer};
-use proto::v1::{
-    ManifestRequest, ManifestResponse, Piece, PullRequest, SnapshotRequest, ThetaManifestRequest,
+use collective::Group;
+use rounds::types::{
+    Commit, Contribution, Digest, MemberState, MemberView, Phase, RankAddress, RunView,
 };
-use rounds::types::{Contribution, Digest, MemberState, MemberView, RankAddress};
 use sparseloco::codec::{FrameId, PieceAt, PieceInput, compress_piece};
 use sparseloco::layout::{Layout, TensorShape};
+use sparseloco::outer::{OuterParams, Rule};
 use sparseloco::{CodecParams, ValueBits};
-use tokio::io::copy;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::codegen::Bytes;
-use tonic::transport::Server;
-use tonic::{Request, Response, Status};
 
-use crate::Timeouts;
+pub(crate) use self::coordinator::{Call, Scripted};
+pub(crate) use self::line::Line;
+pub(crate) use self::peer::{Manner, Rank};
+
 use crate::fetch::Fetcher;
 use crate::server::Traffic;
 use crate::store::{Store, piece_digest, root_digest};
+use crate::{MemberConfig, Theta, ThetaError, Timeouts, span_of};
 
+/// No test waits longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest silence that fetchers of tests bear.
 pub(crate) const SILENCE: Duration = Duration::from_millis(400);
 pub(crate) const ROUND: u64 = 3;
@@ -53,15 +57,33 @@ pub(crate) fn fetcher(layout: &Arc<Layout>) -> Arc<Fetcher> {
     Arc::new(Fetcher::new(Arc::clone(layout), params(), store, traffic, me))
 }
 
+/// One piece, and little of it.
+pub(crate) fn small_layout() -> Arc<Layout> {
+    let shape = TensorShape { name: "b".into(), shape: vec![5000] };
+    Arc::new(Layout::new(&[shape]).expect("a valid shape"))
+}
+
+/// Two pieces, the second of which is small.
+pub(crate) fn two_pieces() -> Arc<Layout> {
+    let shape = TensorShape { name: "b".into(), shape: vec![(64 << 12) + 100] };
+    Arc::new(Layout::new(&[shape]).expect("a valid shape"))
+}
+
 /// The frames of a contribution.
 pub(crate) fn frames(layout: &Layout) -> Vec<Bytes> {
+    frames_of(layout, &id(layout), 1.0)
+}
+
+/// The frames of an island's contribution to a round, whose values are all the larger for `scale`.
+pub(crate) fn frames_of(layout: &Layout, id: &FrameId, scale: f32) -> Vec<Bytes> {
     let frame = |piece| {
         let values = layout.piece(piece).values.len();
-        let theta: Vec<f32> = (0..values).map(|i| ((i % 31) as f32 - 15.0) / 31.0).collect();
+        let theta = (0..values).map(|i| scale * ((i % 31) as f32 - 15.0) / 31.0);
+        let theta: Vec<f32> = theta.collect();
         let (anchor, mut error, mut out) = (vec![0.0; values], vec![0.0; values], Vec::new());
         let at = PieceAt { layout, params: &params(), piece };
         let input = PieceInput { anchor: &anchor, theta: &theta };
-        compress_piece(at, &id(layout), input, &mut error, &mut out).expect("finite");
+        compress_piece(at, id, input, &mut error, &mut out).expect("finite");
         Bytes::from(out)
     };
     (0..layout.pieces()).map(frame).collect()
@@ -78,6 +100,15 @@ pub(crate) fn theta(layout: &Layout) -> Vec<Bytes> {
 
 pub(crate) fn digests(pieces: &[Bytes]) -> Arc<[Digest]> {
     pieces.iter().map(|piece| piece_digest(piece)).collect()
+}
+
+/// What an island might offer; its digest is its own.
+pub(crate) fn contribution(island: &str) -> Contribution {
+    Contribution { digest: piece_digest(island.as_bytes()), ..offered(island, &[]) }
+}
+
+pub(crate) fn commit_of(round: u64, set: &[Contribution]) -> Commit {
+    Commit { round, set: set.to_vec(), record_hash: Digest([0; 32]), tokens: 0, samples: 0 }
 }
 
 pub(crate) fn offered(island: &str, pieces: &[Bytes]) -> Contribution {
@@ -108,162 +139,68 @@ pub(crate) fn member(island: &str, address: &str) -> MemberView {
     }
 }
 
-/// How a rank serves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
-    Honest,
-    /// A pause before every piece.
-    Slow(Duration),
-    /// It gives so many pieces of a stream, and then nothing.
-    HangsAfter(u32),
-    /// Its manifest is another's.
-    FalseManifest,
-    /// This piece of it is another's.
-    FalsePiece(u32),
-    /// It has nothing.
-    Empty,
+/// The view of a run in which these take part, and which is in round `round`.
+pub(crate) fn view(phase: Phase, round: u64, members: &[MemberView]) -> RunView {
+    let members = members.to_vec();
+    RunView { version: 1, phase, round, highest: round, members, ..RunView::default() }
 }
 
-/// A rank of another island.
-#[derive(Clone)]
-pub(crate) struct Rank {
-    pieces: Arc<Vec<Bytes>>,
-    manner: Manner,
-    /// Pieces that it gave.
-    pub(crate) given: Arc<AtomicU32>,
+/// A rank of an island; nobody is at the coordinator's address.
+pub(crate) fn config(island: &str, rank: u32, world_size: u32) -> MemberConfig {
+    MemberConfig {
+        run: "run".into(),
+        island: island.into(),
+        epoch: 1,
+        rank,
+        world_size,
+        coordinator: "http://127.0.0.1:9".into(),
+        listen: "127.0.0.1:0".into(),
+        collective_listen: "127.0.0.1:0".into(),
+        plan_hash: Digest([3; 32]),
+        codec: params(),
+        outer: OuterParams { rule: Rule::Paper, alpha: 1.0 },
+        inner_steps: 4,
+        round_samples: 4,
+        tokens_per_second: 1.5,
+        timeouts: Timeouts {
+            group: PATIENCE,
+            coordinator: PATIENCE,
+            transfer: Duration::from_secs(5),
+            ..Timeouts::default()
+        },
+    }
 }
 
-impl Rank {
-    /// Starts to serve; its address.
-    pub(crate) async fn serve(pieces: &[Bytes], manner: Manner) -> (Rank, String) {
-        let (pieces, given) = (Arc::new(pieces.to_vec()), Arc::default());
-        let rank = Rank { pieces, manner, given };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let server = Server::builder().add_service(ExchangeServer::new(rank.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        (rank, address)
+/// A model of which every rank holds all, in canonical order.
+pub(crate) struct Flat {
+    layout: Arc<Layout>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Flat {
+    pub(crate) fn new(layout: &Arc<Layout>) -> Flat {
+        Flat { layout: Arc::clone(layout), values: vec![0.0; layout.values()] }
     }
 
-    pub(crate) fn given(&self) -> u32 {
-        self.given.load(SeqCst)
+    fn spans(&self, world_size: u32) -> Vec<Range<usize>> {
+        let spans = (0..world_size).map(|rank| span_of(&self.layout, rank, world_size));
+        spans.map(|pieces| self.layout.span(pieces)).collect()
+    }
+}
+
+impl Theta for Flat {
+    fn collect(&mut self, group: &mut Group, span: &mut [f32]) -> Result<(), ThetaError> {
+        let own = self.spans(group.world_size())[group.rank() as usize].clone();
+        span.copy_from_slice(&self.values[own]);
+        Ok(())
     }
 
-    fn manifest(&self) -> Result<Response<ManifestResponse>, Status> {
-        let mut digests: Vec<u8> = digests(&self.pieces).iter().flat_map(|d| d.0).collect();
-        match self.manner {
-            Manner::Empty => return Err(Status::not_found("nothing is here")),
-            Manner::FalseManifest => digests[0] ^= 1,
-            _ => {}
+    fn spread(&mut self, group: &mut Group, span: &[f32]) -> Result<(), ThetaError> {
+        let spans = self.spans(group.world_size());
+        self.values[spans[group.rank() as usize].clone()].copy_from_slice(span);
+        for (rank, span) in (0..).zip(spans) {
+            group.broadcast(&mut self.values[span], rank)?;
         }
-        Ok(Response::new(ManifestResponse { digests }))
-    }
-
-    fn stream(&self, range: std::ops::Range<u32>) -> ReceiverStream<Result<Piece, Status>> {
-        let (sender, receiver) = mpsc::channel(1);
-        let rank = self.clone();
-        tokio::spawn(async move {
-            for (nth, index) in (0..).zip(range) {
-                let mut data = rank.pieces[index as usize].clone();
-                match rank.manner {
-                    Manner::Empty => {
-                        // The peer may have gone already.
-                        let _ = sender.send(Err(Status::not_found("nothing is here"))).await;
-                        return;
-                    }
-                    Manner::Slow(pause) => tokio::time::sleep(pause).await,
-                    Manner::HangsAfter(count) if nth >= count => return sender.closed().await,
-                    Manner::FalsePiece(at) if at == index => data = Bytes::from_static(b"no"),
-                    _ => {}
-                }
-                if sender.send(Ok(Piece { index, data })).await.is_err() {
-                    return;
-                }
-                rank.given.fetch_add(1, SeqCst);
-            }
-        });
-        ReceiverStream::new(receiver)
-    }
-}
-
-type Pieces = ReceiverStream<Result<Piece, Status>>;
-
-#[tonic::async_trait]
-impl Exchange for Rank {
-    async fn manifest(
-        &self,
-        _: Request<ManifestRequest>,
-    ) -> Result<Response<ManifestResponse>, Status> {
-        Rank::manifest(self)
-    }
-
-    async fn theta_manifest(
-        &self,
-        _: Request<ThetaManifestRequest>,
-    ) -> Result<Response<ManifestResponse>, Status> {
-        Rank::manifest(self)
-    }
-
-    type PullStream = Pieces;
-
-    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<Pieces>, Status> {
-        let PullRequest { first_piece, end_piece, .. } = request.into_inner();
-        Ok(Response::new(self.stream(first_piece..end_piece)))
-    }
-
-    type SnapshotStream = Pieces;
-
-    async fn snapshot(
-        &self,
-        request: Request<SnapshotRequest>,
-    ) -> Result<Response<Pieces>, Status> {
-        let SnapshotRequest { first_piece, end_piece, .. } = request.into_inner();
-        Ok(Response::new(self.stream(first_piece..end_piece)))
-    }
-}
-
-/// A line to a server that can go dead as if a NAT had forgotten it: what is connected stays so,
-/// and nothing more comes through. New connections are good.
-pub(crate) struct Line {
-    pub(crate) address: String,
-    cut: watch::Sender<u64>,
-    connections: Arc<AtomicU64>,
-}
-
-impl Line {
-    pub(crate) async fn to(server: String) -> Line {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let (cut, connections) = (watch::Sender::new(0), Arc::<AtomicU64>::default());
-        let (cuts, count) = (cut.clone(), Arc::clone(&connections));
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, SeqCst);
-                let server = TcpStream::connect(&server).await.expect("it listens");
-                tokio::spawn(carry(client, server, cuts.subscribe()));
-            }
-        });
-        Line { address, cut, connections }
-    }
-
-    /// Has all connections that are there go dead.
-    pub(crate) fn cut(&self) {
-        self.cut.send_modify(|cuts| *cuts += 1);
-    }
-
-    /// Connections that were ever made.
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.load(SeqCst)
-    }
-}
-
-async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: watch::Receiver<u64>) {
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    tokio::select! {
-        _ = copy(&mut from_client, &mut to_server) => {}
-        _ = copy(&mut from_server, &mut to_client) => {}
-        // The sockets stay open for as long as the test runs.
-        _ = cut.changed() => std::future::pending().await,
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Sources that are slow, hang, lie or have nothing, over loopback.
 
+use std::sync::Arc;
+
 use proto::Keepalive;
 use rounds::types::{Phase, RunView};
 use sparseloco::layout::Layout;
@@ -11,12 +13,9 @@ use crate::fetch::Parts;
 use crate::server::{Traffic, serve};
 use crate::store::{Store, root_digest};
 use crate::testing::{
-    Line, Manner, ROUND, Rank, SILENCE, digests, fetcher, frames, id, layout, member, offered,
-    params, theta,
+    Line, Manner, PATIENCE, ROUND, Rank, SILENCE, digests, fetcher, frames, id, layout, member,
+    offered, params, theta,
 };
-
-/// No test waits longer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn contribution(layout: &Layout, pieces: &[Bytes]) -> Wanted {
     Wanted::Contribution { id: id(layout), offered: offered("owner", pieces) }
@@ -57,30 +56,6 @@ async fn until_rejected(fetcher: &Fetcher, wanted: &Wanted, members: Vec<MemberV
         () = fetch(fetcher, wanted, members, &progress) => progress.rejection().expect("rejected"),
         rejection = timeout(PATIENCE, rejected) => rejection.expect("in time"),
     }
-}
-
-#[test]
-fn missing_pieces_are_asked_for_in_runs() {
-    assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), vec![1..4, 7..8, 9..11]);
-    assert!(runs(&[]).is_empty());
-}
-
-#[test]
-fn a_rank_is_asked_only_for_what_it_holds() {
-    let rank = RankAddress { address: "a:1".into(), first_piece: 4, end_piece: 8 };
-    assert_eq!(overlap(&rank, &(0..6)), Some(4..6));
-    assert_eq!(overlap(&rank, &(8..9)), None);
-}
-
-#[test]
-fn the_end_of_what_one_source_gives_goes_to_another() {
-    let claim = Claim::of(4..10);
-    claim.next.store(5, Relaxed);
-    assert_eq!(claim.split(), 8..10);
-    assert_eq!(claim.left(), 5..8);
-    assert_eq!(claim.split(), 7..8);
-    assert_eq!(claim.split(), 6..7);
-    assert_eq!(claim.left(), 5..6, "the piece that is on its way stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,6 +265,133 @@ async fn a_contribution_is_had_as_soon_as_its_owner_sees_the_round_closed() {
     let piece = fetcher.store.piece(ROUND, "owner", 0).expect("here");
     let at = sparseloco::PieceAt { layout: &layout, params: &params(), piece: 0 };
     assert!(sparseloco::codec::verify_piece(at, &id(&layout), &piece).is_ok());
+}
+
+/// Fetches until so many pieces are missing, and then no more.
+async fn fetch_until(fetcher: &Fetcher, wanted: &Wanted, members: Vec<MemberView>, left: usize) {
+    let (_sender, members) = watch::channel(members);
+    let progress = Progress::new();
+    let reached = async {
+        while wanted.missing(fetcher).len() > left {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = fetch(fetcher, wanted, members, &progress) => {}
+        reached = timeout(PATIENCE, reached) => reached.expect("so many come"),
+    }
+    assert_eq!(wanted.missing(fetcher).len(), left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_in_part_is_not_fetched_again_from_whomever_the_rest_is() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let wanted = contribution(&layout, &pieces);
+    let (_owner, address) = Rank::serve(&pieces, Manner::HangsAfter(5)).await;
+    fetch_until(&fetcher, &wanted, vec![member("owner", &address)], 11).await;
+    let (other, address) = Rank::serve(&pieces, Manner::Honest).await;
+    assert_eq!(fetch_all(&fetcher, &wanted, vec![member("other", &address)]).await, None);
+    assert_eq!(other.given(), 11, "only the rest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_comes_back_is_asked_again_and_gives_the_rest() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let wanted = contribution(&layout, &pieces);
+    for away in [Manner::Empty, Manner::HangsAfter(3)] {
+        let (owner, address) = Rank::serve(&pieces, away).await;
+        let (_sender, members) = watch::channel(vec![member("owner", &address)]);
+        let progress = Progress::new();
+        let comes_back = async {
+            while progress.rejection().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            owner.becomes(Manner::Honest);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            fetched = timeout(PATIENCE, fetch(&fetcher, &wanted, members, &progress)) => {
+                fetched.expect("in time");
+            }
+            () = comes_back => {}
+        }
+        assert_eq!(progress.rejection(), None, "{away:?}");
+        assert!(wanted.missing(&fetcher).is_empty());
+        // What hung gave some of it twice at most where a stream was cut.
+        assert!(owner.given() >= layout.pieces() && owner.asked() >= 1, "{away:?}");
+        fetcher.store.forget_from(ROUND);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_streams_end_early_gives_the_rest_in_further_ones() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let wanted = contribution(&layout, &pieces);
+    let (owner, address) = Rank::serve(&pieces, Manner::EndsAfter(5)).await;
+    assert_eq!(fetch_all(&fetcher, &wanted, vec![member("owner", &address)]).await, None);
+    assert_eq!((owner.given(), owner.asked()), (layout.pieces(), 4), "5, 5, 5 and 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_serves_something_else_is_asked_once_and_the_others_give_it() {
+    let layout = layout();
+    let pieces = theta(&layout);
+    for manner in [Manner::ShortManifest, Manner::FalseManifest, Manner::Skips] {
+        let fetcher = fetcher(&layout);
+        let (liar, lies) = Rank::serve(&pieces, manner).await;
+        let (_honest, helps) = Rank::serve(&pieces, Manner::Slow(SILENCE / 16)).await;
+        let (wanted, parts) = theta_of(&pieces);
+        let members = vec![member("a", &lies), member("b", &helps)];
+        assert_eq!(fetch_all(&fetcher, &wanted, members).await, None, "{manner:?}");
+        assert!(liar.asked() <= 1, "{manner:?}: asked {} times", liar.asked());
+        let expected: Vec<f32> = (0..layout.values()).map(|at| at as f32).collect();
+        assert!(parts.values() == expected, "{manner:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_longer_than_any_piece_is_not_taken() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let wanted = contribution(&layout, &pieces);
+    let (owner, address) = Rank::serve(&pieces, Manner::Huge).await;
+    let rejection = until_rejected(&fetcher, &wanted, vec![member("owner", &address)]).await;
+    assert_eq!(rejection.cause, RejectionCause::Unserved, "{}", rejection.detail);
+    assert_eq!(wanted.missing(&fetcher).len(), pieces.len());
+    owner.becomes(Manner::Honest);
+    assert_eq!(fetch_all(&fetcher, &wanted, vec![member("owner", &address)]).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ranks_of_an_island_give_what_each_of_them_holds() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let wanted = contribution(&layout, &pieces);
+    let (first, low) = Rank::serve(&pieces, Manner::Honest).await;
+    let (second, high) = Rank::serve(&pieces, Manner::Honest).await;
+    let rank = |address: &str, first_piece, end_piece| rounds::types::RankAddress {
+        address: address.into(),
+        first_piece,
+        end_piece,
+    };
+    let ranks = vec![rank(&low, 0, 6), rank(&high, 6, 16)];
+    let owner = MemberView { ranks, ..member("owner", &low) };
+    assert_eq!(fetch_all(&fetcher, &wanted, vec![owner]).await, None);
+    assert_eq!((first.given(), second.given()), (6, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_island_does_not_ask_itself() {
+    let layout = layout();
+    let (fetcher, pieces) = (fetcher(&layout), frames(&layout));
+    let (own, address) = Rank::serve(&pieces, Manner::Honest).await;
+    let wanted = contribution(&layout, &pieces);
+    let rejection = until_rejected(&fetcher, &wanted, vec![member("me", &address)]).await;
+    assert!(rejection.detail.contains("find a member"), "{}", rejection.detail);
+    assert_eq!(own.asked(), 0);
 }
 
 fn closed(contribution: rounds::types::Contribution) -> RunView {

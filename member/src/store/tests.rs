@@ -110,3 +110,98 @@ fn digests_of_parameters_are_those_of_the_round_that_is_held() {
     store.with_anchor_mut(|anchor| anchor.round = Some(4));
     assert!(store.theta_digests(4).is_none(), "those of round 3 are not of round 4");
 }
+
+#[test]
+fn what_is_fetched_late_of_an_older_round_does_not_push_out_a_newer_one() {
+    let store = Store::new("run".into(), 0..2);
+    let digests = digests([b"x", b"y"]);
+    store.insert(7, "a", &digests, [piece(0)]);
+    store.insert(6, "b", &digests, [piece(1)]);
+    assert!(store.piece(7, "a", 0).is_some() && store.piece(6, "b", 1).is_some());
+    // A rank that is two rounds behind still gathers its own.
+    store.insert(3, "c", &digests, [piece(0)]);
+    assert!(store.piece(3, "c", 0).is_some());
+    store.insert(8, "a", &digests, []);
+    let kept = [(3, "c", 0), (6, "b", 1), (7, "a", 0)];
+    let kept = kept.map(|(round, island, index)| store.piece(round, island, index).is_some());
+    assert_eq!(kept, [false, false, true], "all that is too old goes at once");
+}
+
+#[test]
+fn a_run_that_goes_back_takes_with_it_what_was_offered_since() {
+    let store = Store::new("run".into(), 0..2);
+    let mine = digests([b"x", b"y"]);
+    for round in [3, 4] {
+        store.insert(round, "a", &mine, [piece(0)]);
+    }
+    let of = contribution("a", root_digest(&mine));
+    store.publish(&RunView { closed: vec![of], ..view(Phase::Fetching, 4) });
+    assert!(store.public_piece(4, "a", 0).is_ok());
+    store.forget_from(4);
+    assert!(store.piece(3, "a", 0).is_some(), "it was committed before");
+    assert_eq!(store.public_piece(4, "a", 0), Err(NotServed::NotHere));
+    assert_eq!(store.missing(4, "a", root_digest(&mine)), vec![0, 1]);
+}
+
+#[test]
+fn pieces_gather_under_one_offer_and_are_dropped_with_it() {
+    let store = Store::new("run".into(), 0..2);
+    let (first, renewed) = (digests([b"x", b"y"]), digests([b"z", b"y"]));
+    store.insert(3, "a", &first, [piece(0)]);
+    // The same digests in another place: it is what is held already.
+    let same: Arc<[Digest]> = first.to_vec().into();
+    store.insert(3, "a", &same, [piece(1)]);
+    assert!(store.missing(3, "a", root_digest(&first)).is_empty());
+    assert!(store.digests(3, "a", root_digest(&first)).is_some());
+    assert!(store.digests(3, "a", root_digest(&renewed)).is_none());
+    store.insert(3, "a", &renewed, [piece(1)]);
+    assert_eq!(store.missing(3, "a", root_digest(&renewed)), vec![0]);
+    assert!(store.digests(3, "a", root_digest(&first)).is_none());
+    assert!(store.piece(3, "a", 0).is_none(), "it belonged to the older offer");
+}
+
+#[test]
+fn a_rank_misses_only_pieces_of_its_span() {
+    let store = Store::new("run".into(), 2..4);
+    let all: Arc<[Digest]> = (0..9u8).map(|at| piece_digest(&[at])).collect();
+    let offered = root_digest(&all);
+    store.insert(3, "a", &all, [piece(2), piece(8)]);
+    assert_eq!(store.missing(3, "a", offered), vec![3]);
+    let nothing = Store::new("run".into(), 2..2);
+    assert!(nothing.missing(3, "a", offered).is_empty(), "a rank without pieces lacks none");
+}
+
+#[test]
+fn one_islands_offer_says_nothing_of_another_islands_or_rounds() {
+    let store = Store::new("run".into(), 0..2);
+    let digests = digests([b"x", b"y"]);
+    store.insert(3, "a", &digests, [piece(0), piece(1)]);
+    let offered = root_digest(&digests);
+    assert!(store.missing(3, "a", offered).is_empty());
+    assert_eq!(store.missing(3, "b", offered), vec![0, 1]);
+    assert_eq!(store.missing(4, "a", offered), vec![0, 1]);
+}
+
+#[test]
+fn several_commits_are_public_with_the_round_that_is_closed() {
+    let store = Store::new("run".into(), 0..2);
+    let digests = digests([b"x", b"y"]);
+    let offered = contribution("a", root_digest(&digests));
+    for round in [3, 4] {
+        store.insert(round, "a", &digests, [piece(0)]);
+    }
+    let commit = Commit {
+        round: 3,
+        set: vec![offered.clone()],
+        record_hash: Digest([0; 32]),
+        tokens: 0,
+        samples: 0,
+    };
+    let closed = vec![offered];
+    store.publish(&RunView { commits: vec![commit], closed, ..view(Phase::Fetching, 4) });
+    let public = [3, 4].map(|round| store.public_piece(round, "a", 0).is_ok());
+    assert_eq!(public, [true, true]);
+    store.publish(&view(Phase::Training, 5));
+    let public = [3, 4].map(|round| store.public_piece(round, "a", 0));
+    assert!(public.iter().all(Result::is_err), "no view shows them any more");
+}
