@@ -5,8 +5,8 @@
 //! group, and every rank derives the same directive from it ([`rounds::decide`]). Each rank owns a
 //! span of the canonical order of parameters: it compresses, serves, fetches and applies just that
 //! span. What all ranks agree on is in `lockstep`, what each has of its own in `exchange`;
-//! [`Member`] has both. What a rank trains is another part of θ; values move between the two at both
-//! ends of a round, behind [`Theta`]. World size 1 is the same code.
+//! [`Member`] has both. What a rank trains is another part of θ; values move between the two at
+//! both ends of a round, behind [`Theta`]. World size 1 is the same code.
 //!
 //! Nothing here knows of libtorch.
 
