@@ -134,6 +134,9 @@ fn read_step(
 }
 
 #[cfg(test)]
+mod rounds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::text::tests::{corpus, options};

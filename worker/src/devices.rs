@@ -341,3 +341,6 @@ fn theta_error(error: impl Into<RunError>) -> ThetaError {
         error => ThetaError::Other(Box::new(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,6 +261,9 @@ fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+mod codes;
+
+#[cfg(test)]
 mod tests {
     use data::CorpusError;
 

@@ -95,6 +95,9 @@ fn normal_pair(random: &mut impl Rng) -> (f64, f64) {
 }
 
 #[cfg(test)]
+mod streams;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

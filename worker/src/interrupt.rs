@@ -53,6 +53,9 @@ impl Interrupt {
 }
 
 #[cfg(test)]
+mod rests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -25,6 +25,8 @@ pub mod run;
 pub mod sample;
 pub mod skips;
 pub mod sums;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 pub mod trained;
 pub mod unread;

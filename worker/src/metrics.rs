@@ -99,6 +99,9 @@ impl Metrics {
 }
 
 #[cfg(test)]
+mod served;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

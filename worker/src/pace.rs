@@ -54,6 +54,9 @@ impl Pace {
 }
 
 #[cfg(test)]
+mod devices;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -195,6 +195,9 @@ impl Leaves<'_> {
 }
 
 #[cfg(test)]
+mod laws;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

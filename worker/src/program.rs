@@ -199,3 +199,6 @@ fn stop_with_parent(stop: Arc<AtomicBool>) -> io::Result<()> {
         })
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests;

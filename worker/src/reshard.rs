@@ -249,3 +249,6 @@ fn write(block: &Block, place: Option<(usize, usize)>, from: &[f32], to: &mut [f
         to[start..start + values.len()].copy_from_slice(values);
     }
 }
+
+#[cfg(test)]
+mod tests;

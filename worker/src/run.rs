@@ -237,3 +237,6 @@ fn round_samples(island: &IslandSpec) -> u64 {
 fn sequences(batch: &BatchSpec) -> usize {
     batch.micro_batches as usize * batch.micro_batch_size as usize
 }
+
+#[cfg(test)]
+mod tests;

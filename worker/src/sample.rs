@@ -72,6 +72,9 @@ fn choose(logits: &[f32], sampling: Sampling, uniform: f64) -> u32 {
 }
 
 #[cfg(test)]
+mod texts;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -61,3 +61,6 @@ pub fn read_all<'a>(sums: impl Iterator<Item = &'a Sums>) -> Result<Vec<[f64; 2]
 pub(crate) fn zero(device: Device) -> Result<Tensor, ModelError> {
     Ok(Tensor::f_zeros([0i64; 0], (Kind::Double, device))?)
 }
+
+#[cfg(test)]
+mod tests;

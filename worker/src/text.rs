@@ -131,6 +131,9 @@ fn wait(error: &CorpusError, pause: Duration) {
 }
 
 #[cfg(test)]
+mod nodes;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
     use std::num::NonZeroU64;

@@ -89,6 +89,9 @@ pub fn only_device(island: &IslandSpec) -> Option<&DeviceSpec> {
 }
 
 #[cfg(test)]
+mod islands;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

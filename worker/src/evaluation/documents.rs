@@ -189,6 +189,9 @@ fn document(line: &[u8]) -> Result<Document, LineProblem> {
 }
 
 #[cfg(test)]
+mod broken;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -181,6 +181,9 @@ fn capitalised(text: &str) -> String {
 }
 
 #[cfg(test)]
+mod shapes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -111,3 +111,6 @@ fn share(f: &mut fmt::Formatter<'_>, name: &str, share: Share) -> fmt::Result {
     let stderr = share.stderr.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
     line(f, name, share.value, &stderr)
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,9 @@ pub(super) fn is_space(character: char) -> bool {
 }
 
 #[cfg(test)]
+mod laws;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -6,6 +6,8 @@ use safetensors::SafeTensors;
 
 use super::*;
 
+mod files;
+
 fn config() -> LlamaConfig {
     LlamaConfig {
         hidden_size: 8,

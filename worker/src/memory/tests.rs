@@ -8,6 +8,8 @@ use super::*;
 use crate::model::ModelError;
 use crate::parallel::PeerError;
 
+mod growth;
+
 fn card(index: u32) -> CardSpec {
     CardSpec {
         product: format!("cpu {index}"),

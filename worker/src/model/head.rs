@@ -125,3 +125,6 @@ impl Head {
         Ok(hidden.into_iter().zip(targets).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,6 @@ impl Rotary {
         Ok(sum.f_to_kind(kind)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -429,3 +429,6 @@ impl Shape {
         self.ops.norm(&residual.stream, residual.delta.as_ref(), weight, self.epsilon)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,6 +166,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
+mod rounds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod laws;
 mod reference;
 
 /// Grouped heads, a width of the heads that is not the model's, an odd vocabulary.

@@ -7,6 +7,8 @@ use tch::Tensor;
 
 use super::*;
 
+mod laws;
+
 const NUMEL: usize = 3 * 2_000 + 2_000;
 
 fn layout() -> Layout {

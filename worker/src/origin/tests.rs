@@ -6,6 +6,8 @@ use super::*;
 use crate::hugging_face::write_parameters;
 use crate::parameters;
 
+mod refusals;
+
 fn model() -> Llama {
     let config = LlamaConfig {
         hidden_size: 96,

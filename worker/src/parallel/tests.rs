@@ -8,6 +8,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::*;
 
+mod ends;
+mod grids;
+mod sums;
+
 const WAIT: Duration = Duration::from_secs(5);
 const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 

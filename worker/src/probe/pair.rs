@@ -179,6 +179,9 @@ fn values(bytes: u64) -> Result<Vec<f32>, ProbeError> {
 }
 
 #[cfg(test)]
+mod bounds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -147,6 +147,9 @@ fn meet<'a>(
 }
 
 #[cfg(test)]
+mod strangers;
+
+#[cfg(test)]
 mod tests {
     use std::thread;
 

@@ -67,6 +67,9 @@ fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
+mod links;
+
+#[cfg(test)]
 mod tests {
     use plan::cluster::{Bandwidth, Links, Reached};
 

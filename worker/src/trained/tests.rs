@@ -8,6 +8,10 @@ use serde_json::json;
 use super::place::{Place, data_of_run, find};
 use crate::checkpoint::tests::write;
 
+mod commands;
+mod models;
+mod places;
+
 /// What is found in `path`: the round of a checkpoint, or the other kind.
 fn found(path: &Path) -> String {
     match find(path) {

@@ -5,6 +5,8 @@ use plan::spec::{DeviceSpec, OptimizerSpec};
 
 use super::*;
 
+mod edges;
+
 const LONGEST: usize = 16;
 
 fn replica() -> Replica {
