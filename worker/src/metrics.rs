@@ -186,6 +186,9 @@ impl EncodeLabelValue for Direction {
 mod served;
 
 #[cfg(test)]
+mod served;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -66,7 +66,8 @@ fn island(tensor: u32, batches: &[(u32, u32)], ranks: &[&[DeviceSpec]]) -> Islan
 
 #[test]
 fn plans_that_fit_are_taken_however_their_devices_are_given_to_ranks() {
-    let table: [(u32, &[(u32, u32)], &[&[DeviceSpec]]); 5] = [
+    type Case<'a> = (u32, &'a [(u32, u32)], &'a [&'a [DeviceSpec]]);
+    let table: [Case<'_>; 5] = [
         (1, &[(1, 1)], &[&[CPU, CPU]]),
         (1, &[(1, 1)], &[&[CPU], &[CPU]]),
         (2, &[(1, 1)], &[&[CPU, CPU, CPU], &[CPU]]),

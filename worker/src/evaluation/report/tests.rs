@@ -25,7 +25,7 @@ fn report() -> Report {
         held_out: Some(HeldOutReport {
             data: "texts".into(),
             tokens: 1024,
-            loss: 0.693_147,
+            loss: 0.75,
             perplexity: 2.0,
             bits_per_byte: Some(1.0),
         }),
@@ -47,7 +47,7 @@ fn report() -> Report {
 #[test]
 fn people_read_a_line_for_each_metric_with_its_error_where_there_is_one() {
     let expected = "texts: 1024 held-out tokens\n  \
-        loss            0.6931 nats/token\n  \
+        loss            0.7500 nats/token\n  \
         perplexity      2.0000\n  \
         bits_per_byte   1.0000\n\
         q.jsonl: 2 questions\n  \
@@ -67,7 +67,7 @@ fn tools_read_the_same_figures_and_those_of_each_document() {
     let expected = json!({
         "checkpoint": "runs/a",
         "heldOut": {
-            "data": "texts", "tokens": 1024, "loss": 0.693_147, "perplexity": 2.0,
+            "data": "texts", "tokens": 1024, "loss": 0.75, "perplexity": 2.0,
             "bitsPerByte": 1.0
         },
         "tasks": [

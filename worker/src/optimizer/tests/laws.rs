@@ -190,9 +190,9 @@ fn a_norm_is_taken_over_the_parts_that_count_and_no_others() {
     let square = |range: Range<usize>| range.map(|index| (index * index) as f64).sum::<f64>();
     let tables: [(&[Range<usize>], f64); 4] = [
         (&[], 0.0),
-        (&[0..VALUES], square(0..VALUES)),
+        (slice::from_ref(&(0..VALUES)), square(0..VALUES)),
         (&[1..4, 20..30], square(1..4) + square(20..30)),
-        (&[7..7], 0.0),
+        (&[7..7, 9..9], 0.0),
     ];
     for (parts, expected) in tables {
         let found = optimizer.squares(&mut gradient, parts).unwrap().double_value(&[]);

@@ -147,7 +147,7 @@ fn reduced(ranges: &[std::ops::Range<usize>], length: usize) -> [Vec<f32>; 2] {
 fn what_is_ready_is_summed_once_in_each_step_and_the_rest_is_left_alone() {
     let table: [&[std::ops::Range<usize>]; 6] = [
         &[],
-        &[0..10],
+        &[3..10, 0..3],
         &[5..10, 0..5],
         &[8..10, 2..4],
         &[4..4, 4..6, 4..4],
