@@ -186,9 +186,6 @@ impl EncodeLabelValue for Direction {
 mod served;
 
 #[cfg(test)]
-mod served;
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
