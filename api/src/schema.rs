@@ -285,10 +285,14 @@ pub(crate) fn name(value: &Value) -> String {
 }
 
 fn outside(schema: &Value, number: f64, written: &str) -> Option<String> {
-    let (low, mut high) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
-    if schema["format"] == "int64" && high.is_none() && number >= i64::MAX as f64 {
-        high = Some(i64::MAX as f64);
-        return high.map(|_| format!("{written} is above {}, the most", i64::MAX));
+    let (low, high) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
+    // The largest whole number and the one after it are the same as floats.
+    let is_too_much = || match written.parse::<i128>() {
+        Ok(whole) => whole > i128::from(i64::MAX),
+        Err(_) => number >= i64::MAX as f64,
+    };
+    if schema["format"] == "int64" && high.is_none() && is_too_much() {
+        return Some(format!("{written} is above {}, the most", i64::MAX));
     }
     match (low, high) {
         (Some(low), _) if number < low => Some(format!("{written} is below {low}, the least")),

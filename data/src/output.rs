@@ -92,7 +92,10 @@ impl WorkFolder {
 
     /// Writes a file durably.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        durable::write(&self.path.join(name), bytes).map_err(|error| error.source)
+        use io::Write as _;
+        let mut file = File::create_new(self.path.join(name))?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 
     /// Gives the folder its name, durably. The files in it are durable already.

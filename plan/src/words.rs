@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(chain(&repeats), "failed to open: disk full");
         let over = Level::Over(Box::new(repeats));
         assert_eq!(chain(&over), "failed to start: failed to open: disk full");
-        assert_eq!(chain_of(&over, &|error| error.to_string().to_uppercase()).len(), 41);
+        let first = |error: &dyn Error| error.to_string().chars().take(14).collect();
+        assert_eq!(chain_of(&over, &first), "failed to star: failed to open: disk full");
     }
 
     #[test]

@@ -301,10 +301,10 @@ impl RunState {
         island.waiting += waiting_seconds;
     }
 
-    /// Says whether a report of `round` tells that the run went back to it: its island had reported that
-    /// round or a later one already, or nobody who reported one of them still holds it, and this
-    /// θ is another than theirs. An island that came back applies again what others hold, to the
-    /// same θ; where nobody holds it, the same may be made anew.
+    /// Says whether a report of `round` tells that the run went back to it: its island had reported
+    /// that round or a later one already, or nobody who reported one of them still holds it, and
+    /// this θ is another than theirs. An island that came back applies again what others hold, to
+    /// the same θ; where nobody holds it, the same may be made anew.
     fn is_rewound(&self, record: &RankEvent, round: u64, theta_hash: &str) -> bool {
         let mut later = self.rounds.range(round..).map(|(_, later)| later).peekable();
         if later.peek().is_none() {

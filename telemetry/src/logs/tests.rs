@@ -17,9 +17,9 @@ fn speaks() {
     match init(&service) {
         Err(error) => eprintln!("refused: {error}"),
         Ok(guard) => {
-            tracing::debug!("said at debug");
-            tracing::info!(round = 7, "said at info");
-            tracing::warn!("said at warn");
+            tracing::debug!("Said at debug.");
+            tracing::info!(round = 7, "Said at info.");
+            tracing::warn!("Said at warn.");
             let again = init(&service).expect_err("once is all");
             eprintln!("again: {again}");
             drop(guard);
@@ -53,7 +53,7 @@ fn a_process_says_what_its_filter_lets_through() {
     for (variables, expected) in table {
         let lines = said(variables);
         let has = |what: &str| lines.iter().any(|line| line.contains(what));
-        let found = ["said at debug", "said at info", "said at warn"].map(has);
+        let found = ["Said at debug.", "Said at info.", "Said at warn."].map(has);
         assert_eq!(found, expected, "{variables:?}: {lines:?}");
         assert!(has("again: failed to set up logs: they are set up already"), "{lines:?}");
         assert!(!has("\u{1b}["), "no colours where no terminal is: {lines:?}");
@@ -63,10 +63,10 @@ fn a_process_says_what_its_filter_lets_through() {
 #[test]
 fn lines_of_json_have_the_fields_beside_the_message() {
     let lines = said(&[(LOG_FORMAT, "json")]);
-    let own: Vec<_> = lines.iter().filter(|line| line.contains("said at info")).collect();
+    let own: Vec<_> = lines.iter().filter(|line| line.contains("Said at info.")).collect();
     let [line] = own[..] else { panic!("one line: {lines:?}") };
     assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
-    for part in ["\"level\":\"INFO\"", "\"message\":\"said at info\"", "\"round\":7"] {
+    for part in ["\"level\":\"INFO\"", "\"message\":\"Said at info.\"", "\"round\":7"] {
         assert!(line.contains(part), "{part} in {line}");
     }
 }
@@ -82,7 +82,7 @@ fn a_variable_that_is_not_understood_is_refused_before_anything_is_said() {
         let lines = said(&[variable]);
         let refusal = format!("refused: failed to set up logs: {why}");
         assert!(lines.contains(&refusal), "{refusal}: {lines:?}");
-        assert!(!lines.iter().any(|line| line.contains("said at")), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("Said at")), "{lines:?}");
     }
     let is_final = InitError::Format { found: String::new() }.is_final();
     assert!(is_final && !InitError::Runtime(std::io::Error::other("no")).is_final());

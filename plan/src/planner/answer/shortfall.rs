@@ -52,8 +52,8 @@ pub(crate) fn deepest(
     arrange::arrangements(&chosen, groups, memory, [replicas, stages])
 }
 
-/// Says whether one sequence at a time fits some way: as many stages as there can be, or fewer of the
-/// largest cards. Which kind of card has the embedding, and which the head, may decide it.
+/// Says whether one sequence at a time fits some way: as many stages as there can be, or fewer of
+/// the largest cards. Which kind of card has the embedding, and which the head, may decide it.
 pub(crate) fn fits(estimator: &mut Estimator<'_>, parallelism: &Parallelism) -> bool {
     (0..estimator.cuts.len()).any(|cut| {
         let most = estimator.groups[cut].len();
