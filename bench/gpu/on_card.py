@@ -26,7 +26,8 @@ def main():
         at = arguments.index("--spec") + 1
         with open(arguments[at], encoding="utf-8") as file:
             spec = on_card(json.load(file), json.loads(device))
-        arguments[at] += ".on-card"
+        # All ranks of an island have one file: each writes its own.
+        arguments[at] += f".on-card-{os.getpid()}"
         with open(arguments[at], "w", encoding="utf-8") as file:
             json.dump(spec, file)
     os.execv(worker, [worker, *arguments])

@@ -212,6 +212,16 @@ impl Running {
         }
     }
 
+    /// Waits for a record of which `is` holds, or for the end of the run.
+    pub(super) fn wait_for_or_end(&mut self, is: impl Fn(&Value) -> bool) {
+        while let Ok(record) = self.records.recv_timeout(PATIENCE) {
+            self.seen.push(record);
+            if self.seen.last().is_some_and(&is) {
+                return;
+            }
+        }
+    }
+
     /// The next committed round of `island`; its number.
     pub(super) fn wait_for_round(&mut self, island: &str) -> u64 {
         let is = |record: &Value| record["event"] == "round" && record["island"] == island;
