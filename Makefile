@@ -62,10 +62,12 @@ demo: data ## Train a small model over three emulated islands (DATA=path: on you
 ##@ Check
 
 .PHONY: test
-test: setup ## Run every test
+test: setup ## Run every test; a failing one does not end the others
 	cargo build --locked --workspace --bins --tests
-	cargo test --locked --workspace
-	$(PYTHON) -m unittest discover --start-directory scripts
+	@failed=; \
+	cargo test --locked --workspace --no-fail-fast || failed=1; \
+	$(PYTHON) -m unittest discover --start-directory scripts || failed=1; \
+	[ -z "$$failed" ]
 
 .PHONY: test-fast
 test-fast: ## Run the tests of the crates that are pure functions, and the tree's own rules
