@@ -10,10 +10,11 @@ use kube::api::ListParams;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
+use plan::words::chain;
 use serde::de::DeserializeOwned;
 
 use super::args::ConnectionArgs;
-use super::error::{ClusterError, chain};
+use super::error::ClusterError;
 
 /// An answer that takes longer is given up.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -1,11 +1,10 @@
 //! What can go wrong with a cluster: one sentence each, that says what to change.
 
-use std::error::Error;
 use std::time::Duration;
 
-use kube::core::Status;
-
 use cli::manifests::ManifestError;
+use kube::core::Status;
+use plan::words::chain;
 
 /// What was asked of a cluster did not go.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +114,7 @@ impl ClusterError {
             kube::Error::HyperError(_) | kube::Error::Service(_) => Self::Unreachable {
                 operation,
                 server: server.to_owned(),
-                why: error.source().map_or_else(|| error.to_string(), chain),
+                why: std::error::Error::source(&error).map_or_else(|| error.to_string(), chain),
             },
             other => Self::Other { operation, why: chain(&other) },
         }
@@ -137,20 +136,6 @@ impl ClusterError {
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Config(_) | Self::NotFound { .. } | Self::Manifest(_))
     }
-}
-
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text += &format!(": {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

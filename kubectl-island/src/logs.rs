@@ -91,7 +91,7 @@ async fn read(from: Reader, rank: Rank, lines: mpsc::Sender<Vec<u8>>) -> Option<
         };
         let (waits, why) = match &error {
             kube::Error::Api(status) => (status.code == 400, status.message.clone()),
-            other => (false, super::error::chain(other)),
+            other => (false, plan::words::chain(other)),
         };
         let why = format!("{}no log: {why}", prefix(&rank));
         if !(from.follow && waits) {

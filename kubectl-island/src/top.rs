@@ -14,12 +14,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use plan::words::chain;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::table::{Shown, cropped, table};
 use super::args::TopArgs;
 use super::connection::Cluster;
-use super::error::{ClusterError, chain};
+use super::error::ClusterError;
 
 /// Changes that come together are drawn together.
 const TOGETHER: Duration = Duration::from_millis(250);

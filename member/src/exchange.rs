@@ -48,7 +48,7 @@ pub(crate) struct Exchange {
     /// The longest that nothing comes of what a commit lacks here.
     stall: Duration,
     /// Error feedback of the span.
-    pub(crate) error: Vec<f32>,
+    pub(crate) residual: Vec<f32>,
     /// The round's, so far.
     pub(crate) report: RoundReport,
     /// What the island offered in this round.
@@ -78,7 +78,7 @@ impl Exchange {
             layout_hash,
             outer: config.outer,
             stall: config.timeouts.stall,
-            error: Vec::new(),
+            residual: Vec::new(),
             report: RoundReport::default(),
             offer: None,
             sent: Vec::new(),
@@ -119,10 +119,10 @@ impl Exchange {
     }
 
     /// Holds θ at the start of `round`, and nothing of that round or later ones.
-    pub(crate) fn begin(&mut self, round: u64, anchor: Vec<f32>, error: Vec<f32>) {
+    pub(crate) fn begin(&mut self, round: u64, anchor: Vec<f32>, residual: Vec<f32>) {
         self.store().set_anchor(Some(round), anchor);
         self.store().forget_from(round);
-        self.error = error;
+        self.residual = residual;
         self.end_round();
     }
 
@@ -153,9 +153,9 @@ impl Exchange {
 
     /// The point that this island trains from: θ less λ of its residual.
     pub(crate) fn local_start(&self) -> Vec<f32> {
-        let mut mine = vec![0.0; self.error.len()];
+        let mut mine = vec![0.0; self.residual.len()];
         self.store().with_anchor(|anchor| {
-            local_start(&self.fetcher.params, &anchor.values, &self.error, &mut mine);
+            local_start(&self.fetcher.params, &anchor.values, &self.residual, &mut mine);
         });
         mine
     }
@@ -228,7 +228,7 @@ impl Exchange {
     pub(crate) fn take_theta(&mut self) {
         let Some(snapshot) = self.snapshot.take() else { return };
         let values = snapshot.values();
-        self.error = vec![0.0; values.len()];
+        self.residual = vec![0.0; values.len()];
         self.store().set_anchor(None, values);
     }
 }

@@ -133,8 +133,8 @@ impl Member {
     }
 
     /// Error feedback of the rank's span, for checkpoints.
-    pub fn error(&self) -> &[f32] {
-        &self.exchange.error
+    pub fn residual(&self) -> &[f32] {
+        &self.exchange.residual
     }
 
     /// Copies θ of the rank's span, for checkpoints.
@@ -153,9 +153,9 @@ impl Member {
     pub fn begin(&mut self, theta: &mut dyn Theta, state: OuterState) -> Result<(), MemberError> {
         let values = self.span_values().len();
         assert_eq!(state.anchor.len(), values, "the anchor covers the rank's span");
-        assert_eq!(state.error.len(), values, "the residual covers the rank's span");
-        let OuterState { round, tokens, samples, anchor, error } = state;
-        self.exchange.begin(round, anchor, error);
+        assert_eq!(state.residual.len(), values, "the residual covers the rank's span");
+        let OuterState { round, tokens, samples, anchor, residual } = state;
+        self.exchange.begin(round, anchor, residual);
         self.lockstep.stand_at(round, Known { tokens, samples });
         self.lockstep.standing.needs_snapshot = false;
         self.load_local_start(theta)?;

@@ -1,4 +1,4 @@
-//! A rank's share of the outer state: the round, and θ and the error feedback of its span.
+//! A rank's share of the outer state: the round, and θ and the residual of its span.
 
 use std::ops::Range;
 
@@ -17,13 +17,13 @@ pub struct OuterState {
     /// θ of the rank's span at the start of the round, in canonical order.
     pub anchor: Vec<f32>,
     /// Error feedback of the rank's span, in canonical order.
-    pub error: Vec<f32>,
+    pub residual: Vec<f32>,
 }
 
 impl OuterState {
     /// The state of a run's first round, or of one whose residual is lost.
     pub fn fresh(round: u64, anchor: Vec<f32>) -> OuterState {
-        OuterState { round, tokens: 0, samples: 0, error: vec![0.0; anchor.len()], anchor }
+        OuterState { round, tokens: 0, samples: 0, residual: vec![0.0; anchor.len()], anchor }
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     fn a_state_without_a_history_has_a_residual_of_zeros() {
         let state = OuterState::fresh(3, vec![1.0, 2.0]);
         assert_eq!((state.round, state.tokens, state.samples), (3, 0, 0));
-        assert_eq!((state.anchor, state.error), (vec![1.0, 2.0], vec![0.0; 2]));
+        assert_eq!((state.anchor, state.residual), (vec![1.0, 2.0], vec![0.0; 2]));
     }
 
     #[test]

@@ -99,13 +99,7 @@ impl Error {
 
     /// The error with its causes, for people.
     pub(crate) fn sentence(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        text
+        plan::words::chain(self)
     }
 }
 

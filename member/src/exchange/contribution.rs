@@ -59,7 +59,7 @@ impl Exchange {
     /// Whether the span's update, with what is left of earlier ones, can be encoded. `after` is
     /// what was trained.
     pub(crate) fn is_finite(&self, after: &[f32]) -> bool {
-        self.store().with_anchor(|anchor| is_finite(&anchor.values, after, &self.error))
+        self.store().with_anchor(|anchor| is_finite(&anchor.values, after, &self.residual))
     }
 
     /// Encodes the rank's span; the error feedback keeps what is not sent.
@@ -74,7 +74,7 @@ impl Exchange {
                 let at = PieceAt { layout: &fetcher.layout, params: &fetcher.params, piece };
                 let input =
                     PieceInput { anchor: &anchor.values[own.clone()], theta: &after[own.clone()] };
-                compress_piece(at, &id, input, &mut self.error[own.clone()], &mut out)
+                compress_piece(at, &id, input, &mut self.residual[own.clone()], &mut out)
             });
             let stats = stats.map_err(|source| MemberError::Compress { round, source })?;
             sealed.values += stats.values as u64;
@@ -107,7 +107,7 @@ impl Exchange {
             let own = self.values_of(piece);
             let fetcher = &self.fetcher;
             let at = PieceAt { layout: &fetcher.layout, params: &fetcher.params, piece };
-            restore_piece(at, &id, &bytes, &mut self.error[own]).map_err(|source| {
+            restore_piece(at, &id, &bytes, &mut self.residual[own]).map_err(|source| {
                 let source = ApplyError::Frame { index: 0, source };
                 MemberError::Apply { round, source }
             })?;
@@ -117,10 +117,10 @@ impl Exchange {
 }
 
 /// Whether a round's update, with what is left of earlier ones, can be encoded.
-fn is_finite(anchor: &[f32], after: &[f32], error: &[f32]) -> bool {
-    let updates = anchor.iter().zip(after).zip(error);
-    updates.into_iter().all(|((anchor, after), error)| {
-        (anchor - after).abs() + error.abs() < SENT_MAX && after.is_finite()
+fn is_finite(anchor: &[f32], after: &[f32], residual: &[f32]) -> bool {
+    let updates = anchor.iter().zip(after).zip(residual);
+    updates.into_iter().all(|((anchor, after), residual)| {
+        (anchor - after).abs() + residual.abs() < SENT_MAX && after.is_finite()
     })
 }
 
@@ -137,8 +137,12 @@ mod tests {
             ([0.0, 1e30], [0.0, 0.0], false),
             ([0.0, 0.0], [0.0, f32::NAN], false),
         ];
-        for (after, error, expected) in table {
-            assert_eq!(is_finite(&[1.0, 1.0], &after, &error), expected, "{after:?} {error:?}");
+        for (after, residual, expected) in table {
+            assert_eq!(
+                is_finite(&[1.0, 1.0], &after, &residual),
+                expected,
+                "{after:?} {residual:?}"
+            );
         }
     }
 

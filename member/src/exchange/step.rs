@@ -27,7 +27,7 @@ impl Exchange {
         for piece in fetcher.store.span() {
             let range = self.values_of(piece);
             let at = PieceAt { layout: &fetcher.layout, params: &fetcher.params, piece };
-            let error = &mut self.error[range.clone()];
+            let residual = &mut self.residual[range.clone()];
             let pieces = commit.set.iter().map(|c| fetcher.store.piece(round, &c.island, piece));
             // What is not there is as good as a frame without a byte.
             let held: Vec<Bytes> = pieces.map(Option::unwrap_or_default).collect();
@@ -37,7 +37,7 @@ impl Exchange {
                 weighted.map(|(c, id, bytes)| Weighted { weight: c.tokens, id, bytes }).collect();
             fetcher.store.with_anchor_mut(|anchor| {
                 anchor.round = None;
-                let state = PieceState { anchor: &mut anchor.values[range], residual: error };
+                let state = PieceState { anchor: &mut anchor.values[range], residual };
                 apply_piece(at, &self.outer, &set, own, state)
                     .map_err(|source| MemberError::Apply { round, source })
             })?;

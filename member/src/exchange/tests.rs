@@ -71,7 +71,7 @@ fn islands_that_apply_one_set_come_to_one_theta_bit_by_bit() {
     assert!(bits(&a) == bits(&b), "the replicas are unlike");
     assert_eq!(a.theta_digests(), b.theta_digests());
     assert!(anchor(&a) != before, "nothing was applied");
-    assert!(a.error != b.error, "each keeps what it did not send itself");
+    assert!(a.residual != b.residual, "each keeps what it did not send itself");
 }
 
 #[test]
@@ -111,16 +111,16 @@ fn what_was_not_committed_goes_back_into_the_residual_and_counts_later() {
     let (mut a, _b, set) = pair(&small_layout());
     let due: Vec<f32> =
         anchor(&a).iter().zip(trained(&a, 1.0)).map(|(before, after)| before - after).collect();
-    let sent = a.error.iter().zip(&due).filter(|(left, due)| left != due).count();
+    let sent = a.residual.iter().zip(&due).filter(|(left, due)| left != due).count();
     assert!(sent > 0, "nothing was sent");
     assert!(!a.step(&commit_of(ROUND, &set[1..])).expect("applied"));
-    let left = a.error.iter().zip(&due).map(|(left, due)| (left - due).abs());
+    let left = a.residual.iter().zip(&due).map(|(left, due)| (left - due).abs());
     assert!(left.fold(0.0, f32::max) < 1e-6, "all of the update is still to be sent");
     // A round later there is nothing to be taken back any more.
     a.end_round();
-    let before = a.error.clone();
+    let before = a.residual.clone();
     a.step(&commit_of(ROUND + 1, &[])).expect("applied");
-    assert!(a.error == before, "what was sent came back twice");
+    assert!(a.residual == before, "what was sent came back twice");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn what_an_earlier_epoch_of_the_island_offered_is_not_its_own() {
     // It came back without having offered anything.
     give(&earlier, &now, &offered);
     assert!(!now.step(&commit_of(ROUND, std::slice::from_ref(&offered))).expect("applied"));
-    assert!(now.error.iter().all(|left| *left == 0.0), "the residual is not of that work");
+    assert!(now.residual.iter().all(|left| *left == 0.0), "the residual is not of that work");
     assert!(earlier.step(&commit_of(ROUND, &[offered])).expect("applied"));
     assert!(anchor(&now) == anchor(&earlier));
 }
@@ -232,13 +232,13 @@ fn a_rank_that_begins_anew_forgets_what_it_made_of_that_round_and_later_ones() {
     let offered = contribute(&mut a, 1.0, 10);
     a.publish(&view_of(&offered));
     assert!(a.store().public_piece(ROUND, "a", 0).is_ok());
-    let values = a.error.len();
+    let values = a.residual.len();
     a.begin(ROUND, vec![2.0; values], vec![0.5; values]);
     assert!(a.store().piece(ROUND, "a", 0).is_none());
     assert!(a.offer.is_none() && a.sent.is_empty());
-    assert!(anchor(&a).iter().all(|value| *value == 2.0) && a.error.iter().all(|e| *e == 0.5));
+    assert!(anchor(&a).iter().all(|value| *value == 2.0) && a.residual.iter().all(|e| *e == 0.5));
     a.step(&commit_of(ROUND, &[])).expect("applied");
-    assert!(a.error.iter().all(|left| *left == 0.5), "it has sent nothing since");
+    assert!(a.residual.iter().all(|left| *left == 0.5), "it has sent nothing since");
 }
 
 fn view_of(offered: &Contribution) -> RunView {

@@ -167,7 +167,7 @@ fn what_comes_too_late_is_sent_with_a_later_round() {
     assert!(!report.contributed);
     assert_eq!((report.islands, report.loss), (0, 0.0));
     assert!(island.member.anchor().iter().all(|value| *value == 1.0), "nothing was committed");
-    let kept = island.member.error().iter().all(|left| (left - 0.5).abs() < 1e-6);
+    let kept = island.member.residual().iter().all(|left| (left - 0.5).abs() < 1e-6);
     assert!(kept, "all of the update is there to be sent");
 }
 
@@ -246,7 +246,7 @@ fn an_update_that_is_not_finite_is_no_contribution_and_the_third_ends_the_island
         }
     }
     assert_eq!(island.script.count("offer"), 0);
-    assert!(island.member.error().iter().all(|left| *left == 0.0), "no residual is spoilt");
+    assert!(island.member.residual().iter().all(|left| *left == 0.0), "no residual is spoilt");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_theta_that_differs_is_replaced_by_the_runs() {
     assert!(matches!(island.next(), Turn::Synced { round: 1 }));
     let served: Vec<f32> = (0..layout.values()).map(|at| at as f32).collect();
     assert!(island.member.anchor() == served && island.theta.values == served);
-    assert!(island.member.error().iter().all(|left| *left == 0.0), "it was of another θ");
+    assert!(island.member.residual().iter().all(|left| *left == 0.0), "it was of another θ");
     let turn = loop {
         match island.next() {
             // It may not have heard yet that it is ready.

@@ -23,8 +23,8 @@ const HEADER_BYTES_MAX: u64 = 1 << 16;
 pub enum Part {
     /// Parameters at the start of the round.
     Theta,
-    /// Error feedback.
-    Error,
+    /// What error feedback keeps back; `error` in file names.
+    Residual,
     /// AdamW's first moment.
     Moment1,
     /// AdamW's second moment.
@@ -32,12 +32,12 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 4] = [Part::Theta, Part::Error, Part::Moment1, Part::Moment2];
+    const ALL: [Part; 4] = [Part::Theta, Part::Residual, Part::Moment1, Part::Moment2];
 
     fn name(self) -> &'static str {
         match self {
             Part::Theta => "theta",
-            Part::Error => "error",
+            Part::Residual => "error",
             Part::Moment1 => "moment1",
             Part::Moment2 => "moment2",
         }

@@ -70,7 +70,7 @@ fn a_checkpoint_is_read_under_any_other_sharding() {
     let found = Checkpoint::open(root.path()).expect("a checkpoint");
     for wanted in [0..last, 0..1, 1..last, 1..2] {
         for (part, kind) in
-            [(Part::Theta, 0), (Part::Error, 1), (Part::Moment1, 2), (Part::Moment2, 3)]
+            [(Part::Theta, 0), (Part::Residual, 1), (Part::Moment1, 2), (Part::Moment2, 3)]
         {
             let read = found.read(part, &layout, wanted.clone()).expect("values");
             assert_eq!(read, values(&layout, kind)[layout.span(wanted.clone())]);

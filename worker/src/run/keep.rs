@@ -46,10 +46,10 @@ impl Rank<'_> {
         let steps = found.manifest().optimizer_steps;
         self.devices.spread_moments(self.member.group(), moments, steps)?;
         let (tokens, samples) = (found.manifest().tokens, found.manifest().samples);
-        let (anchor, error) = (read(Part::Theta)?, read(Part::Error)?);
+        let (anchor, residual) = (read(Part::Theta)?, read(Part::Residual)?);
         self.saved = Some(round);
         self.tell(IslandState::Starting, round, "resumed from a checkpoint");
-        Ok(Some(OuterState { round, tokens, samples, anchor, error }))
+        Ok(Some(OuterState { round, tokens, samples, anchor, residual }))
     }
 
     /// The run stands at `round`, before this island: it goes on from the newest checkpoint of that
@@ -189,7 +189,7 @@ impl Rank<'_> {
         checkpoint::write_part(root, at, (span, length), |part| {
             let moment = match part {
                 Part::Theta => return Ok(self.member.anchor()),
-                Part::Error => return Ok(self.member.error().to_vec()),
+                Part::Residual => return Ok(self.member.residual().to_vec()),
                 Part::Moment1 => Values::Moment1,
                 Part::Moment2 => Values::Moment2,
             };

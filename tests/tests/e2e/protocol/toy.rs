@@ -452,7 +452,7 @@ fn follow(
                 }
             }
             Turn::Applied(report) => {
-                island.note(&report, member.error(), &std::mem::take(&mut due));
+                island.note(&report, member.residual(), &std::mem::take(&mut due));
                 reached(report.round + 1);
                 if config.rank == 0 {
                     *progress.0.lock().expect("no panic") += 1;
@@ -486,7 +486,7 @@ fn to_send(member: &Member, toy: &Toy) -> Vec<f32> {
     let theta = &toy.theta[member.span_values()];
     let update = member.anchor().into_iter().zip(theta).map(|(anchor, theta)| anchor - theta);
     let decay = codec().error_decay();
-    update.zip(member.error()).map(|(update, residual)| decay * residual + update).collect()
+    update.zip(member.residual()).map(|(update, residual)| decay * residual + update).collect()
 }
 
 /// The inner steps of a round, their sums and how many there were; nothing when the island is

@@ -225,7 +225,7 @@ fn values_come_back_with_all_their_bits() {
     let other = three(&root.path().join("other"), 4);
     commit(root.path(), &Manifest { parts: vec![part], ..other }).unwrap();
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-    for kind in [Part::Theta, Part::Error, Part::Moment1, Part::Moment2] {
+    for kind in [Part::Theta, Part::Residual, Part::Moment1, Part::Moment2] {
         let read = opened(root.path(), 4).unwrap().read(kind, &layout(), 0..3).unwrap();
         assert!(bits(&read) == bits(&written), "{kind:?}");
     }
