@@ -167,7 +167,7 @@ gpu-pack: programs ## Put what a machine with a GPU and PyTorch measures itself 
 	cargo build --locked --release $(PROGRAMS) -p bench -p bench-training --bins
 	@rm -rf runs/gpu-pack.data
 	@$(PYTHON) scripts/rust-sources.py | xargs -x -d '\n' "$(HETEROLOCO)" data prepare --tokenizer byte \
-	  --max-bytes $(GPU_PACK_TEXT_BYTES) --out runs/gpu-pack.data --input
+	  --max-bytes $(GPU_PACK_TEXT_BYTES) --allow-passed-over --out runs/gpu-pack.data --input
 	cargo test --locked --release $(PROGRAMS) -p bench -p bench-training --test cuda \
 	  --test sharded --no-run \
 	  --message-format json | $(PYTHON) scripts/gpu-pack.py --target "$(TARGET)/release" \
