@@ -47,7 +47,7 @@ build: setup ## Build all programs of the command line, optimised, kubectl's plu
 # The client of Kubernetes is a fifth of all there is to compile, and a run on this machine needs none.
 .PHONY: programs
 programs: setup
-	@[ -e "$(HETEROLOCO)" ] || echo "compiling the programs: some 7 minutes on two cores, the first time"
+	@[ -e "$(HETEROLOCO)" ] || echo "compiling the programs: some 8 minutes on two cores, the first time"
 	cargo build --locked --release $(PROGRAMS)
 
 .PHONY: data

@@ -13,6 +13,6 @@ rm -rf "$run"
 # The islands' replicas are identical: any island's newest checkpoint will do.
 checkpoint=$run/checkpoints/dc
 printf '\na sample of what the model writes after "pub fn ", and the model as a folder for transformers: seconds\n\n'
-"$heteroloco" generate --checkpoint "$checkpoint" --prompt 'pub fn ' --temperature 0.5
+"$heteroloco" generate --checkpoint "$checkpoint" --prompt 'pub fn ' --temperature 0.8
 printf '\n'
 "$heteroloco" export --checkpoint "$checkpoint" --out "$run/huggingface"
